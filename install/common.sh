@@ -1,0 +1,78 @@
+# Shared by try.sh and test.sh: finds a Python, keeps a private venv, installs Rushes into it once.
+# Sourced, not run. Sets: repo (where the code is), venv (its private environment).
+
+say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
+[ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '==> %s\n' "$*"; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# The first Python that really is 3.11 or newer, with venv and pip to give.
+find_python() {
+    local candidate
+    for candidate in ${RUSHES_PYTHON:+"$RUSHES_PYTHON"} python3 python3.12 python3.11 python3.13; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    die "needs Python 3.11 or newer with venv and pip, found $(python3 --version 2>&1 | head -n 1 || true);" \
+        "install it (Debian, Ubuntu: python3 python3-venv) or name one: RUSHES_PYTHON=/path/to/python $0"
+}
+
+# A folder of our own outside the clone, also where HOME is empty or not set.
+cache_folder() {
+    local base="${XDG_CACHE_HOME:-}"
+    [ -n "$base" ] || { [ -n "${HOME:-}" ] && [ -d "${HOME:-}" ] && [ -w "${HOME:-}" ] && base="$HOME/.cache"; }
+    [ -n "$base" ] || base="${TMPDIR:-/var/tmp}/rushes-$(id -u)"
+    printf '%s/rushes' "$base"
+}
+
+# Installing leaves files in the tree: a clone that cannot be written to is used through a copy.
+choose_places() {
+    local script_folder
+    script_folder="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
+    repo="$(dirname "$script_folder")"
+    if [ ! -w "$repo" ]; then
+        local copy
+        copy="$(cache_folder)/clone"
+        say "This clone is read-only; using a copy of it in $copy"
+        mkdir -p "$copy"
+        (cd "$repo" && tar -cf - --exclude=.git --exclude=.venv .) | (cd "$copy" && tar -xf -)
+        chmod -R u+w "$copy"
+        repo="$copy"
+    fi
+    venv="${RUSHES_VENV:-$repo/.venv}"
+}
+
+# install_rushes EXTRA: "" or "[dev]". A stamp of what was asked for makes the second run skip pip.
+install_rushes() {
+    local extra="$1" python stamp want kind
+    kind="${extra:-run}"
+    stamp="$venv/.rushes-installed-${kind//[^a-z]/}"
+    if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null; then
+        want="$(fingerprint "$venv/bin/python")"
+        if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
+            say "Already installed in $venv"
+            return
+        fi
+    else
+        python="$(find_python)"
+        say "Making a private environment in $venv with $("$python" --version 2>&1)"
+        "$python" -m venv --clear "$venv" || die "could not make $venv; is there space, and may you write there?"
+        want="$(fingerprint "$venv/bin/python")"
+    fi
+    rm -f "$stamp"
+    say "Installing Rushes and what it needs (PyTorch is the large one; a few minutes, once)"
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$repo$extra" ||
+        die "pip could not install; its own message is above. Run this again to continue where it stopped."
+    printf '%s' "$want" >"$stamp"
+}
+
+# What an installation depends on: the project file, the place of the code, the Python.
+fingerprint() {
+    "$1" - "$repo" <<'PY'
+import hashlib, pathlib, sys
+repo = sys.argv[1]
+text = pathlib.Path(repo, "pyproject.toml").read_bytes() + repo.encode() + sys.version.encode()
+print(hashlib.sha256(text).hexdigest())
+PY
+}

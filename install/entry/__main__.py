@@ -1,0 +1,7 @@
+"""`python -m rushes`."""
+
+import sys
+
+from rushes import main
+
+sys.exit(main())

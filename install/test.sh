@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Installs the dev extra privately and passes the tests: lint, types, behaviour. Arguments go to pytest.
+set -euo pipefail
+# shellcheck source=install/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+choose_places
+install_rushes "[dev]"
+cd "$repo"
+
+say "Lint"
+"$venv/bin/python" -m ruff check .
+"$venv/bin/python" -m ruff format --check .
+say "Types"
+"$venv/bin/python" -m mypy
+say "Tests"
+exec "$venv/bin/python" -m pytest -q "$@"
