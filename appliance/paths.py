@@ -1,0 +1,58 @@
+"""Where things live: one folder per house (home), and the weights that ship with the program."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]  # holds kernels, models, appliance, tui: a clone, or the wheel's own folder
+
+
+def home() -> Path:
+    """The house's folder: $RUSHES_HOME, else $XDG_DATA_HOME/rushes, else ~/.local/share/rushes. Not created here."""
+    if chosen := os.environ.get("RUSHES_HOME"):
+        return Path(chosen).expanduser().absolute()
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data).expanduser().absolute() / "rushes"
+    return Path.home() / ".local" / "share" / "rushes"
+
+
+def library() -> Path:
+    """The SQLite file that is the queue, the history and the wire."""
+    return home() / "library.db"
+
+
+def takes() -> Path:
+    """The folder of delivered takes."""
+    return home() / "takes"
+
+
+def daemon_log() -> Path:
+    """What the daemon and its worker wrote; tracebacks go here and nowhere else."""
+    return home() / "daemon.log"
+
+
+def daemon_lock() -> Path:
+    """The file whose flock says that a daemon serves this house; it holds that daemon's process id."""
+    return home() / "daemon.lock"
+
+
+def weights() -> Path:
+    """The model package to render with: $RUSHES_WEIGHTS, else the one that ships with the program."""
+    if chosen := os.environ.get("RUSHES_WEIGHTS"):
+        return Path(chosen).expanduser().absolute()
+    return ROOT / "models" / "weights" / "previs.safetensors"
+
+
+def slug(name: str) -> str:
+    """A name as one safe path component: letters, digits, `-` and `_` only, never empty, at most 80 characters."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80] or "_"
+
+
+def take_file(slate: str, take_number: int, take_id: int) -> Path:
+    """Where a take's film lies, relative to `takes()`: ("12C", 4, 31) gives 12C/12C-T4_31.mp4.
+
+    The id keeps names unique for ever, so publishing never has to overwrite.
+    """
+    return Path(slug(slate)) / f"{slug(slate)}-T{take_number}_{take_id}.mp4"
