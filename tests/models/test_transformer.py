@@ -1,4 +1,4 @@
-"""The transformer against diffusers' WanTransformer3DModel (another group's code), and against the shape of real checkpoints."""
+"""The transformer against diffusers' WanTransformer3DModel, and against the names and shapes of real checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from models.card import PREVIS, TINY, WAN_1_3B, WAN_14B, Card
 from models.transformer import Transformer, axes_of, layer_norm, rotary_table, sinusoid
 

@@ -1,0 +1,156 @@
+"""From noise to a film: the flow's schedule of noise levels, and the solvers that walk down it.
+
+    x_sigma = (1 - sigma) * x0 + sigma * noise      velocity v = noise - x0      time t = 1000 * sigma
+
+A walk is a chain of `State`s, each made from the one before by a pure step; a state is all that a checkpoint needs, and
+`denoise` resumes from any of them to the same film. Formulas: UniPC (Zhao et al. 2023, "bh2", order 2, predicting x0)
+as Wan runs it. All arithmetic on noise levels is float64; latents stay float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+VelocityFn = Callable[[Tensor, float], Tensor]  # (latent, t in 0..1000) -> velocity of the latent's shape
+SOLVERS = ("unipc", "euler")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Noise levels from nearly 1 down to 0, one more than there are steps, and the time the network is told at each step."""
+
+    sigmas: tuple[float, ...]
+    times: tuple[float, ...]
+
+    @property
+    def steps(self) -> int:
+        """How many times the network is asked."""
+        return len(self.times)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a walk is after `index` of `of` steps: the latent, and what the solver remembers.
+
+    history: empty for Euler and at the start; for UniPC (x0 of the last step, the latent the last step started from,
+    and, from the second step on, x0 of the step before it).
+    """
+
+    index: int
+    of: int
+    latent: Tensor
+    history: tuple[Tensor, ...] = ()
+
+
+def schedule(solver: str, steps: int, shift: float, truncate: bool = False) -> Schedule:
+    """The grid each solver is at its best on.
+
+    unipc: that of Wan's FlowUniPC, which starts just below 1; euler: evenly from 1, shifted once.
+    truncate: tell the network whole times only, as Wan does with UniPC (the fraction would change its picture).
+    """
+    if steps < 1:
+        raise ValueError(f"steps is {steps}: a film needs at least one")
+    if solver == "unipc":
+        even = [0.999 * (1 - i / steps) for i in range(steps)]
+    elif solver == "euler":
+        even = [1 - i / steps for i in range(steps)]
+    else:
+        raise ValueError(f"solver is {solver!r}: it must be one of {', '.join(SOLVERS)}")
+    sigmas = [shift * s / (1 + (shift - 1) * s) for s in even]
+    times = [1000 * s for s in sigmas]
+    return Schedule((*sigmas, 0.0), tuple(float(int(t)) if truncate else t for t in times))
+
+
+def noise(shape: tuple[int, ...], seed: int) -> Tensor:
+    """Gaussian float32 noise drawn on the CPU, so that a seed means the same film on every machine."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+
+
+def denoise(
+    velocity: VelocityFn, latent: Tensor, levels: Schedule, solver: str = "unipc", resume: State | None = None
+) -> Iterator[State]:
+    """Walk from noise to the film, yielding the state after every step; the last one's latent is the film.
+
+    latent: noise, float32, any shape. resume: a state of an interrupted walk of the same levels and solver, from which
+    only the steps still missing are made.
+    """
+    if solver not in SOLVERS:
+        raise ValueError(f"solver is {solver!r}: it must be one of {', '.join(SOLVERS)}")
+    state = resume or State(0, levels.steps, latent)
+    if state.of != levels.steps:
+        raise ValueError(f"the walk to resume has {state.of} steps, the schedule {levels.steps}")
+    step = unipc_step if solver == "unipc" else euler_step
+    while state.index < state.of:
+        v = velocity(state.latent, levels.times[state.index]).to(state.latent.dtype)
+        state = step(levels.sigmas, state, v)
+        yield state
+
+
+def euler_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
+    """Straight along the velocity to the next noise level."""
+    i = state.index
+    return State(i + 1, state.of, state.latent + (sigmas[i + 1] - sigmas[i]) * v)
+
+
+def unipc_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
+    """Correct where the last step came out by what the network says there, then predict the next point.
+
+    The network is not asked again at the corrected point: x0 is kept as seen from the predicted one.
+    """
+    i, x = state.index, state.latent
+    x0 = x - sigmas[i] * v
+    if i > 0:
+        x = _correct(sigmas, i, state, x0)
+    before = state.history[:1]
+    x_next = _predict(sigmas, i, _order(i, state.of), x, x0, before)
+    return State(i + 1, state.of, x_next, (x0, x, *before))
+
+
+def _order(i: int, steps: int) -> int:
+    """Order 2, but 1 where there is no past yet and where the last step lands on zero noise."""
+    return min(2, i + 1, steps - i)
+
+
+def _predict(
+    sigmas: tuple[float, ...], i: int, order: int, x: Tensor, x0: Tensor, before: tuple[Tensor, ...]
+) -> Tensor:
+    """The point at sigma i+1, from the point x and the x0 seen at sigma i and, for order 2, at i-1."""
+    if sigmas[i + 1] == 0.0:
+        return x0  # log-SNR is infinite there, and every term but this one vanishes
+    h = _log_snr(sigmas[i + 1]) - _log_snr(sigmas[i])
+    e = math.expm1(-h)
+    alpha = 1 - sigmas[i + 1]
+    x_next = (sigmas[i + 1] / sigmas[i]) * x - alpha * e * x0
+    if order == 2:
+        r = (_log_snr(sigmas[i]) - _log_snr(sigmas[i - 1])) / h
+        x_next = x_next - (0.5 * alpha * e / r) * (x0 - before[0])
+    return x_next
+
+
+def _correct(sigmas: tuple[float, ...], i: int, state: State, x0: Tensor) -> Tensor:
+    """The point at sigma i again, now that x0 as seen from there is known; of the order of the step that led there."""
+    before, origin, *older = state.history
+    h = _log_snr(sigmas[i]) - _log_snr(sigmas[i - 1])
+    e = math.expm1(-h)
+    alpha = 1 - sigmas[i]
+    x = (sigmas[i] / sigmas[i - 1]) * origin - alpha * e * before
+    if _order(i - 1, state.of) == 1:
+        return x - (0.5 * alpha * e) * (x0 - before)
+    r = (_log_snr(sigmas[i - 2]) - _log_snr(sigmas[i - 1])) / h  # negative: the older point lies behind
+    phi = -e / h - 1  # E/hh - 1 with hh = -h
+    b1 = phi / e
+    b2 = 2 * (-phi / h - 0.5) / e
+    rho_old = (b1 - b2) / (1 - r)  # solves rho_old + rho_new = b1 and r * rho_old + rho_new = b2
+    rho_new = b1 - rho_old
+    return x - (alpha * e) * (rho_old / r * (older[0] - before) + rho_new * (x0 - before))
+
+
+def _log_snr(sigma: float) -> float:
+    """ln((1 - sigma) / sigma). Pure noise has none: it is taken a millionth below 1, as diffusers does."""
+    sigma = min(sigma, 1 - 1e-6)
+    return math.log1p(-sigma) - math.log(sigma)
