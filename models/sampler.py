@@ -22,7 +22,7 @@ SOLVERS = ("unipc", "euler")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Noise levels from nearly 1 down to 0, one more than there are steps, and the time the network is told at each step."""
+    """Noise levels from nearly 1 down to 0, one more than there are steps, and the time told to the network at each."""
 
     sigmas: tuple[float, ...]
     times: tuple[float, ...]
