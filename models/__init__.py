@@ -1,0 +1,26 @@
+"""The networks, and what they cost.
+
+May import: kernels, torch, numpy, safetensors. Never appliance or tui.
+Torch-free (the desk and the daemon may load them):
+    card       the sizes of a model, as data
+    geometry   every grid rule: seconds, frames, pixels, latent grid, tokens
+    footprint  bytes and FLOPs of a card at a geometry
+    blocking   what a shot is, frame by frame: camera, lens, lights, subjects, set
+    optics     angles, lenses, colour temperature, easing
+    cast       what a character looks like
+    sets       where a shot takes place
+    stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch)
+    events     what a render reports
+With torch:
+    transformer  the Wan-architecture diffusion transformer
+    vae          latents <-> frames, chunk by chunk
+    sampler      flow-matching schedules and solvers
+    conditions   Blocking -> what the network reads
+    weights      safetensors packages, checked before they are believed
+    quantize     bf16 network -> int8 package
+    render       the main path: Blocking -> frames
+    training     how the shipped weights are made
+
+Shapes use one alphabet: B batch, F latent frames, H W latent grid, L tokens, D width, N heads,
+E head width; T video frames, and `h w` pixels of a video.
+"""

@@ -1,0 +1,51 @@
+"""The sizes of a model, as data: one frozen record, and the named models we know.
+
+A variant says only how it differs from its base. Sizes of Wan are those of its config.json files
+(Wan-Video/Wan2.1 and Wan2.2, Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One diffusion transformer and what surrounds it."""
+
+    name: str
+    dim: int  # D
+    ffn: int  # hidden width of the feed-forward
+    heads: int  # N
+    layers: int
+    in_channels: int  # latent channels the patch embedding reads: noise and what is concatenated to it
+    out_channels: int = 16
+    text_dim: int = 4096  # width of one context token before the text embedding
+    text_len: int = 512  # context tokens, zero-padded to this many and not masked
+    freq_dim: int = 256
+    patch: tuple[int, int, int] = (1, 2, 2)
+    eps: float = 1e-6
+    shift: float = 5.0  # of the flow schedule
+    steps: int = 50
+    fps: float = 16.0
+    vae: str = "wan2.1"
+
+    @property
+    def head_dim(self) -> int:
+        """E, the width of one head."""
+        return self.dim // self.heads
+
+
+# What the shipped model reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
+# (the layout of Wan I2V), 16 latent of the clay previs, 16 latent of the depth previs (the layout of Fun-Control),
+# 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid).
+PREVIS = Card(
+    name="previs", dim=256, ffn=1024, heads=4, layers=8, in_channels=16 + 4 + 16 + 16 + 16 + 24,
+    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs",
+)  # fmt: skip
+TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second
+
+WAN_1_3B = Card(name="wan2.1-t2v-1.3b", dim=1536, ffn=8960, heads=12, layers=30, in_channels=16)
+WAN_14B = Card(name="wan2.1-t2v-14b", dim=5120, ffn=13824, heads=40, layers=40, in_channels=16)
+
+CARDS = {card.name: card for card in (PREVIS, WAN_1_3B, WAN_14B)}

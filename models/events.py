@@ -1,0 +1,54 @@
+"""What a render is asked for and what it reports: torch-free, so the daemon and the desk can speak of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to render a blocking: everything that changes the picture besides the blocking and the weights."""
+
+    steps: int
+    seed: int
+    solver: str = "unipc"  # "unipc" | "euler"
+    device: str = "cpu"  # "cpu" | "cuda:0"
+    tags: tuple[str, ...] = ()  # words of the model's small vocabulary; unknown words are dropped by the plan, not here
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The weights are in memory and proved whole."""
+
+    seconds: float
+    weights_sha256: str
+    kernels_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    """The blocking has become what the network reads."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """One denoising step is done: index counts from 1."""
+
+    index: int
+    of: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Some final frames, in order. `frames` is (n, h, w, 3) float32 numpy in 0..1, display-referred Rec.709."""
+
+    first: int
+    frames: Any
+    seconds: float
+
+
+Event = Loaded | Conditioned | Stepped | Decoded

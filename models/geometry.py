@@ -1,0 +1,58 @@
+"""Every grid rule in one place: seconds, frames, pixels, latent grid, tokens.
+
+A Wan-shaped video is 4n+1 frames of pixels in multiples of 16; the VAE shrinks it by 4 in time (the first
+frame alone) and 8 in space, and the transformer reads 2x2 patches of that: 33 x 128 x 224 is 9 x 16 x 28
+latents and 9 * 8 * 14 = 1008 tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TIME_STRIDE = 4
+SPACE_STRIDE = 8
+PATCH = 2
+PIXEL_GRID = SPACE_STRIDE * PATCH  # 16
+
+
+def snap_frames(seconds: float, fps: float) -> int:
+    """The nearest 4n+1 count of frames, at least 5: 2.0 s at 16 fps asks 32 and gives 33."""
+    return max(1, round((seconds * fps - 1) / TIME_STRIDE)) * TIME_STRIDE + 1
+
+
+def snap_pixels(pixels: int) -> int:
+    """The nearest multiple of 16, at least 16: 225 gives 224."""
+    return max(1, round(pixels / PIXEL_GRID)) * PIXEL_GRID
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A video's size on both grids. Raises ValueError when it is off the grid: snap first."""
+
+    frames: int
+    height: int  # pixels
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or (self.frames - 1) % TIME_STRIDE:
+            raise ValueError(f"frames is {self.frames}: a shot has 4n+1 frames; use snap_frames")
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value < PIXEL_GRID or value % PIXEL_GRID:
+                raise ValueError(f"{name} is {value}: it must be a multiple of {PIXEL_GRID}; use snap_pixels")
+
+    @property
+    def latent(self) -> tuple[int, int, int]:
+        """(F, H, W): 33 x 128 x 224 gives (9, 16, 28)."""
+        return (self.frames - 1) // TIME_STRIDE + 1, self.height // SPACE_STRIDE, self.width // SPACE_STRIDE
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Tokens along time, height and width: 33 x 128 x 224 gives (9, 8, 14)."""
+        frames, height, width = self.latent
+        return frames, height // PATCH, width // PATCH
+
+    @property
+    def tokens(self) -> int:
+        """L: 33 x 128 x 224 gives 1008."""
+        frames, height, width = self.grid
+        return frames * height * width

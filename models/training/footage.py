@@ -1,0 +1,66 @@
+"""Renders training shots ahead into files: `python -m models.training.footage FOLDER`, at its own pace.
+
+One safetensors file a shot: rgb and previs (T, h, w, 3) and depth (T, h, w), all uint8. The blocking is not
+stored: its seed is the file's name, and scenes.shot draws it again. Several processes may share a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import numpy as np
+
+from models import stage
+from models.training import scenes
+
+HEIGHT, WIDTH = 128, 224
+SHORT, LONG = 17, 33  # frames; two of three shots are short
+
+
+def frames_of(seed: int) -> int:
+    """How long the shot of a seed is."""
+    return LONG if seed % 3 == 0 else SHORT
+
+
+def code_depth(depth: np.ndarray, unit_m: float) -> np.ndarray:
+    """Distances as 0..1: 1 at the lens, 0.5 at the subject's distance, 0 at infinity."""
+    return unit_m / (unit_m + depth)
+
+
+def shoot(seed: int, samples: int = 2) -> dict[str, np.ndarray]:
+    """The footage of a seed."""
+    blocking = scenes.shot(seed, frames_of(seed), HEIGHT, WIDTH)
+    rgb, previs, depth = [], [], []
+    for frame in stage.render(blocking, samples=samples):
+        rgb.append(_bytes(frame.rgb))
+        previs.append(_bytes(frame.previs))
+        depth.append(_bytes(code_depth(frame.depth, blocking.subject_distance_m)))
+    return {"rgb": np.stack(rgb), "previs": np.stack(previs), "depth": np.stack(depth)}
+
+
+def _bytes(picture: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+
+
+def main() -> None:
+    from safetensors.numpy import save_file
+
+    parser = argparse.ArgumentParser(description="Render training shots into a folder until stopped.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--first", type=int, default=scenes.TEST_SEEDS, help="first seed (default: the first that is not for testing)")
+    parser.add_argument("--count", type=int, default=1_000_000)
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(options.first, options.first + options.count):
+        final = options.folder / f"{seed:07d}.safetensors"
+        if final.exists():
+            continue
+        part = final.with_suffix(f".{os.getpid()}.part")
+        save_file(shoot(seed), part)
+        os.replace(part, final)
+
+
+if __name__ == "__main__":
+    main()
