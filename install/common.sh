@@ -1,8 +1,9 @@
 # Shared by try.sh and test.sh: finds a Python, keeps a private venv, installs Rushes into it once.
 # Sourced, not run. Sets: repo (where the code is), venv (its private environment).
 
-say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
-[ -t 1 ] && [ -z "${NO_COLOR:-}" ] || say() { printf '==> %s\n' "$*"; }
+say() {
+    if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi
+}
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 # The first Python that really is 3.11 or newer, with venv and pip to give.
@@ -45,12 +46,12 @@ choose_places() {
 
 # install_rushes EXTRA: "" or "[dev]". A stamp of what was asked for makes the second run skip pip.
 install_rushes() {
-    local extra="$1" python stamp want kind
-    kind="${extra:-run}"
-    stamp="$venv/.rushes-installed-${kind//[^a-z]/}"
+    local extra="$1" python stamp want
+    stamp="$venv/.rushes-installed${extra:+-dev}"
     if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null; then
         want="$(fingerprint "$venv/bin/python")"
-        if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$want" ]; then
+        # The dev installation holds all that the plain one does.
+        if grep -qsx "$want" "$stamp" "$venv/.rushes-installed-dev"; then
             say "Already installed in $venv"
             return
         fi
@@ -64,7 +65,7 @@ install_rushes() {
     say "Installing Rushes and what it needs (PyTorch is the large one; a few minutes, once)"
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$repo$extra" ||
         die "pip could not install; its own message is above. Run this again to continue where it stopped."
-    printf '%s' "$want" >"$stamp"
+    printf '%s\n' "$want" >"$stamp"
 }
 
 # What an installation depends on: the project file, the place of the code, the Python.

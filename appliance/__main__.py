@@ -1,0 +1,7 @@
+"""`python -m appliance`: the CLI from a clone that is not installed."""
+
+import sys
+
+from appliance.cli import main
+
+sys.exit(main())

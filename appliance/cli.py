@@ -1,0 +1,180 @@
+"""The command line: one parser, one error boundary; each verb imports what it needs when it runs.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Errors are one readable line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line that say where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit 2 with the message; an unknown verb is answered with the nearest known one."""
+        if "invalid choice" in message and "argument verb" in message:
+            message = _unknown_verb(message)
+        self.exit(BAD_INPUT, f"rushes: {_clean(message)}; see `{self.prog} --help`\n")
+
+
+def parser() -> Parser:
+    """The whole command line. Kept free of imports: `rushes --help` must answer at once."""
+    top = Parser(
+        prog="rushes",
+        description="Directed video on one modest machine: block it, quote it, shoot it, keep the take.",
+        epilog="Start here: rushes example; rushes shoot mara_crosses.toml; rushes desk",
+    )
+    top.add_argument("--version", action="version", version=f"rushes {_version()}")
+    top.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    def verb(name: str, summary: str, json: bool = False) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        if json:
+            sub.add_argument("--json", action="store_true", help="print facts as one JSON document")
+        return sub
+
+    verb("doctor", "say whether this machine can shoot: device, disk, weights, database, daemon", json=True)
+
+    shoot = verb("shoot", "queue shots and follow them to their takes", json=True)
+    shoot.add_argument("files", nargs="+", metavar="FILE", help="shot files (TOML); all are checked before any is queued")
+    shoot.add_argument("--detach", action="store_true", help="queue and return; the daemon renders on")
+    _overrides(shoot)
+
+    quote = verb("quote", "say what shots will cost on this machine, and why", json=True)
+    quote.add_argument("files", nargs="+", metavar="FILE", help="shot files (TOML)")
+    _overrides(quote)
+
+    preview = verb("preview", "render the blocking exactly and at once (previs, no model)", json=True)
+    preview.add_argument("file", metavar="FILE", help="a shot file (TOML)")
+    preview.add_argument("--out", metavar="PATH", help="where the video goes (default: beside you, SHOT.previs.mp4)")
+
+    example = verb("example", "list the example shots, or copy one to start from", json=True)
+    example.add_argument("name", nargs="?", help="which one to copy")
+    example.add_argument("--out", metavar="PATH", help="where to (default: NAME.toml here)")
+
+    verb("board", "show what renders now, what is next and what just happened", json=True)
+
+    takes = verb("takes", "list takes, newest first; words narrow it", json=True)
+    takes.add_argument("words", nargs="*", metavar="WORD", help="found in the slate, the direction or the error")
+    takes.add_argument("--status", choices=("queued", "rendering", "delivered", "failed", "cancelled"))
+    takes.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default 50)")
+
+    take = verb("take", "show one take: direction, plan, timings, files, history", json=True)
+    take.add_argument("take", metavar="TAKE", help="its number or slate: 3, 12C-T4")
+
+    cancel = verb("cancel", "cancel a take that is queued or rendering", json=True)
+    cancel.add_argument("take", metavar="TAKE", help="its number or slate: 3, 12C-T4")
+
+    retake = verb("retake", "queue a take's direction again, with a new seed, and follow it", json=True)
+    retake.add_argument("take", metavar="TAKE", help="its number or slate: 3, 12C-T4")
+    retake.add_argument("--seed", type=_seed, metavar="N", help="use this seed (default: a new one is drawn)")
+    retake.add_argument("--detach", action="store_true", help="queue and return; the daemon renders on")
+
+    serve = verb("serve", "run the daemon that renders the queue")
+    serve.add_argument("--until-idle", action="store_true", help="leave when nothing has been queued for a while")
+
+    verb("models", "list the models this appliance knows and has, with their sizes", json=True)
+    verb("desk", "open the director's desk in this terminal")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    try:
+        code = _run(parser().parse_args(arguments))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("rushes: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader left, as `rushes takes | head` does: no failure of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        line, code = _explain(error)
+        print(f"rushes: {_clean(line)}", file=sys.stderr)
+        return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    match args.verb:
+        case "doctor" | "models" | "serve" | "desk":
+            from appliance import verbs_machine as verbs
+        case "shoot" | "quote" | "preview" | "retake" | "example":
+            from appliance import verbs_shoot as verbs  # type: ignore[no-redef]
+        case _:
+            from appliance import verbs_library as verbs  # type: ignore[no-redef]
+    return getattr(verbs, args.verb)(args)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line and an exit code for whatever was raised."""
+    from models.errors import RushesError
+
+    if isinstance(error, RushesError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}", FAILED
+    kind = type(error).__name__
+    return f"{kind}: {error} (a fault of Rushes; add --debug to see where)", FAILED
+
+
+def _overrides(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--seed", type=_seed, metavar="N", help="use this seed in place of the file's")
+    sub.add_argument("--quality", choices=("draft", "take", "print"), help="use this quality in place of the file's")
+    sub.add_argument("--device", metavar="DEVICE", help="cpu, or cuda:0 (default: the plan chooses)")
+
+
+def _seed(text: str) -> int:
+    return _integer(text, 0, 2**63 - 1)
+
+
+def _positive(text: str) -> int:
+    return _integer(text, 1, 1_000_000)
+
+
+def _integer(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"{value} is not within {low} to {high}")
+    return value
+
+
+def _unknown_verb(message: str) -> str:
+    import difflib
+    import re
+
+    asked = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message, re.S)
+    if not asked:
+        return message
+    near = difflib.get_close_matches(asked[1], re.findall(r"[a-z]+", asked[2]), n=1)
+    return f"{asked[1]!r} is not a verb" + (f"; did you mean `rushes {near[0]}`?" if near else "")
+
+
+def _clean(line: str) -> str:
+    from appliance.text import one_line
+
+    return one_line(line, limit=2000)
+
+
+def _version() -> str:
+    return "0.1.0"

@@ -1,0 +1,63 @@
+"""How far a take is and how long it has left: one pure function, read by the command line and the desk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.take import Status, Take
+from appliance.units import clock
+
+BEFORE_STEPS = 0.08  # share of a render before its first step: loading, conditioning
+AFTER_STEPS = 0.12  # share after its last: decoding, encoding, publishing
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a bar shows."""
+
+    fraction: float  # 0..1
+    left_seconds: float | None  # None: nobody can know yet
+    words: str  # "drafting 5/8"
+
+    def bar(self, width: int) -> str:
+        """The fraction as `width` cells of ASCII: "[#####-----]" is 12 wide."""
+        cells = max(1, width - 2)
+        full = min(cells, round(self.fraction * cells))
+        return f"[{'#' * full}{'-' * (cells - full)}]"
+
+    @property
+    def left(self) -> str:
+        """The countdown, or "--" while there is nothing to count from."""
+        return "--" if self.left_seconds is None else clock(self.left_seconds)
+
+
+def progress(take: Take, now: float) -> Progress:
+    """Where `take` stands at `now` (unix seconds).
+
+    The share of work comes from the steps done. The time left starts as the plan's prediction and leans on what
+    was measured as the work proceeds, so that one wrong prediction does not survive half a render.
+    """
+    if take.status is Status.QUEUED:
+        return Progress(0.0, take.predicted_seconds, "waiting")
+    if take.status is not Status.RENDERING:
+        return Progress(1.0 if take.status is Status.DELIVERED else 0.0, 0.0, str(take.status))
+    words = f"{take.phase} {take.step}/{take.steps}" if take.steps and take.step < take.steps else take.phase
+    elapsed = max(0.0, now - take.started_at) if take.started_at is not None else 0.0
+    share = _share(take)
+    if take.predicted_seconds is None:
+        left = elapsed * (1 - share) / share if share > BEFORE_STEPS else None
+        return Progress(share, left, words)
+    if share <= BEFORE_STEPS:
+        left = max(take.predicted_seconds - elapsed, 0.0)
+        share = min(BEFORE_STEPS, elapsed / take.predicted_seconds) if take.predicted_seconds > 0 else 0.0
+    else:
+        # share * (elapsed / share) + (1 - share) * predicted: measured and predicted totals, weighed by the work done
+        total = elapsed + (1 - share) * take.predicted_seconds
+        left = (1 - share) * total
+    return Progress(share, left, words)
+
+
+def _share(take: Take) -> float:
+    if not take.steps:
+        return 0.0
+    return BEFORE_STEPS + (1 - BEFORE_STEPS - AFTER_STEPS) * min(1.0, take.step / take.steps)

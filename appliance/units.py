@@ -1,0 +1,46 @@
+"""Bytes and seconds in words: humanising happens only at the edge, where a person reads."""
+
+from __future__ import annotations
+
+import time
+
+_STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def bytes_words(count: float) -> str:
+    """1536 is "1.5 KiB"; 12884901888 is "12 GiB"."""
+    value, unit = float(count), 0
+    while abs(value) >= 999.5 and unit < len(_STEPS) - 1:
+        value, unit = value / 1024, unit + 1
+    if unit == 0:
+        return f"{value:.0f} bytes"
+    return f"{value:.1f} {_STEPS[unit]}" if abs(value) < 9.95 else f"{value:.0f} {_STEPS[unit]}"
+
+
+def seconds_words(seconds: float) -> str:
+    """0.42 is "0.4 s", 75 is "1 min 15 s", 7300 is "2 h 02 min"."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def clock(seconds: float) -> str:
+    """A countdown: 75 is "1:15", 3700 is "1:01:40"."""
+    whole = max(0, round(seconds))
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+def when(unix_seconds: float | None, now: float | None = None) -> str:
+    """Local time of day, with the date when it was not today; "" for None."""
+    if unix_seconds is None:
+        return ""
+    there = time.localtime(unix_seconds)
+    here = time.localtime(time.time() if now is None else now)
+    return time.strftime("%H:%M" if there[:3] == here[:3] else "%Y-%m-%d %H:%M", there)
