@@ -196,7 +196,7 @@ def layer_norm(x: Tensor, eps: float, weight: Tensor | None = None, bias: Tensor
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:
-    """t (B,) -> (B, width) float32: cosines, then sines, of t * 10000^(-i / half); float64 inside where there is one."""
+    """t (B,) -> (B, width) float32: cosines, then sines, of t * 10000^(-i / half), in float64 where there is one."""
     wide = torch.float32 if t.device.type == "mps" else torch.float64
     half = width // 2
     rates = torch.pow(10000.0, -torch.arange(half, device=t.device, dtype=wide) / half)
