@@ -1,0 +1,245 @@
+"""The library: the queue, the history and the wire between desks, commands and the daemon, in one SQLite file.
+
+With appliance/ledger.py beneath it and the tables in appliance/migrations.py, the only SQL of the house.
+A Library belongs to the thread that opened it; open another in another thread.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance import paths
+from appliance.ledger import Fenced, Ledger
+from appliance.migrations import migrate
+from appliance.opening import connect
+from appliance.rows import event_of, parse_reference, search_words
+from appliance.take import Status, Take, TakeEvent
+from appliance.text import clean
+from models.errors import BadInput
+
+if TYPE_CHECKING:
+    from appliance.direction import ShotDirection
+
+__all__ = ["Fenced", "Library"]
+
+LONGEST_SEED = 2**31
+
+
+class Library(Ledger):
+    """The open library. Use `Library.open()`; every method here is one short transaction."""
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> Library:
+        """Opens the house's library, or the one at `path`; makes it where there is none."""
+        path = (path or paths.library()).absolute()
+        connection = connect(path)
+        try:
+            migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, path)
+
+    def close(self) -> None:
+        """Closes the file; the library object is of no more use."""
+        self._db.close()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Asking for takes
+
+    def queue(self, direction: ShotDirection, prev_take: int | None = None) -> Take:
+        """Puts a shot at the end of the queue as the next take of its slate. Draws the seed where none was asked."""
+        from appliance.direction_file import to_json
+
+        seed = secrets.randbelow(LONGEST_SEED) if direction.seed is None else direction.seed
+        direction_json = to_json(replace(direction, seed=seed))
+        scene, setup, action = clean(direction.scene), clean(direction.setup), clean(direction.text.action)
+        with self.immediate():
+            number = self.rows(
+                "SELECT coalesce(max(take_number), 0) + 1 FROM takes WHERE scene = ? AND setup = ?", scene, setup
+            )[0][0]
+            take_id = self.rows(
+                "INSERT INTO takes (scene, setup, take_number, action, direction_json, status, seed, queued_at, "
+                "prev_take, search) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) RETURNING id",
+                scene, setup, number, action, direction_json, seed, time.time(), prev_take,
+                search_words(scene, setup, number, action),
+            )[0][0]  # fmt: skip
+            self.announce(take_id, Status.QUEUED, "")
+            return self.by_id(take_id)
+
+    def request_cancel(self, take_id: int) -> Take:
+        """A queued take is cancelled here and now; a rendering one as soon as its worker looks up.
+
+        Raises BadInput when it has ended already.
+        """
+        with self.immediate():
+            take = self.by_id(take_id)
+            if take.status is Status.QUEUED:
+                return self.move(take, Status.CANCELLED, {}, "cancelled before it began")
+            if take.ended:
+                raise BadInput(f"take {take.slate} is already {take.status}: there is nothing left to cancel")
+            if not take.cancel_requested:
+                self.set(take_id, {"cancel_requested": 1})
+                self.announce(take_id, "note", "asked to stop")
+            return self.by_id(take_id)
+
+    # Rendering takes
+
+    def claim(self, owner: str, lease_s: float) -> Take | None:
+        """The oldest queued take, now the caller's until the lease runs out; None when nothing waits.
+
+        `owner` is "HOST BOOT PID" (appliance.process.owner). Takes whose lease has run out are given up first, so a
+        dead claimant holds nothing up.
+        """
+        now = time.time()
+        with self.immediate():
+            self.orphans(owner, now, "its renderer fell silent for longer than its lease")
+            waiting = self.find("status = 'queued' ORDER BY id LIMIT 1")
+            if not waiting:
+                return None
+            attempt = waiting[0].attempt + 1
+            take = self.move(waiting[0], Status.RENDERING, {"attempt": attempt}, f"attempt {attempt}")
+            self.set(take.id, {"owner": clean(owner), "lease_until": now + lease_s})
+            return self.by_id(take.id)
+
+    def heartbeat(self, take: Take, lease_s: float) -> bool:
+        """Extends the lease; returns whether somebody asked to cancel. Raises Fenced when the take is lost."""
+        with self.immediate():
+            now = self.held(take)
+            self.set(take.id, {"lease_until": time.time() + lease_s})
+            return now.cancel_requested
+
+    def progress(self, take: Take, phase: str, step: int, steps: int) -> None:
+        """Says how far the render is. Raises Fenced when the take is lost."""
+        self.record(take, phase=phase, step=step, steps=steps)
+
+    def record(self, take: Take, **facts: object) -> None:
+        """Keeps facts of a rendering take, such as its plan, without a change of state. Raises Fenced."""
+        with self.immediate():
+            self.held(take)
+            self.write(take.id, facts)
+
+    def change(self, take: Take, status: Status, note: str = "", **facts: object) -> Take:
+        """Moves a take to another state, with facts about it. Raises Fenced when the caller's fence is old,
+        RushesError when TRANSITIONS does not allow it.
+        """
+        with self.immediate():
+            return self.move(take, status, facts, note)
+
+    def release(self, take: Take, reason: str, blameless: bool = False) -> Take:
+        """The render ended without a film: queued once more, FAILED after a second crash, CANCELLED where asked.
+
+        Blameless (a shutdown, a full disk) does not count as an attempt. Raises Fenced when the take is lost.
+        """
+        with self.immediate():
+            return self.give_up(take, reason, blameless)
+
+    def recover(self, owner: str, reason: str) -> list[Take]:
+        """For the one daemon as it starts: nobody else renders here, so every rendering take is an orphan."""
+        with self.immediate():
+            return self.orphans(owner, float("inf"), reason)
+
+    def note(self, take_id: int | None, text: str, kind: str = "note") -> None:
+        """Adds a line to a take's history, or to the house's (None)."""
+        with self.immediate():
+            self.announce(take_id, kind, text)
+
+    # Looking
+
+    def take(self, reference: str | int) -> Take:
+        """A take by its id ("3") or slate ("12C T4", "12C-T4", "12ct4"); "12C" is its latest take. Raises BadInput."""
+        take_id, shot, number = parse_reference(str(reference))
+        if take_id is not None:
+            found, missing = self.find("id = ?", take_id), f"there is no take {take_id}"
+        elif number is not None:
+            found = self.find("upper(scene || setup) = ? AND take_number = ?", shot, number)
+            missing = f"there is no take {shot} T{number}"
+        else:
+            found = self.find("upper(scene || setup) = ? ORDER BY id DESC LIMIT 1", shot)
+            missing = f"there is no take of {shot}"
+        if not found:
+            raise BadInput(f"{missing}: name one by its id (3) or slate (12C T4); `rushes takes` lists them")
+        return found[0]
+
+    def takes(self, words: Iterable[str] = (), status: Status | None = None, limit: int = 50) -> list[Take]:
+        """The newest takes first, whose slate, action, status or error hold every one of the words."""
+        clauses: list[str] = ["1"]
+        values: list[object] = []
+        for word in words:
+            clauses.append("instr(search || ' ' || status || ' ' || lower(coalesce(error, '')), ?)")
+            values.append(clean(word).casefold())
+        if status is not None:
+            clauses.append("status = ?")
+            values.append(status)
+        return self.find(f"{' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", *values, limit)
+
+    def board(self, recent: int = 20) -> list[Take]:
+        """What renders, then what waits in its order, then the takes that ended last."""
+        live = self.find("status IN ('rendering', 'queued') ORDER BY status = 'queued', id")
+        return live + self.find("status NOT IN ('rendering', 'queued') ORDER BY ended_at DESC, id DESC LIMIT ?", recent)
+
+    def waiting(self) -> int:
+        """How many takes are queued."""
+        return self.rows("SELECT count(*) FROM takes WHERE status = 'queued'")[0][0]
+
+    def events(self, take_id: int | None = None, limit: int = 200) -> list[TakeEvent]:
+        """What happened to a take, oldest first; without an id, what happened in the house."""
+        where, values = ("take_id = ?", [take_id]) if take_id is not None else ("1", [])
+        rows = self.rows(
+            f"SELECT id, take_id, at, kind, text FROM events WHERE {where} ORDER BY id DESC LIMIT ?", *values, limit
+        )
+        return [event_of(row) for row in reversed(rows)]
+
+    def data_version(self) -> int:
+        """A number that moves when another connection commits (4 microseconds; does not move for our own)."""
+        return self.rows("PRAGMA data_version")[0][0]
+
+    # Machines
+
+    def machine_seen(self, name: str, facts: dict[str, object]) -> None:
+        """Remembers what a machine is, and that it was here now."""
+        now = time.time()
+        with self.immediate():
+            self._db.execute(
+                "INSERT INTO machines (name, facts_json, first_seen, last_seen) VALUES (?, ?, ?, ?) ON CONFLICT (name) "
+                "DO UPDATE SET facts_json = excluded.facts_json, last_seen = excluded.last_seen",
+                (clean(name), json.dumps(facts), now, now),
+            )
+
+    def machines(self) -> list[tuple[str, dict[str, object], float]]:
+        """(name, facts, last seen) of every machine, the latest first."""
+        rows = self.rows("SELECT name, facts_json, last_seen FROM machines ORDER BY last_seen DESC")
+        return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
+
+    def median_ratio(self, card: str, last: int = 20) -> float | None:
+        """Measured over predicted seconds, the median of the last delivered takes of a card; None before the first."""
+        rows = self.rows(
+            "SELECT seconds / predicted_seconds FROM takes WHERE card = ? AND status = 'delivered' "
+            "AND seconds > 0 AND predicted_seconds > 0 ORDER BY id DESC LIMIT ?", card, last,
+        )  # fmt: skip
+        ratios = sorted(row[0] for row in rows)
+        if not ratios:
+            return None
+        return (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
+
+    # Upkeep
+
+    def checkpoint(self) -> bool:
+        """Folds the write-ahead log into the file and empties it; False when a reader or writer was in the way."""
+        return self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty is whole."""
+        found = [row[0] for row in self.rows("PRAGMA quick_check(10)") if row[0] != "ok"]
+        return found + [f"row {row[1]} of {row[0]} points nowhere" for row in self.rows("PRAGMA foreign_key_check")]

@@ -1,0 +1,148 @@
+"""The library's tables, as numbered steps: each is a function, run once, in order, and remembered.
+
+Our own numbering (PRAGMA user_version) and not sqlite-utils' Migrations: those begin a DEFERRED transaction, in which
+two desks that open a new library at once fail with SQLITE_BUSY_SNAPSHOT. Here all pending steps and their record are
+one BEGIN IMMEDIATE: a library is of one format or of the next, never between.
+A step never changes after it has shipped; the next change is the next number.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.opening import APPLICATION_ID, told
+from models.errors import RushesError
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
+
+    from appliance.opening import sqlite3
+
+
+def m001_takes_events_machines(db: Database) -> None:
+    """The queue and history of takes, what happened to them, and the machines that rendered."""
+    db.execute("""
+        CREATE TABLE takes (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: it is in the names of films
+            scene TEXT NOT NULL,
+            setup TEXT NOT NULL,
+            take_number INTEGER NOT NULL CHECK (take_number > 0),
+            action TEXT NOT NULL DEFAULT '',
+            direction_json TEXT NOT NULL,
+            plan_json TEXT,
+            card TEXT,
+            status TEXT NOT NULL CHECK (status IN ('queued', 'rendering', 'delivered', 'failed', 'cancelled')),
+            phase TEXT NOT NULL DEFAULT '',
+            step INTEGER NOT NULL DEFAULT 0,
+            steps INTEGER NOT NULL DEFAULT 0,
+            seed INTEGER NOT NULL,
+            path TEXT,                             -- relative to the folder of takes
+            sha256 TEXT,
+            error TEXT,
+            attempt INTEGER NOT NULL DEFAULT 0,
+            fence INTEGER NOT NULL DEFAULT 0,
+            owner TEXT,
+            lease_until REAL,
+            queued_at REAL NOT NULL,
+            started_at REAL,
+            ended_at REAL,
+            predicted_seconds REAL,
+            seconds REAL,
+            peak_bytes INTEGER,
+            cancel_requested INTEGER NOT NULL DEFAULT 0,
+            prev_take INTEGER REFERENCES takes (id),
+            search TEXT NOT NULL DEFAULT '',       -- case-folded words that `takes(words)` looks in
+            UNIQUE (scene, setup, take_number)
+        ) STRICT""")
+    db.execute("CREATE INDEX takes_by_status ON takes (status, id)")
+    db.execute("""
+        CREATE TABLE events (
+            id INTEGER PRIMARY KEY,
+            take_id INTEGER REFERENCES takes (id),
+            at REAL NOT NULL,
+            kind TEXT NOT NULL,
+            text TEXT NOT NULL DEFAULT ''
+        ) STRICT""")
+    db.execute("CREATE INDEX events_by_take ON events (take_id, id)")
+    db.execute("""
+        CREATE TABLE machines (
+            name TEXT PRIMARY KEY,
+            facts_json TEXT NOT NULL,
+            first_seen REAL NOT NULL,
+            last_seen REAL NOT NULL
+        ) STRICT""")
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m001_takes_events_machines,)
+
+
+def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable[[Database], None]] = STEPS) -> None:
+    """Brings the library to the newest format; a library of a newer Rushes, or of another program, is refused.
+
+    An older library that holds takes is copied beside itself first, as NAME-format-N.backup.
+    """
+    with told(path):
+        found = _format(connection, path, newest=len(steps))
+        if found == len(steps):
+            return
+        if found:
+            _backup(connection, path.with_name(f"{path.stem}-format-{found}.backup"))
+
+        from sqlite_utils import Database  # here, because it loads numpy: see appliance/opening.py
+
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            found = _format(connection, path, newest=len(steps))  # another process may have been faster
+            db = Database(connection)
+            if not found:
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.table("migrations").create(
+                    {"number": int, "name": str, "at": float}, pk="number", not_null={"name", "at"}, strict=True
+                )
+            for number, step in enumerate(steps[found:], start=found + 1):
+                step(db)
+                db.table("migrations").insert({"number": number, "name": step.__name__, "at": time.time()})
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _format(connection: sqlite3.Connection, path: Path, newest: int) -> int:
+    """The number of steps this file has been through. Raises RushesError when it is not ours to touch."""
+    # One statement, so one snapshot: another process may be making the tables at this moment.
+    found, owner, tables = connection.execute(
+        "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id), "
+        "(SELECT count(*) FROM sqlite_master)"
+    ).fetchone()
+    if owner != APPLICATION_ID and (owner or found or tables):
+        raise RushesError(
+            f"{path} is another program's database and was not changed: move it away, or set RUSHES_HOME elsewhere"
+        )
+    if found > newest:
+        raise RushesError(
+            f"the library {path} was written by a newer Rushes (format {found}; this one knows up to {newest}): "
+            "update Rushes, or set RUSHES_HOME to another folder; it was not changed"
+        )
+    return found
+
+
+def _backup(connection: sqlite3.Connection, copy: Path) -> None:
+    """A whole copy under a temporary name, synced, then renamed. VACUUM INTO reads one consistent state."""
+    part = copy.with_name(copy.name + ".part")
+    part.unlink(missing_ok=True)
+    connection.execute("VACUUM INTO ?", (str(part),))
+    for target in (part, part.parent):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if target == part:
+            os.replace(part, copy)
