@@ -1,0 +1,182 @@
+"""A take becomes files: the film, its thumbnail and its page, all proved before any of them is published.
+
+`TakeWriter` takes frames as they are rendered. `finish` decodes the film that was really written, compares it with
+what was planned, puts the content hash in its AIGC label, and leaves three hidden parts; `TakeFiles.publish` gives them
+their names, the film last, so whoever sees a film finds the rest beside it. An error or a cancel leaves nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from appliance import label
+from appliance.mp4 import Mp4Writer, frame_rate
+from appliance.pictures import filmstrip, picture_png, thumbnail
+from appliance.probe import VideoFacts, frames_sha256, probe_video
+from appliance.publish import create_part, disk_error, json_bytes, part_path, publish
+from appliance.sidecar import TakeFacts, sidecar
+from models.errors import RushesError
+
+__all__ = [
+    "Mp4Writer", "TakeFacts", "TakeFiles", "TakeWriter", "VideoFacts", "delivered", "file_sha256", "filmstrip",
+    "frames_sha256", "probe_video", "publish", "thumbnail",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TakeFiles:
+    """A take's three files, written and proved, still hidden; and the names they will have."""
+
+    mp4: Path
+    png: Path
+    json: Path
+    mp4_part: Path
+    png_part: Path
+    json_part: Path
+    sha256: str  # of the film's bytes
+    frames_sha256: str  # of its decoded pictures
+    video: VideoFacts
+
+    def publish(self) -> Path:
+        """Give the files their names, the film last; returns the film. May be called again after an interruption."""
+        for part, final in ((self.png_part, self.png), (self.json_part, self.json), (self.mp4_part, self.mp4)):
+            if part.exists() or not final.exists():
+                publish(part, final)
+        return self.mp4
+
+    def discard(self) -> None:
+        """Take the hidden parts away: the take was cancelled, or is another's by now."""
+        for part in (self.png_part, self.json_part, self.mp4_part):
+            part.unlink(missing_ok=True)
+
+
+class TakeWriter:
+    """The files of one take in the making: `write` frames, then `finish`. A context manager: leaving it without
+    `finish`, by an error or a cancel, removes everything.
+    """
+
+    def __init__(
+        self, folder: Path, stem: str, *, width: int, height: int, fps: float, frames: int,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`frames` is how many the plan promises; `metadata` (title, ...) goes into the film as it is.
+
+        Raises RushesError when the folder cannot be written or the take was already delivered.
+        """
+        self.film = folder / f"{stem}.mp4"
+        if self.film.exists():
+            raise RushesError(f"cannot write {self.film}: a take of that name was already delivered; retake it instead")
+        self.frames = frames
+        self.fps = fps
+        self._pending = label.make(stem)
+        self._middle: np.ndarray | None = None
+        self._open = True
+        part = create_part(self.film)
+        try:
+            entries = dict(metadata or {}) | {label.KEY: self._pending.to_json()}
+            self._mp4 = Mp4Writer(part, width, height, fps, entries)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append pictures (n, height, width, 3), float, 0..1, display-referred Rec.709."""
+        wanted = self.frames // 2 - self._mp4.frames
+        if 0 <= wanted < len(frames):
+            self._middle = np.array(frames[wanted])
+        self._mp4.write(frames)
+
+    def finish(self, facts: TakeFacts) -> TakeFiles:
+        """Prove the film and write its page and thumbnail; returns all three, still hidden. Raises RushesError."""
+        part = self._mp4.path
+        self._mp4.close()
+        video = probe_video(part)
+        self._check(video)
+        settled = label.make(self.film.stem, video.frames_sha256, self._pending.content_producer)
+        label.settle(part, settled)
+        if label.read_label(part) != settled:
+            raise RushesError(f"{self.film} does not carry the AIGC label that was written into it; render it again")
+        video = probe_video(part)  # after the last byte changed: the facts are those of the file that is delivered
+        digest = file_sha256(part)
+        png, page = self.film.with_suffix(".png"), self.film.with_suffix(".json")
+        document = sidecar(facts, self.film, digest, video, settled)
+        assert self._middle is not None  # _check proved that all frames were written
+        _write_part(png, picture_png(self._middle, settled))
+        _write_part(page, json_bytes(document))
+        self._open = False
+        parts = part, part_path(png), part_path(page)
+        return TakeFiles(self.film, png, page, *parts, digest, video.frames_sha256, video)
+
+    def abandon(self) -> None:
+        """Leave nothing of this take on the disk."""
+        self._open = False
+        self._mp4.abandon()
+        for suffix in (".png", ".json"):
+            part_path(self.film.with_suffix(suffix)).unlink(missing_ok=True)
+
+    def _check(self, video: VideoFacts) -> None:
+        """What was written must be what was planned."""
+        planned = {
+            "frames": self.frames, "width": self._mp4.width, "height": self._mp4.height,
+            "fps": float(frame_rate(self.fps)), "codec": "h264", "pix_fmt": "yuv420p", "color_primaries": "bt709",
+            "color_transfer": "bt709", "color_matrix": "bt709", "color_range": "limited",
+        }  # fmt: skip
+        for name, value in planned.items():
+            if getattr(video, name) != value:
+                written = getattr(video, name)
+                raise RushesError(f"{self.film.stem} has {name} {written} where {value} was planned; retake it")
+
+    def __enter__(self) -> TakeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open:
+            self.abandon()
+
+
+def delivered(folder: Path, stem: str) -> TakeFiles | None:
+    """A take that was published before the power went and could not be noted: its files, when film and page agree.
+
+    None when there is no film of that name. Raises RushesError when there is one that its page does not describe.
+    """
+    film = folder / f"{stem}.mp4"
+    if not film.exists():
+        return None
+    png, page = film.with_suffix(".png"), film.with_suffix(".json")
+    digest = file_sha256(film)
+    try:
+        noted = json.loads(page.read_bytes())["film"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        noted = None
+    if noted != digest:
+        raise RushesError(f"{film} is not the film that {page.name} describes: move both away and retake it")
+    video = probe_video(film)
+    parts = part_path(film), part_path(png), part_path(page)
+    return TakeFiles(film, png, page, *parts, digest, video.frames_sha256, video)
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_part(final: Path, data: bytes) -> None:
+    part = create_part(final)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise disk_error(error, final) from error

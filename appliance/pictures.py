@@ -1,0 +1,70 @@
+"""Stills of a film: the thumbnail beside a take, and the filmstrip that shows it at a glance."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+
+from appliance import label
+from appliance.probe import probe_video
+from appliance.publish import write_bytes
+
+_GUTTER = 3  # pixels between pictures
+_PAPER = (18, 18, 20)
+_INK = (150, 150, 155)
+_TALLEST = 180  # pixels of one picture in a strip
+
+
+def picture_png(rgb: np.ndarray, marked: label.Label | None = None) -> bytes:
+    """One picture (h, w, 3), 0..1, as PNG; `marked` adds the AIGC label as XMP."""
+    codes = np.rint(np.clip(rgb, 0.0, 1.0) * 255).astype(np.uint8)
+    return _png(Image.fromarray(codes), marked)
+
+
+def thumbnail(frames: np.ndarray, path: Path, marked: label.Label | None = None) -> None:
+    """The middle one of (n, h, w, 3) frames as a PNG file."""
+    write_bytes(path, picture_png(frames[len(frames) // 2], marked), replace=True)
+
+
+def filmstrip(film: Path, path: Path, count: int = 6) -> None:
+    """`count` pictures of a film side by side, first and last included, its slate and size beneath, as a PNG file."""
+    facts = probe_video(film)
+    wanted = sorted(set(np.linspace(0, facts.frames - 1, max(1, count)).round().astype(int).tolist()))
+    scale = min(1.0, _TALLEST / facts.height)
+    width, height = max(1, round(facts.width * scale)), max(1, round(facts.height * scale))
+    strip = Image.new("RGB", (len(wanted) * (width + _GUTTER) + _GUTTER, height + 2 * _GUTTER + 14), _PAPER)
+    for place, picture in enumerate(_decode(film, wanted)):
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        strip.paste(picture, (_GUTTER + place * (width + _GUTTER), _GUTTER))
+    words = f"{facts.width}x{facts.height}  {facts.frames} frames  {facts.duration_s:.2f} s at {facts.fps:g} fps"
+    text = "   ".join(part for part in (facts.metadata.get("title", ""), words) if part)
+    ImageDraw.Draw(strip).text((_GUTTER + 1, height + 2 * _GUTTER), text, _INK, ImageFont.load_default(10))
+    value = facts.metadata.get(label.KEY)
+    write_bytes(path, _png(strip, label.read_label(film) if value else None), replace=True)
+
+
+def _decode(film: Path, wanted: list[int]):
+    """The frames of those numbers as pictures, in order; one pass."""
+    left = set(wanted)
+    with av.open(str(film)) as file:
+        for number, frame in enumerate(file.decode(video=0)):
+            if number in left:
+                rgb = frame.reformat(
+                    format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709", src_color_range="MPEG",
+                    dst_color_range="JPEG",
+                )  # fmt: skip
+                yield Image.fromarray(rgb.to_ndarray())
+
+
+def _png(picture: Image.Image, marked: label.Label | None) -> bytes:
+    extra = PngImagePlugin.PngInfo()
+    if marked is not None:
+        extra.add_itxt("XML:com.adobe.xmp", label.xmp(marked))
+    data = io.BytesIO()
+    picture.save(data, "PNG", pnginfo=extra)
+    return data.getvalue()

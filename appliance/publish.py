@@ -1,0 +1,154 @@
+"""Files appear whole or not at all: write beside, fsync, link without overwriting, fsync the folder.
+
+A power cut at any moment leaves either nothing under the public name or the complete file. What is left of a writer
+that died is a hidden `.name.pid.part`, and `sweep` takes it away.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from models.errors import RushesError
+
+_PART = re.compile(r"^\..+\.(\d+)\.part$")
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # exFAT, some network shares
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some space, or point RUSHES_HOME at a larger disk",
+    errno.EDQUOT: "the disk quota is used up: free some space, or point RUSHES_HOME at another disk",
+    errno.EFBIG: "the file would exceed the size that this system allows: raise `ulimit -f`, or shoot shorter",
+    errno.EACCES: "permission denied: give yourself write access to the folder, or choose another with RUSHES_HOME",
+    errno.EPERM: "permission denied: give yourself write access to the folder, or choose another with RUSHES_HOME",
+    errno.EROFS: "the disk is mounted read-only: remount it, or point RUSHES_HOME at another disk",
+    errno.ENOENT: "the file or its folder does not exist: check the path",
+    errno.ENOTDIR: "a part of its folder's path is a file: choose another folder",
+    errno.EISDIR: "a folder has that name: choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this disk: choose a shorter one",
+    errno.EIO: "the disk reported an error: check the disk before you go on",
+}
+
+
+def disk_error(error: OSError, path: Path, doing: str = "write") -> RushesError:
+    """An operating system's refusal as one line for people: what could not be done, to which file, why, the way out."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return RushesError(f"cannot {doing} {path}: {reason}")
+
+
+def part_path(final: Path) -> Path:
+    """The hidden name a file has while this process writes it, in the same folder: `.12C-T4.mp4.4711.part`."""
+    return final.with_name(f".{final.name}.{os.getpid()}.part")
+
+
+def create_part(final: Path) -> Path:
+    """Make the folder and an empty part file that nobody else has open; returns its path.
+
+    A part of the same name can only be ours or a dead process's, so it is replaced. Symbolic links are not followed.
+    """
+    part = part_path(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    except OSError as error:
+        raise disk_error(error, final) from error
+    return part
+
+
+def publish(part: Path, final: Path) -> None:
+    """Give a finished part its public name, durably, and never over another file.
+
+    Raises RushesError when `final` exists and is another file. Interrupted between its steps, it may be called again.
+    """
+    try:
+        _fsync(part)
+        try:
+            os.link(part, final, follow_symlinks=False)
+        except FileExistsError:
+            if not os.path.samefile(part, final):  # the same file: an earlier call was cut off after the link
+                raise RushesError(
+                    f"cannot write {final}: a file of that name exists; move it away and try again"
+                ) from None
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            _rename_no_clobber(part, final)
+        part.unlink(missing_ok=True)
+        _fsync(final.parent)
+    except OSError as error:
+        raise disk_error(error, final) from error
+
+
+def write_bytes(final: Path, data: bytes, replace: bool = False) -> None:
+    """Write a whole file durably; `replace` swaps an older one for it in one step, else an older one is an error."""
+    part = create_part(final)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(part, final)
+            _fsync(final.parent)
+        else:
+            publish(part, final)
+    except OSError as error:
+        raise disk_error(error, final) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def json_bytes(document: Any) -> bytes:
+    """A document as people and `git diff` like to read it: UTF-8, indented, a newline at the end. NaN is refused."""
+    return (json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
+
+
+def write_json(final: Path, document: Any, replace: bool = False) -> None:
+    """`write_bytes` of `json_bytes`."""
+    write_bytes(final, json_bytes(document), replace)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove the parts below `folder` whose writer is no longer alive; returns what was removed."""
+    swept = []
+    for part in folder.rglob(".*.part"):
+        match = _PART.match(part.name)
+        if match and not _alive(int(match[1])):
+            part.unlink(missing_ok=True)
+            swept.append(part)
+    return sorted(swept)
+
+
+def _rename_no_clobber(part: Path, final: Path) -> None:
+    """Without hard links, claim the name with O_EXCL and rename over our own empty claim."""
+    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    try:
+        os.rename(part, final)
+    except OSError:
+        final.unlink(missing_ok=True)
+        raise
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True  # somebody else's process; or no pid at all, and then the part is not ours to remove
+    return True
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # shares that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
