@@ -126,16 +126,19 @@ def files(take: Take) -> list[tuple[str, Path]]:
     """What lies on disk for a delivered take: the film and what was made of it."""
     if take.path is None:
         return []
-    from appliance import paths
-
-    film = paths.takes() / take.path
+    film = take.path
     beside = (
         ("film", film),
-        ("filmstrip", film.with_suffix(".strip.png")),
+        ("filmstrip", strip_path(film)),
         ("thumbnail", film.with_suffix(".png")),
         ("sidecar", film.with_suffix(".json")),
     )
     return [(name, path) for name, path in beside if path.is_file()]
+
+
+def strip_path(film: Path) -> Path:
+    """Where a film's filmstrip lies: 12C-T4_31.mp4 has 12C-T4_31.strip.png."""
+    return film.with_suffix(".strip.png")
 
 
 def _live_row(take: Take, now: float) -> tuple[str, str, str, str, str]:

@@ -1,0 +1,119 @@
+"""What `rushes doctor` examines: each check finds a fact, says whether it is well, and what to do if it is not."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from appliance import house, paths
+from appliance.units import bytes_words
+from models.errors import RushesError
+
+DISK_WORRY_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str = ""  # said when it is not well
+
+
+def examine() -> list[Check]:
+    """Every check, in the order that matters to somebody who wants to shoot."""
+    checks = (_python, _device, _torch, _weights, _encoder, _disk, _database, _library, _daemon)
+    return [_safely(check) for check in checks]
+
+
+def _safely(check: Callable[[], Check]) -> Check:
+    """A check that cannot be made is a finding too, not the end of the others."""
+    try:
+        return check()
+    except (RushesError, OSError, ImportError) as error:
+        return Check(check.__name__.strip("_"), False, str(error), "put this right first, then run doctor again")
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} in {sys.prefix}"
+    return Check("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer, then install/try.sh")
+
+
+def _device() -> Check:
+    from appliance.device import probe
+
+    return Check("device", True, probe().words)
+
+
+def _torch() -> Check:
+    """From package metadata: importing torch takes seconds."""
+    try:
+        found = f"torch {version('torch')}"
+    except PackageNotFoundError:
+        return Check("torch", False, "torch is not installed", "run install/try.sh again")
+    try:
+        found += f", triton {version('triton')}"
+    except PackageNotFoundError:
+        found += ", no triton (the CPU needs none)"
+    return Check("torch", True, found)
+
+
+def _weights() -> Check:
+    from appliance.packages import prove, shipped
+
+    facts = shipped()
+    digest = prove(facts)
+    found = f"{facts.card}, {facts.parameters:,} parameters, {bytes_words(facts.file_bytes)}, whole ({digest[:12]})"
+    return Check("weights", True, found)
+
+
+def _encoder() -> Check:
+    import av
+
+    try:
+        av.codec.Codec("libx264", "w")
+    except av.error.FFmpegError:
+        return Check("encoder", False, f"PyAV {version('av')} has no libx264", "install the av package from its wheel")
+    return Check("encoder", True, f"H.264 by PyAV {version('av')}")
+
+
+def _disk() -> Check:
+    home = paths.home()
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    found = f"{bytes_words(free)} free at {home}"
+    return Check("disk", free >= DISK_WORRY_BYTES, found, "free some space, or point RUSHES_HOME at a larger disk")
+
+
+def _database() -> Check:
+    from appliance.opening import sqlite3, sqlite_version_ok
+
+    return Check(
+        "sqlite", sqlite_version_ok(), f"SQLite {sqlite3.sqlite_version}",
+        "this SQLite can corrupt a busy library: install pysqlite3 0.6.1 or newer into Rushes' environment",
+    )  # fmt: skip
+
+
+def _library() -> Check:
+    from appliance.library import Library
+
+    with Library.open() as library:
+        faults = library.faults()
+        newest = library.takes(limit=1)
+    found = f"{paths.library()}, whole, " + (f"newest take {newest[0].slate}" if newest else "no takes yet")
+    if faults:
+        return Check("library", False, "; ".join(faults), f"copy {Path(paths.library())} away and restore a backup")
+    return Check("library", True, found)
+
+
+def _daemon() -> Check:
+    pid = house.daemon_pid()
+    found = f"serving, process {pid}" if pid else "not running; the next shot starts it"
+    return Check("daemon", True, found)

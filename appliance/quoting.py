@@ -1,0 +1,146 @@
+"""From a shot file to a quote, and from a take to its successor: what the command line and the desk both do first."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.page import cells, pad
+from appliance.units import bytes_words, seconds_words
+from models.errors import BadInput, RushesError
+
+if TYPE_CHECKING:
+    from appliance.device import Device
+    from appliance.direction import ShotDirection
+    from appliance.plan import Plan, Refusal
+    from appliance.take import Take
+
+LONGEST_SEED = 2**31
+EXAMPLES = Path(__file__).resolve().parent / "examples"
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A shot file read, and what this machine would do about it. The direction has a seed."""
+
+    path: Path
+    direction: ShotDirection
+    outcome: Plan | Refusal
+
+    @property
+    def fits(self) -> bool:
+        """Whether the machine can shoot it."""
+        from appliance.plan import Plan
+
+        return isinstance(self.outcome, Plan)
+
+    def require_plan(self) -> Plan:
+        """The plan. Raises RushesError with the reason and the ways out where the machine cannot shoot it."""
+        from appliance.plan import Plan
+
+        if isinstance(self.outcome, Plan):
+            return self.outcome
+        ways = "; ".join(self.outcome.remedies)
+        raise RushesError(f"{self.path}: {self.outcome.reason}" + (f": {ways}" if ways else ""))
+
+    def headline(self) -> str:
+        """The quote in one line: what, how long, how big."""
+        plan = self.require_plan()
+        return (
+            f"{self.direction.slate}  {plan.frames} frames of {plan.width}x{plan.height}, {plan.steps} steps on"
+            f" {plan.device}: {_about(plan)}, {bytes_words(plan.footprint.total_bytes)} of memory,"
+            f" {bytes_words(plan.disk_bytes)} on disk"
+        )
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The quote as (name, text), for a page."""
+        if not self.fits:
+            return [("no", self.outcome.reason), *(("try", way) for way in self.outcome.remedies)]  # type: ignore[union-attr]
+        plan = self.require_plan()
+        return [
+            ("slate", self.direction.slate),
+            ("action", self.direction.text.action),
+            ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
+            ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
+            ("time", _about(plan) + ("" if plan.measured else ", not measured on this machine yet")),
+            ("memory", bytes_words(plan.footprint.total_bytes)),
+            ("disk", bytes_words(plan.disk_bytes)),
+            ("why", "\n".join(plan.why)),
+            ("obeyed", obeyed_words(self.direction, plan.card)),
+        ]
+
+
+def quote(path: Path, seed: int | None = None, quality: str | None = None, device: str | None = None) -> Quoted:
+    """Read a shot file, apply what was asked in place of its values, and plan it. Raises BadInput."""
+    return plan_direction(path, read(path, seed, quality), probe(device))
+
+
+def read(path: Path, seed: int | None = None, quality: str | None = None) -> ShotDirection:
+    """The direction of a file with overrides; a seed is drawn where none was asked. Raises BadInput."""
+    from appliance.direction import load
+
+    direction = load(path)
+    if quality is not None:
+        direction = replace(direction, quality=quality)
+    if seed is None:
+        seed = direction.seed if direction.seed is not None else secrets.randbelow(LONGEST_SEED)
+    return replace(direction, seed=seed)
+
+
+def probe(device: str | None) -> Device:
+    """The machine as the plan may use it: all of it, or only what `device` names. Raises BadInput."""
+    from appliance.device import probe as probe_all
+
+    found = probe_all()
+    if device is None:
+        return found
+    if device == "cpu":
+        return replace(found, gpus=())
+    names = [f"cuda:{index}" for index in range(len(found.gpus))]
+    if device not in names:
+        here = f"this machine has {', '.join(names)} and cpu" if names else "this machine has no CUDA device, only cpu"
+        raise BadInput(f"device {device!r} cannot be used: {here}")
+    return found
+
+
+def plan_direction(path: Path, direction: ShotDirection, device: Device) -> Quoted:
+    """Plan a direction with what the library knows of this machine's real speed."""
+    from appliance.library import Library
+    from appliance.plan import plan
+    from models.card import PREVIS
+
+    with Library.open() as library:
+        calibration = library.median_ratio(PREVIS.name)
+    return Quoted(path, direction, plan(direction, device, PREVIS, calibration))
+
+
+def again(take: Take, seed: int | None = None) -> ShotDirection:
+    """A take's direction with another seed: the given one, or a new one."""
+    from appliance.direction_file import from_json
+
+    return replace(from_json(take.direction_json), seed=secrets.randbelow(LONGEST_SEED) if seed is None else seed)
+
+
+def examples() -> list[Path]:
+    """The shot files that ship with Rushes, by name."""
+    return sorted(EXAMPLES.glob("*.toml"))
+
+
+def obeyed_words(direction: ShotDirection, card: str) -> str:
+    """Which fields of a direction this model obeys, and how: one line for each level."""
+    from appliance.direction import obeyed
+
+    levels: dict[str, list[str]] = {}
+    for name, level in obeyed(direction, card).items():
+        levels.setdefault(level, []).append(name)
+    width = max((cells(level) for level in levels), default=0)
+    order = ("exact", "approximate", "text-only", "ignored")
+    return "\n".join(f"{pad(level, width)}  {', '.join(levels[level])}" for level in order if level in levels)
+
+
+def _about(plan: Plan) -> str:
+    if plan.seconds_high - plan.seconds_low < 0.2 * plan.seconds:
+        return f"about {seconds_words(plan.seconds)}"
+    return f"{seconds_words(plan.seconds_low)} to {seconds_words(plan.seconds_high)}"

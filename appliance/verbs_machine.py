@@ -1,0 +1,86 @@
+"""The verbs about the machine: doctor, models, serve, desk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+
+from appliance.page import facts, say, say_json, table
+from appliance.units import bytes_words
+from models.errors import BadInput, RushesError
+
+
+def doctor(args: Namespace) -> int:
+    """Whether this machine can shoot: every check is done, the first failing one makes the exit code 1."""
+    from appliance.checks import examine
+
+    checks = examine()
+    if args.json:
+        say_json({"ok": all(check.ok for check in checks), "checks": checks})
+    else:
+        facts((("ok    " if check.ok else "WRONG ") + check.name, check.found) for check in checks)
+        wrong = [check for check in checks if not check.ok]
+        say("", *(f"{check.name}: {check.remedy}" for check in wrong) or ("This machine can shoot.",))
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def models(args: Namespace) -> int:
+    """The models that are here, with facts from their headers, and the architectures that Rushes knows."""
+    from appliance.packages import known, shipped
+
+    package = shipped()
+    if args.json:
+        say_json({"shipped": package, "known": known()})
+        return 0
+    say("shipped")
+    facts(
+        [
+            ("  package", str(package.path)),
+            ("  card", package.card),
+            ("  parameters", f"{package.parameters:,}"),
+            ("  size", bytes_words(package.file_bytes)),
+            ("  stored as", ", ".join(f"{name} {bytes_words(size)}" for name, size in package.bytes_by_type.items())),
+            *((f"  {name}", text) for name, text in package.metadata.items()),
+        ]
+    )
+    say("", "known architectures")
+    head = ("card", "layers", "width", "heads", "parameters", "weights at 8 bit", "state")
+    rows = [
+        (
+            card.name,
+            str(card.layers),
+            str(card.dim),
+            str(card.heads),
+            f"{card.parameters / 1e9:.2f} G" if card.parameters >= 1e9 else f"{card.parameters / 1e6:.1f} M",
+            bytes_words(card.parameters),
+            "shipped" if card.name == package.card else "bring the checkpoint",
+        )
+        for card in known()
+    ]
+    table(head, rows, stretch=6)
+    return 0
+
+
+def serve(args: Namespace) -> int:
+    """Be the daemon of this house, in this terminal."""
+    from appliance import daemon
+
+    daemon.serve(until_idle=args.until_idle)
+    return 0
+
+
+def desk(args: Namespace) -> int:
+    """Open the desk in this terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+        raise RushesError("the desk needs a terminal on standard input, output and error: run it without a pipe")
+    encoding = (sys.stderr.encoding or "").lower().replace("-", "")
+    if encoding != "utf8":
+        raise BadInput(f"this terminal's encoding is {sys.stderr.encoding}, the desk needs UTF-8: try LC_ALL=C.UTF-8")
+    # Before Textual is imported: the extended keyboard protocol loses what a Chinese input method commits.
+    os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
+    # Started, not imported: the desk lies above the appliance and imports it.
+    import runpy
+
+    runpy.run_module("tui", run_name="__main__")
+    return 0

@@ -1,0 +1,159 @@
+"""The verbs that turn a shot file into something: example, quote, preview, shoot, retake."""
+
+from __future__ import annotations
+
+import shutil
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance import house
+from appliance.follow import follow, progress_stream
+from appliance.library import Library
+from appliance.page import facts, say, say_json
+from appliance.quoting import Quoted, again, examples, plan_direction, probe, read
+from appliance.take import Status, Take
+from appliance.units import seconds_words
+from appliance.verbs_library import files, record
+from models.errors import BadInput, RushesError
+
+
+def example(args: Namespace) -> int:
+    """List the shots that ship, or copy one to start from."""
+    shots = examples()
+    if args.name is None:
+        if args.json:
+            say_json({path.stem: str(path) for path in shots})
+        else:
+            facts((path.stem, _first_comment(path)) for path in shots)
+            say("", "`rushes example NAME` copies one here; edit it, then `rushes shoot NAME.toml`")
+        return 0
+    name = args.name.removesuffix(".toml")
+    found = next((path for path in shots if path.stem == name), None)
+    if found is None:
+        raise BadInput(f"there is no example {args.name!r}: there are {', '.join(path.stem for path in shots)}")
+    target = Path(args.out or f"{name}.toml")
+    if target.is_dir():
+        target = target / f"{name}.toml"
+    if target.exists():
+        raise BadInput(f"{target} exists already: name another file with --out")
+    shutil.copyfile(found, target)
+    if args.json:
+        say_json({"copied": str(target)})
+    else:
+        say(f"{target}", f"next: rushes quote {target}, rushes preview {target}, rushes shoot {target}")
+    return 0
+
+
+def quote(args: Namespace) -> int:
+    """What shots will cost here. Exit code 1 when one of them cannot be shot on this machine."""
+    quotes = _quotes(args)
+    if args.json:
+        say_json([{"file": q.path, "slate": q.direction.slate, "fits": q.fits, "quote": q.outcome} for q in quotes])
+    else:
+        for index, quoted in enumerate(quotes):
+            if index:
+                say("")
+            say(f"{quoted.path}")
+            facts(quoted.rows())
+        planned = [quoted.require_plan().seconds for quoted in quotes if quoted.fits]
+        if len(planned) > 1:
+            say("", f"together about {seconds_words(sum(planned))}")
+    return 0 if all(quoted.fits for quoted in quotes) else 1
+
+
+def preview(args: Namespace) -> int:
+    """The blocking rendered by the stage: exact, at once, without the model."""
+    from appliance.previs import render_previs
+
+    source = Path(args.file)
+    target = Path(args.out) if args.out else Path(f"{source.stem}.previs.mp4")
+    film = render_previs(read(source), target)
+    if args.json:
+        say_json(film)
+    else:
+        facts([("previs", str(film.path)), ("filmstrip", str(film.filmstrip)), ("film", film.words)])
+    return 0
+
+
+def shoot(args: Namespace) -> int:
+    """Check every file, quote, queue, follow to the end. Nothing is queued when one file is bad or does not fit."""
+    quotes = _quotes(args)
+    for quoted in quotes:
+        quoted.require_plan()
+        if not args.json:
+            say(quoted.headline())
+    with Library.open() as library:
+        takes = [library.queue(quoted.direction, device=args.device) for quoted in quotes]
+        return _render(library, takes, args)
+
+
+def retake(args: Namespace) -> int:
+    """A take's direction again, with another seed."""
+    with Library.open() as library:
+        old = library.take(args.take)
+        direction = again(old, args.seed)
+        quoted = plan_direction(Path(old.slate), direction, probe(old.device))
+        quoted.require_plan()
+        if not args.json:
+            say(quoted.headline())
+        return _render(library, [library.queue(direction, prev_take=old.id, device=old.device)], args)
+
+
+def _quotes(args: Namespace) -> list[Quoted]:
+    """Every file read and planned; all that is wrong with any of them is said together."""
+    wrong: list[str] = []
+    directions = []
+    for name in args.files:
+        try:
+            directions.append((Path(name), read(Path(name), args.seed, args.quality)))
+        except BadInput as error:
+            wrong.append(str(error))
+    if wrong:
+        raise BadInput(wrong[0] if len(wrong) == 1 else f"{len(wrong)} files are not right: " + " | ".join(wrong))
+    device = probe(args.device)
+    return [plan_direction(path, direction, device) for path, direction in directions]
+
+
+def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:
+    house.ensure_running()
+    if args.detach:
+        if args.json:
+            say_json([record(take) for take in takes])
+        else:
+            say(*(f"{take.slate}  queued as take {take.id}" for take in takes))
+        return 0
+    ended = follow(library, [take.id for take in takes], house.ensure_running, progress_stream(args.json))
+    for take in ended:
+        make_filmstrip(take)
+    if args.json:
+        say_json([record(take) for take in ended])
+    else:
+        for take in ended:
+            if take.status is Status.DELIVERED:
+                say("", take.slate)
+                facts((f"  {name}", str(path)) for name, path in files(take))
+    return 0 if all(take.status is Status.DELIVERED for take in ended) else 1
+
+
+def make_filmstrip(take: Take) -> None:
+    """Six pictures of a delivered take beside its film; made once."""
+    if take.status is not Status.DELIVERED or take.path is None:
+        return
+    from appliance.deliver import filmstrip
+    from appliance.verbs_library import strip_path
+
+    target = strip_path(take.path)
+    if not target.exists():
+        try:
+            filmstrip(take.path, target)
+        except OSError as error:
+            raise RushesError(f"the take is delivered, but {target} cannot be written: {error.strerror}") from error
+
+
+def _first_comment(path: Path) -> str:
+    """What a shot file says of itself in its first comment line."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            return line.lstrip("# ").rstrip()
+    return ""

@@ -1,0 +1,64 @@
+"""The desk: the application around the screens. Rendering belongs to the daemon, so a lost line costs nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual.app import App
+from textual.filter import LineFilter
+from textual.theme import Theme
+
+from tui.board import Board
+from tui.filter import CleanLines
+
+# A cutting room after hours: near-black, warm paper for text, tungsten for what is alive.
+RUSHES_THEME = Theme(
+    name="rushes",
+    primary="#e0a458",
+    secondary="#7ea2aa",
+    accent="#e0a458",
+    warning="#d9a441",
+    error="#e2725b",
+    success="#8fb573",
+    foreground="#e8e2d6",
+    background="#12110f",
+    surface="#1a1916",
+    panel="#23211d",
+    dark=True,
+    variables={"footer-key-foreground": "#e0a458", "footer-background": "#1a1916"},
+)
+
+
+class Desk(App[None]):
+    """The director's desk."""
+
+    TITLE = "Rushes"
+    CSS_PATH = "desk.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-tall")]
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._clock = clock
+        self._clean = CleanLines()
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own filters, and ours last: nothing passes it unclean."""
+        return [*super().get_line_filters(), self._clean]
+
+    def on_mount(self) -> None:
+        """Theme, signals, first screen."""
+        self.register_theme(RUSHES_THEME)
+        # Textual's dark themes still send greys under NO_COLOR; ansi-dark sends no colour at all.
+        self.theme = "ansi-dark" if os.environ.get("NO_COLOR") else "rushes"
+        if not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for name in (signal.SIGHUP, signal.SIGTERM):
+                loop.add_signal_handler(name, self.exit)
+        self.push_screen(Board(self._clock))

@@ -1,0 +1,42 @@
+"""What a key does to the library. Each runs on a thread of its own, opens the library, and returns what to tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def queue(path: Path) -> str:
+    """Put a shot file at the end of the queue and make sure that a daemon serves it."""
+    from appliance import house
+    from appliance.library import Library
+    from appliance.quoting import quote
+
+    quoted = quote(path)
+    quoted.require_plan()
+    with Library.open() as library:
+        take = library.queue(quoted.direction)
+    house.ensure_running()
+    return f"{take.slate} is queued"
+
+
+def cancel(take_id: int) -> str:
+    """Ask for the end of a take."""
+    from appliance.library import Library
+    from appliance.take import Status
+
+    with Library.open() as library:
+        take = library.request_cancel(take_id)
+    return f"{take.slate} is cancelled" if take.status is Status.CANCELLED else f"{take.slate} stops at its next step"
+
+
+def retake(take_id: int) -> str:
+    """Queue a take's direction again with a new seed."""
+    from appliance import house
+    from appliance.library import Library
+    from appliance.quoting import again
+
+    with Library.open() as library:
+        old = library.take(take_id)
+        take = library.queue(again(old), prev_take=old.id, device=old.device)
+    house.ensure_running()
+    return f"{take.slate} is queued, with a new seed"
