@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from models.errors import RushesError
 
 PROBE_SECONDS = 1.0  # whoever looks whether the lock is free holds it for a moment; a daemon waits that out
 START_SECONDS = 10.0
+LONGEST_LOG_BYTES = 8 * 2**20
 
 
 class HouseLock:
@@ -61,9 +63,8 @@ def only_daemon(path: Path | None = None) -> Iterator[HouseLock]:
     lock = HouseLock(path)
     try:
         if not lock.take():
-            pid = daemon_pid(path)
             raise RushesError(
-                f"a daemon{f' (process {pid})' if pid else ''} serves {path.parent} already: its queue needs no second; "
+                f"a daemon (process {daemon_pid(path) or 'unknown'}) serves {path.parent} already, and one is enough: "
                 "stop that one first, or set RUSHES_HOME to another folder"
             )
         yield lock
@@ -98,6 +99,8 @@ def ensure_running() -> int:
         return pid
     log = paths.daemon_log()
     try:
+        if log.exists() and log.stat().st_size > LONGEST_LOG_BYTES:
+            os.replace(log, log.with_name(f"{log.name}.1"))
         started = process.start_detached(process.module_command("appliance.daemon", "--until-idle"), log)
     except OSError as error:
         raise RushesError(
@@ -116,6 +119,12 @@ def ensure_running() -> int:
     if (pid := daemon_pid()) is not None:
         return pid  # somebody else's was faster
     raise RushesError(f"the daemon did not start: {_last_line(log)}; the whole story is in {log}")
+
+
+def log(line: str) -> None:
+    """One line of the daemon's log: on stderr, which is the log file of a detached daemon."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    print(f"{stamp} {one_line(line, limit=2000)}", file=sys.stderr, flush=True)
 
 
 def _alive(pid: int) -> bool:

@@ -27,8 +27,8 @@ MAX_CLAIMS = 6  # blameless restarts included: a take that brings the whole mach
 
 # What may be recorded of a take besides its status: column names never come from outside.
 FACTS = frozenset({
-    "phase", "step", "steps", "plan_json", "card", "path", "sha256", "error", "attempt", "predicted_seconds", "seconds",
-    "peak_bytes",
+    "phase", "step", "steps", "plan_json", "card", "path", "sha256", "error", "attempt", "predicted_seconds",
+    "nominal_seconds", "seconds", "peak_bytes",
 })  # fmt: skip
 
 
@@ -101,6 +101,13 @@ class Ledger:
         self.set(take.id, moved)
         self.announce(take.id, status, note or str(facts.get("error", "")))
         return self.by_id(take.id)
+
+    def insert(self, row: dict[str, object]) -> Take:
+        """Adds a queued take, and announces it."""
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        take_id = self.rows(f"INSERT INTO takes ({columns}) VALUES ({marks}) RETURNING id", *row.values())[0][0]
+        self.announce(take_id, Status.QUEUED, "")
+        return self.by_id(take_id)
 
     def write(self, take_id: int, facts: dict[str, object]) -> None:
         """Records facts that callers name: only those in FACTS, text cleaned, the path made relative."""

@@ -58,25 +58,33 @@ class Library(Ledger):
 
     # Asking for takes
 
-    def queue(self, direction: ShotDirection, prev_take: int | None = None) -> Take:
-        """Puts a shot at the end of the queue as the next take of its slate. Draws the seed where none was asked."""
+    def queue(self, direction: ShotDirection, prev_take: int | None = None, device: str | None = None) -> Take:
+        """Puts a shot at the end of the queue. Draws the seed where none was asked, and records it.
+
+        It becomes the next take of its slate, or the one that the direction states (of a retake it never is: that
+        number is `prev_take`'s). Raises BadInput when a take of that number exists.
+        """
         from appliance.direction_file import to_json
 
         seed = secrets.randbelow(LONGEST_SEED) if direction.seed is None else direction.seed
         direction_json = to_json(replace(direction, seed=seed))
         scene, setup, action = clean(direction.scene), clean(direction.setup), clean(direction.text.action)
+        asked = direction.take if prev_take is None else None
         with self.immediate():
-            number = self.rows(
-                "SELECT coalesce(max(take_number), 0) + 1 FROM takes WHERE scene = ? AND setup = ?", scene, setup
-            )[0][0]
-            take_id = self.rows(
-                "INSERT INTO takes (scene, setup, take_number, action, direction_json, status, seed, queued_at, "
-                "prev_take, search) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) RETURNING id",
-                scene, setup, number, action, direction_json, seed, time.time(), prev_take,
-                search_words(scene, setup, number, action),
-            )[0][0]  # fmt: skip
-            self.announce(take_id, Status.QUEUED, "")
-            return self.by_id(take_id)
+            used = [row[0] for row in self.rows(
+                "SELECT take_number FROM takes WHERE scene = ? AND setup = ? ORDER BY take_number", scene, setup
+            )]  # fmt: skip
+            if asked in used:
+                raise BadInput(
+                    f"take {asked} of {scene}{setup} exists: leave `take` out of the shot for the next, {used[-1] + 1}"
+                )
+            number = asked or (used[-1] + 1 if used else 1)
+            row = {
+                "scene": scene, "setup": setup, "take_number": number, "action": action, "device": device,
+                "direction_json": direction_json, "status": Status.QUEUED, "seed": seed, "queued_at": time.time(),
+                "prev_take": prev_take, "search": search_words(scene, setup, number, action),
+            }  # fmt: skip
+            return self.insert(row)
 
     def request_cancel(self, take_id: int) -> Take:
         """A queued take is cancelled here and now; a rendering one as soon as its worker looks up.
@@ -223,10 +231,13 @@ class Library(Ledger):
         return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
 
     def median_ratio(self, card: str, last: int = 20) -> float | None:
-        """Measured over predicted seconds, the median of the last delivered takes of a card; None before the first."""
+        """Measured over nominal seconds, the median of the last delivered takes of a card; None before the first.
+
+        Nominal is the prediction before this ratio was applied to it: else the ratio would chase itself.
+        """
         rows = self.rows(
-            "SELECT seconds / predicted_seconds FROM takes WHERE card = ? AND status = 'delivered' "
-            "AND seconds > 0 AND predicted_seconds > 0 ORDER BY id DESC LIMIT ?", card, last,
+            "SELECT seconds / nominal_seconds FROM takes WHERE card = ? AND status = 'delivered' "
+            "AND seconds > 0 AND nominal_seconds > 0 ORDER BY id DESC LIMIT ?", card, last,
         )  # fmt: skip
         ratios = sorted(row[0] for row in rows)
         if not ratios:

@@ -33,6 +33,7 @@ def m001_takes_events_machines(db: Database) -> None:
             take_number INTEGER NOT NULL CHECK (take_number > 0),
             action TEXT NOT NULL DEFAULT '',
             direction_json TEXT NOT NULL,
+            device TEXT,                           -- the one that was asked for
             plan_json TEXT,
             card TEXT,
             status TEXT NOT NULL CHECK (status IN ('queued', 'rendering', 'delivered', 'failed', 'cancelled')),
@@ -51,6 +52,7 @@ def m001_takes_events_machines(db: Database) -> None:
             started_at REAL,
             ended_at REAL,
             predicted_seconds REAL,
+            nominal_seconds REAL,                  -- predicted before calibration: what the next is calibrated by
             seconds REAL,
             peak_bytes INTEGER,
             cancel_requested INTEGER NOT NULL DEFAULT 0,

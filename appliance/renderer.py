@@ -1,11 +1,11 @@
 """The daemon's end of the line to its worker: orders out, reports in, one JSON document a line.
 
 Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...}, "package": PATH,
-          "folder": PATH, "stem": "12C-T4_31"}  ·  {"order": "cancel", "take": 31}
+          "film": PATH}  ·  {"order": "cancel", "take": 31}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}
          {"report": "note", "take": 31, "text": "..."}
-         {"report": "done", "take": 31, "parts": [[PART, FINAL], ...], "film": PATH, "sha256": HEX, "seconds": 21.4,
-          "peak_bytes": 900000000}  ·  {"report": "cancelled", "take": 31}
+         {"report": "done", "take": 31, "parts": {".mp4": PATH, ".json": PATH, ".png": PATH}, "sha256": HEX,
+          "seconds": 21.4, "peak_bytes": 900000000}  ·  {"report": "cancelled", "take": 31}
          {"report": "error", "take": 31, "kind": "bad_input" | "failed" | "disk" | "memory" | "fault", "error": "..."}
 The end of its orders tells a worker to leave.
 """

@@ -10,7 +10,7 @@ from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
 from models.errors import BadInput
 
-_TEXTS = ("scene", "setup", "action", "phase", "error", "owner")
+_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner")
 _PLAIN = (
     "id", "take_number", "direction_json", "plan_json", "step", "steps", "seed", "sha256", "attempt", "fence",
     "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "peak_bytes", "prev_take",

@@ -38,6 +38,7 @@ class Take:
     take_number: int  # 4
     action: str  # what happens, in the director's words
     direction_json: str
+    device: str | None  # the one that was asked for: "cpu", "cuda:0"; None: the plan chooses
     plan_json: str | None
     status: Status
     phase: str  # what the worker is doing, in a word or two: "loading", "drafting", "developing"

@@ -1,0 +1,258 @@
+"""One take, from claimed to ended, on the daemon's side: plan it, follow the worker, publish, note how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from appliance import paths
+from appliance.house import log
+from appliance.library import Library
+from appliance.opening import LibraryBusy, LibraryFull
+from appliance.renderer import Renderer, RendererDied
+from appliance.take import Status, Take
+from models.errors import RushesError
+
+if TYPE_CHECKING:
+    from appliance.daemon import Patience
+    from appliance.plan import Plan
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Orders:
+    """What the daemon has been told by signals."""
+
+    stopping: bool = False
+
+
+class RenderTake:
+    """The life of one claimed take. Raises Fenced when the take turns out to be somebody else's by now."""
+
+    def __init__(self, library: Library, take: Take, patience: Patience, orders: Orders) -> None:
+        self.library = library
+        self.take = take
+        self.patience = patience
+        self.orders = orders
+        self.film = film_of(library, take)
+        self.worker_is_spent = False  # it failed, or does not answer: the next take gets a new one
+        self._plan: Plan | None = None
+        self._beaten_at = 0.0
+        self._seen_version = -1
+        self._cancel_asked_at: float | None = None
+
+    def plan(self) -> bool:
+        """Decides what this machine does about the direction; False when the take has ended here, refused."""
+        from appliance.direction_file import from_json
+        from appliance.plan import Refusal, plan
+        from appliance.quoting import probe
+        from models.card import PREVIS
+
+        try:
+            direction = from_json(self.take.direction_json)
+            device = probe(self.take.device)
+            outcome = plan(direction, device, PREVIS, self.library.median_ratio(PREVIS.name))
+            nominal = plan(direction, device, PREVIS)
+        except RushesError as error:
+            self._end(Status.FAILED, error=str(error))
+            return False
+        if isinstance(outcome, Refusal) or isinstance(nominal, Refusal):
+            assert isinstance(outcome, Refusal)  # what fits does not depend on how long it takes
+            self._end(Status.FAILED, error="; ".join((outcome.reason, *outcome.remedies)))
+            return False
+        self._plan = outcome
+        facts = {
+            "plan_json": outcome.to_json(),
+            "card": PREVIS.name,
+            "predicted_seconds": outcome.seconds,
+            "nominal_seconds": nominal.seconds,
+        }
+        self._surely(lambda: self.library.record(self.take, phase="planned", step=0, steps=outcome.steps, **facts))
+        return True
+
+    def with_worker(self, worker: Renderer) -> None:
+        """Has the worker render it, and sees it to its end: delivered, failed, cancelled or back in the queue."""
+        assert self._plan is not None
+        self._clear_names()
+        try:
+            worker.order(
+                order="render",
+                take=self.take.id,
+                slate=self.take.slate,
+                direction=self.take.direction_json,
+                plan=self._plan.to_json(),
+                package=str(paths.weights()),
+                film=str(self.film),
+            )
+            worker.heard_at = time.monotonic()
+            self._follow(worker)
+        except RendererDied as error:
+            self.worker_is_spent = True
+            self._release(str(error))
+
+    def _follow(self, worker: Renderer) -> None:
+        assert self._plan is not None
+        silence_s = max(self.patience.silence_s, self._plan.seconds_high)
+        while True:
+            for report in worker.reports(self.patience.poll_s):
+                if report.get("take") == self.take.id and self._heed(report):
+                    return
+            now = time.monotonic()
+            if self.orders.stopping:
+                self._take_from(worker)
+                return self._release("the daemon was stopped", blameless=True)
+            if now - worker.heard_at > silence_s:
+                self._take_from(worker)
+                return self._release(f"the renderer gave no sign of life for {silence_s:.0f} s and was ended")
+            if self._cancel_asked_at is not None and now - self._cancel_asked_at > self.patience.cancel_s:
+                self._take_from(worker)
+                return self._end(Status.CANCELLED, note="the renderer did not stop by itself and was ended")
+            self._beat(worker, now)
+
+    def _heed(self, report: dict[str, Any]) -> bool:
+        """Acts on one report; True when the take has ended with it."""
+        match report:
+            case {"report": "progress", "phase": phase, "step": step, "steps": steps}:
+                with _not_now():
+                    self.library.progress(self.take, str(phase), int(step), int(steps))
+            case {"report": "note", "text": text}:
+                with _not_now():
+                    self.library.note(self.take.id, str(text))
+            case {"report": "cancelled"}:
+                self._end(Status.CANCELLED, note="stopped as asked")
+                return True
+            case {"report": "done"}:
+                self._deliver(report)
+                return True
+            case {"report": "error", "kind": kind, "error": error}:
+                self._failed(str(kind), str(error))
+                return True
+        return False
+
+    def _failed(self, kind: str, error: str) -> None:
+        if kind in ("bad_input", "failed"):  # the same again would end the same
+            self._end(Status.FAILED, error=error)
+        elif kind == "disk":
+            self._disk_failed(error)
+        else:  # "memory" and "fault": cured, if at all, by a new process
+            self.worker_is_spent = True
+            self._release(error)
+
+    def _disk_failed(self, error: str) -> None:
+        import shutil
+
+        if shutil.disk_usage(self.library.path.parent).free < self.patience.disk_floor_bytes:
+            self._release(error, blameless=True)  # the disk is full for everybody: takes wait until there is room
+        else:
+            self._end(Status.FAILED, error=error)  # a quota or a limit, which waiting does not lift
+
+    def _deliver(self, report: dict[str, Any]) -> None:
+        """Names for the files, the film last; then the library. A crash between the two is put right at the start."""
+        from appliance.publish import publish
+
+        parts = {suffix: Path(part) for suffix, part in report["parts"].items()}
+        cancelled = self._surely(lambda: self.library.heartbeat(self.take, self.patience.lease_s))  # or Fenced
+        if cancelled:
+            for part in parts.values():
+                part.unlink(missing_ok=True)
+            return self._end(Status.CANCELLED, note="stopped as asked, when the film was done")
+        try:
+            for suffix in (".png", ".json", ".mp4"):
+                publish(parts[suffix], self.film.with_suffix(suffix))
+        except RushesError as error:
+            for part in parts.values():
+                part.unlink(missing_ok=True)
+            return self._disk_failed(str(error))
+        self._end(
+            Status.DELIVERED,
+            path=self.film,
+            sha256=report["sha256"],
+            seconds=report["seconds"],
+            peak_bytes=report["peak_bytes"],
+            phase="",
+        )
+
+    def _beat(self, worker: Renderer, now: float) -> None:
+        """Extends the lease and looks for a wish to cancel: in time, and at once when somebody else has written."""
+        with _not_now():
+            version = self.library.data_version()
+            if version == self._seen_version and now - self._beaten_at < self.patience.beat_s:
+                return
+            self._seen_version, self._beaten_at = version, now
+            if self.library.heartbeat(self.take, self.patience.lease_s) and self._cancel_asked_at is None:
+                self._cancel_asked_at = now
+                worker.order(order="cancel", take=self.take.id)
+
+    def _take_from(self, worker: Renderer) -> None:
+        self.worker_is_spent = True
+        worker.end()
+
+    def _end(self, status: Status, note: str = "", **facts: Any) -> None:
+        self._surely(lambda: self.library.change(self.take, status, note, **facts))
+
+    def _release(self, reason: str, blameless: bool = False) -> None:
+        self._surely(lambda: self.library.release(self.take, reason, blameless))
+
+    def _surely(self, write: Callable[[], T]) -> T:
+        """Writes what must be written, waiting for room on a full disk for as long as the daemon may live."""
+        while True:
+            try:
+                return write()
+            except (LibraryFull, LibraryBusy) as error:
+                log(str(error))
+                if self.orders.stopping:
+                    raise
+                time.sleep(1.0)
+
+    def _clear_names(self) -> None:
+        """Thumbnail and page of an attempt that was cut off while it published; without their film they are nothing."""
+        if not self.film.exists():
+            for suffix in (".png", ".json"):
+                self.film.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def film_of(library: Library, take: Take) -> Path:
+    """Where a take's film lies, or will."""
+    return library.takes_folder / paths.take_file(take.shot, take.take_number, take.id)
+
+
+def note_published(library: Library) -> Iterator[Take]:
+    """Writes down the takes whose film was published just before the power went, and yields them."""
+    for take in library.takes(status=Status.RENDERING, limit=1_000):
+        film = film_of(library, take)
+        if not film.exists():
+            continue
+        from appliance.deliver import delivered
+
+        try:
+            files = delivered(film.parent, film.stem)
+        except RushesError as error:
+            library.note(take.id, str(error), kind="warning")
+            continue
+        assert files is not None
+        page = json.loads(files.json.read_bytes())
+        yield library.change(
+            take,
+            Status.DELIVERED,
+            "its film had been published before the daemon ended",
+            path=film,
+            sha256=files.sha256,
+            seconds=page["timings_s"].get("total"),
+            peak_bytes=page["peak_bytes"],
+            phase="",
+        )
+
+
+@contextlib.contextmanager
+def _not_now() -> Iterator[None]:
+    """Progress that cannot be written is not worth a take: the next one will tell."""
+    try:
+        yield
+    except (LibraryFull, LibraryBusy) as error:
+        log(str(error))

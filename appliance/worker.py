@@ -1,0 +1,232 @@
+"""The worker: the child process that owns the GPU, or all cores. The only module of the appliance that loads torch.
+
+It reads orders and writes reports, one JSON document a line (appliance/renderer.py has them), and stays warm between
+takes: models.render keeps the weights it has loaded. It writes a take's files under hidden names; the daemon publishes
+them. Whatever goes wrong becomes one report here, at the one boundary that prints a traceback (to the daemon's log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import queue
+import resource
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from appliance.process import die_with_parent
+from appliance.text import one_line
+from models.errors import BadInput, RushesError
+
+Order = dict[str, Any]
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+class Cancelled(Exception):
+    """Somebody asked to stop this take."""
+
+
+class Line:
+    """Both ends of the pipe to the daemon, guarded against whatever a library may print."""
+
+    def __init__(self) -> None:
+        self._out = _guard_stdout()
+        self.renders: queue.Queue[Order] = queue.Queue()
+        self._cancelled: set[int] = set()
+        threading.Thread(target=self._read_orders, args=(sys.stdin.buffer,), daemon=True).start()
+
+    def report(self, report: str, **facts: Any) -> None:
+        """Sends one report, whole."""
+        self._out.write(json.dumps({"report": report, **facts}).encode() + b"\n")
+        self._out.flush()
+
+    def check(self, take: int) -> None:
+        """Raises Cancelled when this take is no longer wanted."""
+        if take in self._cancelled:
+            raise Cancelled
+
+    def _read_orders(self, orders: BinaryIO) -> None:
+        for text in orders:
+            order = json.loads(text)
+            if order["order"] == "cancel":
+                self._cancelled.add(order["take"])
+            else:
+                self.renders.put(order)
+        os._exit(0)  # the daemon is gone or has let us go; what was half written is swept away by the next one
+
+
+def _guard_stdout() -> BinaryIO:
+    """The real standard output, for reports alone; what Python or C code prints from now on goes to the log."""
+    reports = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return reports
+
+
+def main() -> None:
+    """Renders what is ordered, until the orders end."""
+    die_with_parent()
+    with contextlib.suppress(
+        OSError
+    ):  # not ours to change everywhere; where it is, memory pressure ends us, not the desk
+        Path("/proc/self/oom_score_adj").write_text("500")
+    line = Line()
+    import torch
+
+    torch.set_num_threads(_cores())
+    line.report("ready")
+    while True:
+        order = line.renders.get()
+        take = order["take"]
+        try:
+            line.report("done", take=take, **render_take(line, order))
+        except Cancelled:
+            line.report("cancelled", take=take)
+        except Exception as error:
+            traceback.print_exc()
+            line.report("error", take=take, kind=kind_of(error), error=sentence(error))
+
+
+def render_take(line: Line, order: Order) -> dict[str, Any]:
+    """Renders one take into hidden files beside its final names; returns what the daemon needs to publish it."""
+    from appliance.blocking import block
+    from appliance.deliver import TakeFacts, TakeWriter
+    from appliance.direction import obeyed
+    from appliance.direction_file import from_json
+    from appliance.plan import Plan
+    from models.events import Conditioned, Decoded, Loaded, Settings, Stepped
+    from models.render import render
+
+    began = time.monotonic()
+    _reset_peak()
+    take, film = order["take"], Path(order["film"])
+    direction, plan = from_json(order["direction"]), Plan.from_json(order["plan"])
+
+    def progress(phase: str, step: int) -> None:
+        line.check(take)
+        line.report("progress", take=take, phase=phase, step=step, steps=plan.steps)
+
+    progress("blocking", 0)
+    blocking = block(direction)
+    settings = Settings(steps=plan.steps, seed=plan.seed, solver=plan.solver, device=plan.device)
+    timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "total"), 0.0)
+    digests = {"weights_sha256": "", "kernels_sha256": ""}
+    progress("loading", 0)
+    with TakeWriter(
+        film.parent, film.stem, width=plan.width, height=plan.height, fps=plan.fps, frames=plan.frames,
+        metadata={"title": order["slate"]},
+    ) as writer:  # fmt: skip
+        for event in render(blocking, settings, Path(order["package"])):
+            line.check(take)
+            match event:
+                case Loaded():
+                    timings["loading"] += event.seconds
+                    digests = {"weights_sha256": event.weights_sha256, "kernels_sha256": event.kernels_sha256}
+                    progress("conditioning", 0)
+                case Conditioned():
+                    timings["conditioning"] += event.seconds
+                    progress("rendering", 0)
+                case Stepped():
+                    timings["rendering"] += event.seconds
+                    progress("rendering" if event.index < event.of else "developing", event.index)
+                case Decoded():
+                    timings["developing"] += event.seconds
+                    writer.write(event.frames)
+                    progress("developing", plan.steps)
+        progress("delivering", plan.steps)
+        seconds = time.monotonic() - began
+        timings["total"] = seconds
+        peak_bytes = _peak(plan.device)
+        files = writer.finish(
+            TakeFacts(
+                take=order["slate"],
+                take_id=take,
+                direction=json.loads(order["direction"]),
+                asked=obeyed(direction, plan.card),
+                blocking_sha256=blocking.digest(),
+                plan=json.loads(order["plan"]),
+                seed=plan.seed,
+                timings_s=timings,
+                peak_bytes=peak_bytes,
+                **digests,
+            )
+        )
+    return {
+        "parts": {".mp4": str(files.mp4_part), ".json": str(files.json_part), ".png": str(files.png_part)},
+        "sha256": files.sha256,
+        "seconds": seconds,
+        "peak_bytes": peak_bytes,
+    }
+
+
+def kind_of(error: BaseException) -> str:
+    """What the daemon is to do about an error: "bad_input", "failed", "disk", "memory" or "fault"."""
+    import torch
+
+    if isinstance(error, BadInput):
+        return "bad_input"
+    causes = [error, *_causes(error)]
+    if any(isinstance(cause, OSError) and cause.errno in _DISK for cause in causes):
+        return "disk"
+    if isinstance(error, RushesError):
+        return "failed"
+    if any(isinstance(cause, (MemoryError, torch.OutOfMemoryError)) for cause in causes):
+        return "memory"
+    # The CPU allocator of torch has no class of its own for this.
+    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+        return "memory"
+    return "fault"
+
+
+def sentence(error: BaseException) -> str:
+    """One line for people. RushesErrors are that already."""
+    if isinstance(error, RushesError):
+        return one_line(str(error), limit=1000)
+    if kind_of(error) == "memory":
+        return "the machine ran out of memory: end other programs, or ask for a shorter or smaller shot"
+    return one_line(f"the renderer failed ({type(error).__name__}: {error})", limit=600)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes: list[BaseException] = []
+    cause = error.__cause__
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__
+    return causes
+
+
+def _cores() -> int:
+    """The cores this process may use, not those the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _reset_peak() -> None:
+    """Begins the measure of this take's memory anew, where the kernel can; else the peak is the process's so far."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _peak(device: str) -> int:
+    """Bytes at the highest: of the GPU that rendered, or of this process."""
+    import torch
+
+    if device != "cpu":
+        return torch.cuda.max_memory_reserved(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB, but in bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    main()
