@@ -1,0 +1,217 @@
+"""What must hold between the fields of a direction: names that exist, amounts that suit their move, times in order."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from appliance.fields import refuse, table, tidy
+from appliance.reading import nearest
+from appliance.vocabulary import MOVES, WALK_MPS
+from models.errors import BadInput
+
+_AMOUNTS = ("amount_deg", "amount_m", "amount_x", "to_mm", "to_m")
+_SETUP = re.compile(r"[A-HJ-NP-Z]{1,2}")
+_RESERVED = ("all", "camera")
+
+
+def check(direction: Any) -> None:
+    """Raises BadInput for the first rule that the direction breaks."""
+    if not _SETUP.fullmatch(direction.setup.upper()):
+        raise refuse(
+            "setup",
+            direction.setup,
+            "1 or 2 letters, A to Z without I and O",
+            'they read as 1 and 0 on a slate: try "A"',
+        )
+    object.__setattr__(direction, "setup", direction.setup.upper())
+    _subjects(direction)
+    _frame_and_camera(direction)
+    for i, move in enumerate(direction.moves):
+        _move(direction, move, f"moves[{i}]")
+    _locked_off(direction)
+    _locks(direction)
+
+
+def _locks(direction: Any) -> None:
+    known = (
+        {row.path.replace("[]", "").replace(".*", "") for row in table(type(direction))} if direction.lock else set()
+    )
+    for i, path in enumerate(direction.lock):
+        plain = re.sub(r"\[\d*\]", "", path)
+        if not any(name == plain or name.startswith(f"{plain}.") for name in known) and not plain.startswith("cast."):
+            raise refuse(f"lock[{i}]", path, "the path of a field", nearest(plain, known))
+
+
+def _subjects(direction: Any) -> None:
+    ids = [subject.id for subject in direction.subjects]
+    cast = [card.id for card in direction.cast]
+    for i, subject in enumerate(direction.subjects):
+        path = f"subjects[{i}]"
+        if subject.id in ids[:i] or subject.id in _RESERVED:
+            raise refuse(f"{path}.id", subject.id, "a name that nothing else has", f'try "{subject.id}_2"')
+        if subject.character is not None and subject.character not in cast:
+            remedy = f"add [cast.{subject.character}]" + (f", or {nearest(subject.character, cast)}" if cast else "")
+            raise refuse(f"{path}.character", subject.character, "somebody in the cast", remedy)
+        if isinstance(subject.gaze, str) and subject.gaze != "camera":
+            _exists(f"{path}.gaze", subject.gaze, ids, 'or "camera"')
+        legs(subject.track, path)
+    for i, card in enumerate(direction.cast):
+        if card.bareheaded and card.hat:
+            raise refuse(f"cast.{cast[i]}.bareheaded", True, "false with a hat", "leave hat out, or bareheaded")
+
+
+def _frame_and_camera(direction: Any) -> None:
+    ids = [subject.id for subject in direction.subjects]
+    frame, camera = direction.frame, direction.camera
+    if frame.subject is not None and (frame.subject != "all" or not ids):
+        _exists("frame.subject", frame.subject, ids, 'or "all"')
+    for path, name in (
+        ("camera.follow", camera.follow),
+        ("camera.look_at", camera.look_at),
+        ("lens.focus_on", direction.lens.focus_on),
+    ):
+        if isinstance(name, str):
+            _exists(path, name, ids)
+    if camera.pos_m is not None:
+        end = next(
+            (n for n in ("size", "angle", "side", "elevation_deg", "side_deg") if getattr(frame.end, n) is not None),
+            None,
+        )
+        if end:
+            raise refuse(
+                f"frame.end.{end}",
+                getattr(frame.end, end),
+                "left out when camera.pos_m is stated",
+                "leave one of them out",
+            )
+        points = [key.value for key in camera.pos_m] if hasattr(camera.pos_m[0], "t_s") else [camera.pos_m]
+        if min(point[1] for point in points) < 0:
+            raise refuse(
+                "camera.pos_m",
+                min(point[1] for point in points),
+                "0 to 100 m in y",
+                "the floor is y = 0: raise the camera",
+            )
+    if camera.shake.hz_lo > camera.shake.hz_hi:
+        raise refuse(
+            "camera.shake.hz_lo", camera.shake.hz_lo, f"at most hz_hi, {tidy(camera.shake.hz_hi)} Hz", "swap them"
+        )
+    if direction.continuity.axis_side and len(ids) < 2:
+        raise refuse(
+            "continuity.axis_side",
+            direction.continuity.axis_side,
+            "left out with fewer than two subjects",
+            "leave it out",
+        )
+
+
+def _exists(path: str, name: str, ids: list[str], more: str = "") -> None:
+    if name not in ids:
+        allowed = f"the id of a subject ({', '.join(ids) or 'there is none'})" + (f", {more}" if more else "")
+        raise refuse(path, name, allowed, nearest(name, ids) if ids else "add one under [[subjects]]")
+
+
+def _move(direction: Any, move: Any, path: str) -> None:
+    kind = MOVES[move.type]
+    given = [key for key in _AMOUNTS if getattr(move, key) is not None]
+    keys = [amount.key for amount in kind.amounts]
+    for key in given:
+        if key not in keys:
+            write = f"write {' or '.join(keys)}" if keys else "leave it out"
+            raise refuse(f"{path}.{key}", getattr(move, key), f"left out: a {move.type} does not take it", write)
+        amount = next(a for a in kind.amounts if a.key == key)
+        if not amount.lo <= getattr(move, key) <= amount.hi:
+            near = amount.lo if getattr(move, key) < amount.lo else amount.hi
+            allowed = f"{tidy(amount.lo)} to {tidy(amount.hi)} {amount.unit} for a {move.type}"
+            raise refuse(f"{path}.{key}", getattr(move, key), allowed, f"the nearest allowed is {tidy(near)}")
+    if len(given) > 1:
+        raise refuse(
+            f"{path}.{given[1]}",
+            getattr(move, given[1]),
+            f"left out when {given[0]} is stated",
+            "leave one of them out",
+        )
+    if keys and not given and kind.default is None and not (move.type == "rack_focus" and move.target is not None):
+        first = kind.amounts[0]
+        by_target = " or target" if move.type == "rack_focus" else ""
+        span = f"{tidy(first.lo)} to {tidy(first.hi)} {first.unit}, + is {kind.plus}"
+        raise BadInput(f"{path}.{first.key} is missing: a {move.type} is {span}; state {' or '.join(keys)}{by_target}")
+    if move.type == "rack_focus" and given and move.target is not None:
+        raise refuse(f"{path}.to_m", move.to_m, "left out when target is stated", "leave one of them out")
+    if move.target is not None and kind.target == "never":
+        raise refuse(f"{path}.target", move.target, f"left out: a {move.type} has no target", "leave it out")
+    if isinstance(move.target, str):
+        _exists(f"{path}.target", move.target, [subject.id for subject in direction.subjects], "or a point [x, y, z]")
+    if move.boom_m is not None and move.type != "crane":
+        raise refuse(f"{path}.boom_m", move.boom_m, f"left out: a {move.type} has no arm", "leave it out")
+    length = direction.time.duration_s
+    if move.from_s >= length:
+        raise refuse(
+            f"{path}.from_s",
+            move.from_s,
+            f"before the shot ends at {tidy(length)} s",
+            "start it earlier, or lengthen time.duration_s",
+        )
+    if move.to_s is not None and not move.from_s < move.to_s <= length:
+        allowed = f"after from_s, {tidy(move.from_s)} s, and at most {tidy(length)} s"
+        raise refuse(f"{path}.to_s", move.to_s, allowed, "end it with the shot, or lengthen time.duration_s")
+
+
+def _locked_off(direction: Any) -> None:
+    length = direction.time.duration_s
+    spans = [(move.from_s, length if move.to_s is None else move.to_s, move.type) for move in direction.moves]
+    for i, (start, end, kind) in enumerate(spans):
+        for other_start, other_end, other in spans if kind == "static" else ():
+            if other not in ("static", "rack_focus") and other_start < end and start < other_end:
+                raise refuse(
+                    f"moves[{i}].type",
+                    kind,
+                    f"alone in its time, but a {other} overlaps it",
+                    "give them different times",
+                )
+    shake = direction.camera.shake
+    if any(kind == "static" for _, _, kind in spans) and (shake.rot_rms_deg or shake.pos_rms_m):
+        raise refuse(
+            "camera.shake.rot_rms_deg",
+            shake.rot_rms_deg,
+            "0 with a static move",
+            "leave the shake or the static move out",
+        )
+
+
+def legs(track: Any, path: str) -> list[tuple[float, float, float]]:
+    """When each mark is left for and reached: (depart_s, arrive_s, metres) from mark i to i + 1. Raises BadInput.
+
+    Without a time they walk at `speed_mps` or 1.2 m/s as soon as they are at the mark before; with a time and a speed
+    they wait there, to arrive on time at that speed.
+    """
+    found: list[tuple[float, float, float]] = []
+    now = (track[0].t_s or 0.0) if track else 0.0
+    for i in range(1, len(track)):
+        mark, before, here = track[i], track[i - 1], f"{path}.track[{i}]"
+        metres = math.hypot(mark.x_m - before.x_m, mark.z_m - before.z_m)
+        if mark.t_s is None:
+            if metres < 1e-6:
+                raise BadInput(
+                    f"{here}.t_s is missing: the mark is where the one before is; state until when they stay"
+                )
+            depart, arrive = now, now + metres / (mark.speed_mps or WALK_MPS)
+        else:
+            arrive = mark.t_s
+            depart = arrive - metres / mark.speed_mps if mark.speed_mps and metres > 1e-6 else now
+            if arrive <= now or depart < now - 1e-9:
+                allowed = f"later than {now + (metres / mark.speed_mps if mark.speed_mps else 0):.2f} s"
+                raise refuse(f"{here}.t_s", mark.t_s, allowed, "give them more time, or a higher speed_mps")
+            if metres / (arrive - max(depart, now)) > 12:
+                raise refuse(
+                    f"{here}.t_s",
+                    mark.t_s,
+                    f"at least {now + metres / 12:.2f} s",
+                    f"{metres:.1f} m by then is faster than 12 m/s",
+                )
+        depart = max(depart, now)
+        found.append((depart, arrive, metres))
+        now = arrive
+    return found
