@@ -56,7 +56,10 @@ class LightTrack:
 
 @dataclass(frozen=True, slots=True)
 class Prop:
-    """One solid of the set. `size` is half extents of a box; (radius, 0, 0) of a ball; (radius, half height, 0) of a column."""
+    """One solid of the set.
+
+    `size` is half extents of a box; (radius, 0, 0) of a ball; (radius, half height, 0) of a column.
+    """
 
     shape: str  # "box" | "ball" | "column"
     center: RGB

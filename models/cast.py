@@ -39,4 +39,5 @@ def _cloth(rng: np.random.Generator, strength: float) -> RGB:
     hue, saturation, value = rng.random(), strength * rng.random() ** 0.5, rng.uniform(0.04, 0.6)
     channel = (np.array([0.0, 2 / 3, 1 / 3]) + hue) % 1.0
     color = value * (1 - saturation * np.clip(np.abs(channel * 6 - 3) - 1, 0, 1))
-    return tuple(float(round(c, 4)) for c in color)
+    red, green, blue = (float(round(c, 4)) for c in color)
+    return red, green, blue

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 BASE = np.diag([1.0, -1.0, -1.0])  # camera axes (x right, y down, z forward) of a camera that looks along -Z, Y up
 BALANCE_K = 5600.0  # the camera is balanced for daylight: a lamp of this temperature is white
 
 
-def rotation(pan_deg: np.ndarray, tilt_deg: np.ndarray, roll_deg: np.ndarray) -> np.ndarray:
+def rotation(pan_deg: ArrayLike, tilt_deg: ArrayLike, roll_deg: ArrayLike) -> np.ndarray:
     """(..., 3, 3) camera-to-world rotation in OpenCV axes of a camera panned, tilted and rolled from -Z."""
     pan, tilt, roll = (np.radians(np.asarray(a, dtype=np.float64)) for a in (pan_deg, tilt_deg, roll_deg))
     pan, tilt, roll = np.broadcast_arrays(pan, tilt, roll)
@@ -30,7 +31,7 @@ def rotation(pan_deg: np.ndarray, tilt_deg: np.ndarray, roll_deg: np.ndarray) ->
     return BASE @ ry @ rx @ rz
 
 
-def aim(position: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def aim(position: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Pan and tilt in degrees that turn a camera at `position` (..., 3) to look at `target` (..., 3)."""
     d = np.asarray(target, dtype=np.float64) - np.asarray(position, dtype=np.float64)
     pan = np.degrees(np.arctan2(d[..., 0], -d[..., 2]))
@@ -38,9 +39,10 @@ def aim(position: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return pan, tilt
 
 
-def ease(u: np.ndarray, kind: str = "smooth") -> np.ndarray:
-    """Progress 0..1 of a move at time u in 0..1: linear, smooth (3u²-2u³), in (u²), out (2u-u²), hold (a step at the end)
-    or exp(a), L = (1 - e^(-a u)) / (1 - e^(-a)).
+def ease(u: ArrayLike, kind: str = "smooth") -> np.ndarray:
+    """Progress 0..1 of a move at time u in 0..1.
+
+    linear, smooth (3u²-2u³), in (u²), out (2u-u²), hold (a step at the end) or exp(a), (1 - e^(-a u)) / (1 - e^(-a)).
     """
     u = np.clip(np.asarray(u, dtype=np.float64), 0.0, 1.0)
     if kind == "linear":
@@ -59,7 +61,7 @@ def ease(u: np.ndarray, kind: str = "smooth") -> np.ndarray:
     raise ValueError(f"ease {kind!r} is not one of linear, smooth, in, out, hold, exp(a)")
 
 
-def planck_xy(kelvin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def planck_xy(kelvin: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """CIE 1931 chromaticity of a black body, 1667..25000 K (Kim et al., cubic spline, US patent 7024034)."""
     t = np.clip(np.asarray(kelvin, dtype=np.float64), 1667.0, 25000.0)
     i = 1e3 / t
@@ -79,7 +81,7 @@ _XYZ_TO_RGB = np.array(  # IEC 61966-2-1, linear Rec.709 primaries
 )
 
 
-def kelvin_rgb(kelvin: np.ndarray, duv: float = 0.0) -> np.ndarray:
+def kelvin_rgb(kelvin: ArrayLike, duv: float = 0.0) -> np.ndarray:
     """(..., 3) linear Rec.709 colour of a lamp as a daylight-balanced camera sees it, luminance 1.
 
     `duv` shifts it off the black-body line in CIE 1960 uv: + is greener, - is more magenta.

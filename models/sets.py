@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from models.blocking import RGB, Prop, StageSet
@@ -23,14 +26,19 @@ def build(name: str, seed: int = 0) -> StageSet:
 def _tint(rng: np.random.Generator, low: float, high: float, strength: float = 0.35) -> RGB:
     """A paint: reflectance between low and high, tinted by up to `strength`."""
     grey = rng.uniform(low, high)
-    return tuple(float(round(c, 4)) for c in np.clip(grey * (1 + strength * rng.uniform(-1, 1, 3)), 0.02, 0.9))
+    return _rgb(round(c, 4) for c in np.clip(grey * (1 + strength * rng.uniform(-1, 1, 3)), 0.02, 0.9))
 
 
 def _darker(color: RGB, factor: float) -> RGB:
-    return tuple(float(round(c * factor, 4)) for c in color)
+    return _rgb(round(c * factor, 4) for c in color)
 
 
-def _floor(rng, low, high):
+def _rgb(channels: Iterable[float]) -> RGB:
+    red, green, blue = (float(c) for c in channels)
+    return red, green, blue
+
+
+def _floor(rng, low, high) -> dict[str, Any]:
     first = _tint(rng, low, high)
     return dict(ground=first, ground_second=_darker(first, rng.uniform(0.35, 0.7)), tile_m=float(rng.uniform(0.6, 1.4)))
 
@@ -51,7 +59,8 @@ def _scatter(rng, count: int, near: float, far: float) -> list[Prop]:
         x, z = float(radius * np.sin(angle)), float(radius * np.cos(angle))
         size, color, kind = rng.uniform(0.2, 0.6), _tint(rng, 0.1, 0.6, 0.8), rng.integers(3)
         if kind == 0:
-            props.append(_box(rng, (x, size, z), (size, size, size), color, rng.choice([0.0, 0.25]), rng.uniform(0, 90)))
+            pattern, yaw = rng.choice([0.0, 0.25]), rng.uniform(0, 90)
+            props.append(_box(rng, (x, size, z), (size, size, size), color, pattern, yaw))
         elif kind == 1:
             props.append(Prop("ball", (x, size, z), (size, 0.0, 0.0), 0.0, color, _darker(color, 0.5), 0.3))
         else:
@@ -65,7 +74,8 @@ def _studio(rng) -> StageSet:
     wall = _tint(rng, 0.25, 0.6)
     props = [_box(rng, (0.0, 2.5, -5.0), (8.0, 2.5, 0.1), wall, rng.uniform(0.8, 1.6)), _door(rng, 2.4, -4.86, 0.0)]
     props += _scatter(rng, int(rng.integers(2, 5)), 2.2, 4.2)
-    return StageSet("studio", **_floor(rng, 0.2, 0.5), sky_top=(0.02, 0.02, 0.03), sky_horizon=(0.05, 0.05, 0.06), props=tuple(props))
+    floor = _floor(rng, 0.2, 0.5)
+    return StageSet("studio", **floor, sky_top=(0.02, 0.02, 0.03), sky_horizon=(0.05, 0.05, 0.06), props=tuple(props))
 
 
 def _street(rng) -> StageSet:
@@ -74,12 +84,15 @@ def _street(rng) -> StageSet:
         z = -14.0
         while z < 12.0:
             depth, height, front = rng.uniform(1.5, 3.5), rng.uniform(1.8, 5.0), rng.uniform(5.0, 6.5)
-            props.append(_box(rng, (side * (front + 2.0), height, z + depth), (2.0, height, depth), _tint(rng, 0.15, 0.55, 0.5), rng.uniform(0.9, 1.8)))
+            color, pattern = _tint(rng, 0.15, 0.55, 0.5), rng.uniform(0.9, 1.8)
+            center = (side * (front + 2.0), height, z + depth)
+            props.append(_box(rng, center, (2.0, height, depth), color, pattern))
             z += 2 * depth + rng.uniform(0.0, 1.5)
     props.append(_box(rng, (0.0, 3.0, -17.0), (5.0, 3.0, 1.0), _tint(rng, 0.2, 0.5, 0.4), 1.5))
     props += _scatter(rng, int(rng.integers(1, 4)), 2.5, 4.5)
-    top = np.array([0.16, 0.32, 0.70]) * rng.uniform(0.6, 1.2)
-    return StageSet("street", **_floor(rng, 0.12, 0.4), sky_top=tuple(map(float, top.clip(0, 1))), sky_horizon=(0.70, 0.78, 0.88), props=tuple(props))
+    sky = _rgb((np.array([0.16, 0.32, 0.70]) * rng.uniform(0.6, 1.2)).clip(0, 1))
+    floor = _floor(rng, 0.12, 0.4)
+    return StageSet("street", **floor, sky_top=sky, sky_horizon=(0.70, 0.78, 0.88), props=tuple(props))
 
 
 def _room(rng) -> StageSet:
@@ -90,10 +103,11 @@ def _room(rng) -> StageSet:
         _box(rng, (-half_w - 0.1, 1.5, 0.0), (0.1, 1.5, half_d), _darker(wall, 0.9), stripes),
         _box(rng, (half_w + 0.1, 1.5, 0.0), (0.1, 1.5, half_d), _darker(wall, 0.95), stripes),
         _door(rng, float(rng.uniform(1.2, half_w - 0.7)), -half_d + 0.04, 0.0),
-        _box(rng, (float(-half_w + 0.9), 0.38, float(-half_d + 1.0)), (0.7, 0.38, 0.45), _tint(rng, 0.1, 0.4, 0.8), 0.0),
+        _box(rng, (0.9 - half_w, 0.38, 1.0 - half_d), (0.7, 0.38, 0.45), _tint(rng, 0.1, 0.4, 0.8), 0.0),
     ]
     props += _scatter(rng, int(rng.integers(1, 3)), 2.0, 2.8)
-    return StageSet("room", **_floor(rng, 0.15, 0.45), sky_top=(0.25, 0.25, 0.26), sky_horizon=(0.45, 0.45, 0.46), props=tuple(props))
+    floor = _floor(rng, 0.15, 0.45)
+    return StageSet("room", **floor, sky_top=(0.25, 0.25, 0.26), sky_horizon=(0.45, 0.45, 0.46), props=tuple(props))
 
 
 def _field(rng) -> StageSet:
@@ -105,8 +119,9 @@ def _field(rng) -> StageSet:
         x, z, tall = float(radius * np.sin(angle)), float(radius * np.cos(angle)), float(rng.uniform(1.0, 1.8))
         leaf = (float(rng.uniform(0.05, 0.25)), float(rng.uniform(0.15, 0.35)), 0.06)
         props.append(Prop("column", (x, tall, z), (0.18, tall, 0.0), 0.0, trunk, _darker(trunk, 0.6), 0.4))
-        props.append(Prop("ball", (x, 2 * tall + 0.6, z), (float(rng.uniform(0.8, 1.5)), 0.0, 0.0), 0.0, leaf, _darker(leaf, 0.6), 0.5))
+        crown = (float(rng.uniform(0.8, 1.5)), 0.0, 0.0)
+        props.append(Prop("ball", (x, 2 * tall + 0.6, z), crown, 0.0, leaf, _darker(leaf, 0.6), 0.5))
     props += _scatter(rng, int(rng.integers(1, 4)), 2.5, 4.5)
-    top = np.array([0.18, 0.36, 0.78]) * rng.uniform(0.7, 1.15)
-    return StageSet("field", ground=green, ground_second=_darker(green, 0.6), tile_m=float(rng.uniform(0.8, 1.6)),
-                    sky_top=tuple(map(float, top.clip(0, 1))), sky_horizon=(0.75, 0.80, 0.85), props=tuple(props))  # fmt: skip
+    sky = _rgb((np.array([0.18, 0.36, 0.78]) * rng.uniform(0.7, 1.15)).clip(0, 1))
+    floor: dict[str, Any] = dict(ground=green, ground_second=_darker(green, 0.6), tile_m=float(rng.uniform(0.8, 1.6)))
+    return StageSet("field", **floor, sky_top=sky, sky_horizon=(0.75, 0.80, 0.85), props=tuple(props))

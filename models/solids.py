@@ -63,7 +63,8 @@ class Box:
     def visible(self, xp, origin, light, spread):
         """Part of a lamp of half-width `spread` (tangent) that points see past this box, 0..1.
 
-        The penumbra grows inwards from the geometric edge: the chord through the box against the width of the lamp there.
+        The penumbra grows inwards from the geometric edge: the chord through the box against the width of
+        the lamp there.
         """
         near, far = self.chord(xp, origin, light)
         start = xp.maximum(near, 1e-3)
@@ -82,8 +83,8 @@ class Capsule:
     @property
     def bound(self) -> tuple[RGB, float]:
         """Centre and radius of a ball around it."""
-        middle = tuple((p + q) / 2 for p, q in zip(self.a, self.b, strict=True))
-        return middle, math.dist(self.a, self.b) / 2 + self.radius
+        x, y, z = ((p + q) / 2 for p, q in zip(self.a, self.b, strict=True))
+        return (x, y, z), math.dist(self.a, self.b) / 2 + self.radius
 
     def hit(self, xp, origin, direction):
         """Distance to the first surface; FAR where the ray misses."""

@@ -73,7 +73,7 @@ def render_frame(blocking: Blocking, t: int, xp=np, *, samples: int = 1, dtype=N
 
 
 def project(blocking: Blocking, t: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where world points (P, 3) fall in frame t: pixels (P, 2) as (x, y), and depths (P,) in metres along the lens axis."""
+    """Where world points (P, 3) fall in frame t: pixels (P, 2) as (x, y), and metres along the lens axis (P,)."""
     rotation, origin = blocking.c2w[t, :, :3], blocking.c2w[t, :, 3]
     x, y, z = ((np.asarray(points, dtype=np.float64) - origin) @ rotation).T
     focal = blocking.focal_px[t]
@@ -115,7 +115,7 @@ def _pieces(blocking: Blocking, t: int) -> list[list[_Piece]]:
 
 def _trace(xp, like, eye, rays, groups, blocking, t, wide, high):
     """Nearest surface per pixel: distance, normal x y z, and index of the piece (-2 sky, -1 ground)."""
-    dx, dy, dz = rays
+    dy = rays[1]
     on_ground = (dy < -1e-6) & (eye[1] > 0)
     near = xp.where(on_ground, -eye[1] / xp.where(on_ground, dy, -1.0), FAR)
     on_ground = near < FAR

@@ -15,6 +15,10 @@ LENSES_MM = (18.0, 24.0, 25.0, 35.0, 35.0, 50.0, 50.0, 85.0, 135.0)
 SENSOR_W_MM = 24.89
 VISIBLE_M = (7.0, 2.6, 2.1, 2.1, 1.25, 0.95, 0.95, 0.62, 0.36)  # frame heights: EWS WS MWS MS MCU CU
 FPS = 16.0
+MOVES = (
+    "pan", "tilt", "roll", "truck", "pedestal", "dolly", "arc", "crane", "zoom", "dolly_zoom", "handheld", "follow",
+)  # fmt: skip
+EASES = ("linear", "linear", "smooth", "in", "out", "exp(3)")
 
 
 def shot(seed: int, frames: int, height: int, width: int) -> Blocking:
@@ -23,7 +27,9 @@ def shot(seed: int, frames: int, height: int, width: int) -> Blocking:
     u = np.arange(frames) / max(frames - 1, 1)
     seconds = frames / FPS
     subjects = tuple(_person(rng, i, u, seconds) for i in range(rng.choice([0, 1, 1, 1, 2])))
-    target = subjects[0].position[0] + [0, 0.55 * subjects[0].appearance.height_m, 0] if subjects else np.array([0, 0.9, 0.0])
+    target = np.array([0, 0.9, 0.0])
+    if subjects:
+        target = subjects[0].position[0] + [0, 0.55 * subjects[0].appearance.height_m, 0]
     c2w, focal, focus, distance = _camera(rng, u, target, subjects, width, height)
     lights, ambient = _lighting(rng, u, c2w)
     return Blocking(
@@ -58,7 +64,8 @@ def _camera(rng, u: Array, target: Array, subjects, width: int, height: int):
     focal = float(rng.choice(LENSES_MM))
     visible = float(rng.choice(VISIBLE_M)) * rng.uniform(0.85, 1.2)
     distance = float(np.clip(visible * focal / (SENSOR_W_MM * height / width), 1.0, 9.0))
-    azimuth, elevation = np.radians(rng.uniform(-70, 70)), np.radians(rng.choice([0, 3, 8, 15, 30, -8]) + rng.uniform(-2, 2))
+    azimuth = np.radians(rng.uniform(-70, 70))
+    elevation = np.radians(rng.choice([0, 3, 8, 15, 30, -8]) + rng.uniform(-2, 2))
     if visible < 1.3 and subjects:  # closer framings look at the head
         target = subjects[0].position[len(u) // 2] + [0, subjects[0].appearance.height_m * (0.9 - 0.25 * visible), 0]
     direction = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation), np.cos(azimuth) * np.cos(elevation)])
@@ -68,9 +75,9 @@ def _camera(rng, u: Array, target: Array, subjects, width: int, height: int):
     position, pan, tilt = np.tile(eye, (len(u), 1)), np.full(len(u), pan0), np.full(len(u), tilt0)
     roll, focals = np.zeros(len(u)), np.full(len(u), focal)
     for _ in range(rng.choice([0, 1, 1, 1, 1, 2])):
-        move = rng.choice(["pan", "tilt", "roll", "truck", "pedestal", "dolly", "arc", "crane", "zoom", "dolly_zoom", "handheld", "follow"])
+        move = rng.choice(MOVES)
         begin, end = sorted(rng.uniform(-0.2, 1.2, 2)) if rng.random() < 0.4 else (0.0, 1.0)
-        e = optics.ease((u - begin) / max(end - begin, 0.2), rng.choice(["linear", "linear", "smooth", "in", "out", "exp(3)"]))
+        e = optics.ease((u - begin) / max(end - begin, 0.2), rng.choice(EASES))
         size = rng.uniform(-1, 1)
         flat = np.radians(pan0)
         right, ahead = np.array([np.cos(flat), 0, np.sin(flat)]), np.array([np.sin(flat), 0, -np.cos(flat)])
@@ -143,9 +150,12 @@ def _lighting(rng, u: Array, c2w: Array) -> tuple[tuple[LightTrack, ...], Array]
     dim = rng.uniform(-3, 1) * optics.ease(u) if changing else 0 * u
     key_k, other_k = rng.uniform(150, 420, 2)  # mired
     low_key = rng.random() < 0.3
-    key = _lamp("key", front + key_az + drift, rng.uniform(5, 70), rng.uniform(-0.7, 0.4) + dim, 1e6 / key_k, rng.choice([0.5, 5, 20, 40]))
-    fill = _lamp("fill", front - np.sign(key_az) * rng.uniform(20, 70) + 0 * u, rng.uniform(0, 40), -rng.uniform(0.5, 5) + 0 * u, 1e6 / other_k, 60)
-    rim = _lamp("rim", front + 180 + rng.uniform(-40, 40) + 0 * u, rng.uniform(20, 60), -rng.uniform(-0.5, 6) + 0 * u, 1e6 / rng.uniform(110, 400), 8)
+    key_el, key_stops, key_size = rng.uniform(5, 70), rng.uniform(-0.7, 0.4) + dim, rng.choice([0.5, 5, 20, 40])
+    key = _lamp("key", front + key_az + drift, key_el, key_stops, 1e6 / key_k, key_size)
+    fill_az = front - np.sign(key_az) * rng.uniform(20, 70) + 0 * u
+    fill = _lamp("fill", fill_az, rng.uniform(0, 40), -rng.uniform(0.5, 5) + 0 * u, 1e6 / other_k, 60)
+    rim_az, rim_el = front + 180 + rng.uniform(-40, 40) + 0 * u, rng.uniform(20, 60)
+    rim = _lamp("rim", rim_az, rim_el, -rng.uniform(-0.5, 6) + 0 * u, 1e6 / rng.uniform(110, 400), 8)
     room = (0.02 if low_key else rng.uniform(0.06, 0.3)) * optics.kelvin_rgb(1e6 / rng.uniform(130, 300))
     return (key, fill, rim), np.tile(room, (len(u), 1))
 
