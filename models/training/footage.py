@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from models import stage
+from models.conditions import SAMPLES, code_depth
 from models.training import scenes
 
 HEIGHT, WIDTH = 128, 224
@@ -24,16 +25,11 @@ def frames_of(seed: int) -> int:
     return LONG if seed % 3 == 0 else SHORT
 
 
-def code_depth(depth: np.ndarray, unit_m: float) -> np.ndarray:
-    """Distances as 0..1: 1 at the lens, 0.5 at the subject's distance, 0 at infinity."""
-    return unit_m / (unit_m + depth)
-
-
-def shoot(seed: int, samples: int = 2) -> dict[str, np.ndarray]:
+def shoot(seed: int) -> dict[str, np.ndarray]:
     """The footage of a seed."""
     blocking = scenes.shot(seed, frames_of(seed), HEIGHT, WIDTH)
     rgb, previs, depth = [], [], []
-    for frame in stage.render(blocking, samples=samples):
+    for frame in stage.render(blocking, samples=SAMPLES):
         rgb.append(_bytes(frame.rgb))
         previs.append(_bytes(frame.previs))
         depth.append(_bytes(code_depth(frame.depth, blocking.subject_distance_m)))
@@ -49,7 +45,8 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="Render training shots into a folder until stopped.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--first", type=int, default=scenes.TEST_SEEDS, help="first seed (default: the first that is not for testing)")
+    first = "first seed (default: the first that is not for testing)"
+    parser.add_argument("--first", type=int, default=scenes.TEST_SEEDS, help=first)
     parser.add_argument("--count", type=int, default=1_000_000)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

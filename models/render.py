@@ -1,0 +1,187 @@
+"""The main path: a blocking becomes frames.
+
+model    = load(package)               weights proved whole, kept warm between shots
+reading  = condition(model, blocking)  control films, rays and tokens
+latent   = denoise(...)                one Stepped a step
+frames   = decode(...)                 chunk by chunk, final as they come
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models import conditions
+from models.blocking import Blocking
+from models.card import Card
+from models.errors import BadInput
+from models.events import Conditioned, Decoded, Event, Loaded, Settings, Stepped
+from models.geometry import Geometry
+from models.quantize import load_quantized
+from models.sampler import denoise, noise, schedule
+from models.transformer import Transformer
+from models.vae import VAE
+from models.weights import open_package
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Networks in memory on one device, and the hashes that name them."""
+
+    transformer: Transformer
+    vae: VAE
+    device: torch.device
+    weights_sha256: str
+    kernels_sha256: str
+
+    @property
+    def card(self) -> Card:
+        """The sizes of the network."""
+        return self.transformer.card
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """What the network reads besides the noise."""
+
+    maps: Tensor  # (1, 76, F, H, W): everything that is concatenated to the noise
+    context: Tensor  # (1, n, 64)
+
+
+def render(blocking: Blocking, settings: Settings, package: Path) -> Iterator[Event]:
+    """Render a blocking: Loaded, Conditioned, a Stepped a step, then Decoded chunks in order.
+
+    The same blocking, settings, weights and machine give the same frames. Raises BadInput for weights that are
+    not whole and for a device that is not there.
+    """
+    clock = _Clock()
+    model = load(package, settings.device)
+    yield Loaded(clock.lap(), model.weights_sha256, model.kernels_sha256)
+    with torch.inference_mode():
+        reading = condition(model, blocking)
+    yield Conditioned(clock.lap())
+    levels = schedule(settings.solver, settings.steps, model.card.shift)
+    size = (1, model.card.out_channels, *Geometry(blocking.frames, blocking.height, blocking.width).latent)
+    latent = noise(size, settings.seed).to(model.device)
+    walk = denoise(lambda x, t: velocity(model, reading, x, t), latent, levels, settings.solver)
+    for state in _inferring(walk):
+        latent = state.latent
+        yield Stepped(state.index, state.of, clock.lap())
+    first = 0
+    for frames in _inferring(decode(model, latent)):
+        yield Decoded(first, frames, clock.lap())
+        first += len(frames)
+
+
+def condition(model: Model, blocking: Blocking) -> Reading:
+    """Compile a blocking into what the network reads. No keyframe is given yet: its mask and latent are zeros."""
+    previs, depth = conditions.control_films(blocking)
+    controls = [_encode(model, film) for film in (previs, np.repeat(depth[..., None], 3, -1))]
+    rays = torch.from_numpy(conditions.rays(blocking))[None].to(model.device)
+    keyframe = torch.zeros(1, 4 + model.card.out_channels, *rays.shape[2:], device=model.device)
+    tokens = torch.from_numpy(conditions.context(blocking))[None].to(model.device)
+    return Reading(torch.cat([keyframe, *controls, rays], 1), tokens)
+
+
+def velocity(model: Model, reading: Reading, latent: Tensor, t: float) -> Tensor:
+    """The flow at a latent (1, 16, F, H, W) and time t in 0..1000."""
+    times = torch.tensor([t], dtype=torch.float32, device=model.device)
+    return model.transformer(torch.cat([latent, reading.maps], 1), times, reading.context)
+
+
+def decode(model: Model, latent: Tensor) -> Iterator[np.ndarray]:
+    """Frames (n, h, w, 3) float32 in 0..1, in order."""
+    for film in model.vae.decode_stream(latent):
+        yield (film[0].permute(1, 2, 3, 0) * 0.5 + 0.5).contiguous().cpu().numpy()
+
+
+_warm: dict[tuple[Path, str, int, int], Model] = {}
+
+
+def load(package: Path, device: str) -> Model:
+    """The model of a package on a device; the last one is kept, so the next shot with it starts at once."""
+    where = _device(device)
+    package = package.resolve()
+    try:
+        seen = package.stat()
+    except OSError as error:
+        raise BadInput(
+            f"weights {package} cannot be read ({error.strerror}): put the package back, or set RUSHES_WEIGHTS"
+        ) from error
+    key = (package, device, seen.st_mtime_ns, seen.st_size)
+    if key not in _warm:
+        _warm.clear()
+        opened = open_package(package)
+        transformer = load_quantized(opened.card, opened.part("transformer.")).to(where).eval()
+        vae = load_vae(opened.part("vae."), where)
+        _warm[key] = Model(transformer, vae, where, opened.sha256, kernels_sha256())
+    return _warm[key]
+
+
+def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
+    """The autoencoder of a package; its latent statistics stay float32 whatever the weights are."""
+    vae = VAE()
+    vae.load_state_dict(tensors)
+    mean, std = vae.mean.clone(), vae.std.clone()
+    vae.to(device, _vae_dtype(device), memory_format=torch.channels_last).eval()
+    vae.mean, vae.std = mean.to(device), std.to(device)
+    return vae
+
+
+def kernels_sha256() -> str:
+    """Hash of the source of the kernels: a take says what computed it."""
+    seen = hashlib.sha256()
+    for path in sorted((Path(__file__).parents[1] / "kernels").glob("*.py")):
+        seen.update(path.name.encode() + b"\0" + path.read_bytes())
+    return seen.hexdigest()
+
+
+def _encode(model: Model, film: np.ndarray) -> Tensor:
+    """A film (T, h, w, 3) in 0..1 to latents (1, 16, F, H, W) float32."""
+    pixels = torch.from_numpy(film).permute(3, 0, 1, 2)[None].to(model.device, torch.float32) * 2 - 1
+    weight = next(model.vae.parameters())
+    return model.vae.encode(pixels.to(weight.dtype))
+
+
+def _device(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput(
+            f"device {name} was asked for, but this machine has no usable GPU: use --device cpu, or see rushes doctor"
+        )
+    return device
+
+
+def _vae_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the processor multiplies it natively; elsewhere float32 is faster as well as exact."""
+    if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        return torch.float32
+    return torch.bfloat16
+
+
+def _inferring(walk: Iterator) -> Iterator:
+    """Run an iterator without autograd, and leave the caller's mode alone between its items."""
+    while True:
+        with torch.inference_mode():
+            try:
+                item = next(walk)
+            except StopIteration:
+                return
+        yield item
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.mark = time.monotonic()
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        before, self.mark = self.mark, time.monotonic()
+        return self.mark - before

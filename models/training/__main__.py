@@ -1,0 +1,92 @@
+"""`python -m models.training`: from nothing to a package of weights, in one resumable command.
+
+    footage   shots of the stage are rendered ahead by a process beside this one
+    vae       the autoencoder learns from crops of them, for --vae-minutes
+    latents   every shot is encoded once
+    fit       the transformer learns from those, for --minutes
+    package   both are quantized and written with a record of how they came to be
+
+Stop it at any time (at most a minute is lost) and start it again with the same folder: each part goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from models.card import PREVIS, TINY
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m models.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder of the run: footage, latents, checkpoints")
+    parser.add_argument("--shots", type=int, default=1000, help="how many shots to render (default 1000)")
+    parser.add_argument("--vae-minutes", type=float, default=25.0, help="budget of the autoencoder (default 25)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="budget of the transformer (default 60)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default cpu)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads for training")
+    parser.add_argument("--card", choices=("previs", "tiny"), default="previs")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="package to write (default: the shipped one)")
+    options = parser.parse_args()
+    train(options)
+
+
+def train(options: argparse.Namespace) -> None:
+    import torch
+
+    from models.training import fit, latents, package, state, vae_fit
+    from models.vae import VAE
+
+    torch.set_num_threads(options.threads)
+    footage, encoded = options.work / "footage", options.work / "latents"
+    vae_run, fit_run = options.work / "vae.safetensors", options.work / "transformer.safetensors"
+    card = TINY if options.card == "tiny" else PREVIS
+    options.work.mkdir(parents=True, exist_ok=True)
+    with Footage(footage, options.shots) as rendering:
+        rendering.wait_for(min(32, options.shots))
+        vae_fit.fit(footage, vae_run, options.vae_minutes, options.device)
+        rendering.wait_for(options.shots)
+    vae = VAE().to(options.device)
+    vae.load_state_dict(state.read(vae_run)[0])
+    latents.statistics(footage, vae, options.device)
+    latents.encode_all(footage, encoded, vae, options.device)
+    fit.fit(encoded, fit_run, card, options.minutes, options.device)
+    package.write(card, vae, vae_run, fit_run, len(list(encoded.glob("*.safetensors"))), options.out)
+
+
+class Footage:
+    """The process that renders shots ahead, ended with the block."""
+
+    def __init__(self, folder: Path, shots: int) -> None:
+        self.folder = folder
+        self.command = [sys.executable, "-m", "models.training.footage", str(folder), "--count", str(shots)]
+
+    def __enter__(self) -> Footage:
+        root = str(Path(__file__).parents[2])
+        self.process = subprocess.Popen(self.command, env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+    def wait_for(self, shots: int) -> None:
+        """Until the folder holds that many shots. Raises RuntimeError when the renderer has died."""
+        while len(list(self.folder.glob("*.safetensors"))) < shots:
+            if self.process.poll() not in (None, 0):
+                raise RuntimeError(
+                    f"rendering footage into {self.folder} stopped with {self.process.returncode}: see above"
+                )
+            time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()

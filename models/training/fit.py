@@ -1,0 +1,75 @@
+"""Trains the transformer on encoded shots: rectified flow, every condition dropped now and then for itself.
+
+x_s = (1 - s) x0 + s noise, the network learns v = noise - x0 at t = 1000 s; s is logit-normal, then shifted
+towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.card import Card
+from models.training.latents import Shots
+from models.training.state import Run
+from models.transformer import Transformer
+
+CELLS = 8 * 5 * 16 * 28  # latent cells a step: eight short shots
+DROP = {"previs": 0.12, "depth": 0.25, "rays": 0.25, "context": 0.1}
+DROP_ALL, KEYFRAME = 0.04, 0.15
+
+
+def fit(folder: Path, path: Path, card: Card, minutes: float, device: str, lr: float = 1e-3, seed: int = 0) -> None:
+    """Train (or go on training) for a budget of minutes in all; the run is kept at `path`."""
+    torch.manual_seed(seed)
+    network = Transformer(card)
+    network.init_weights(seed)
+    network.to(device)
+    run = Run(path, network, minutes=minutes, lr=lr)
+    run.ema.to(device)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
+    shots = Shots(folder, np.random.default_rng([seed, run.step]))
+    losses: list[float] = []
+    going = run.progress < 1
+    while going:
+        batch = shots.batch(CELLS)
+        x0 = batch["rgb"]
+        size = len(x0)
+        s = torch.sigmoid(torch.randn(size, generator=generator))
+        s = card.shift * s / (1 + (card.shift - 1) * s)
+        noise = torch.randn(x0.shape, generator=generator)
+        level = s[:, None, None, None, None]
+        x = (1 - level) * x0 + level * noise
+        given, context = drop(batch, generator)
+        with torch.autocast(device.split(":")[0], torch.bfloat16):
+            v = network(torch.cat([x, given], 1).to(device), (1000 * s).to(device), context.to(device))
+        loss = (v.float() - (noise - x0).to(device)).square().mean()
+        going = run.learn(loss)
+        losses.append(loss.item())
+        if run.step % 50 == 0 or not going:
+            run.note(loss=round(float(np.mean(losses)), 5))
+            losses.clear()
+
+
+def drop(batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What the network is told: (B, 76, F, H, W) in the order of the card, and the context, some of it taken away."""
+    size = len(batch["rgb"])
+
+    def kept(chance: float) -> Tensor:
+        return (torch.rand(size, generator=generator) >= chance).float()
+
+    anything = kept(DROP_ALL)
+    keep = {name: kept(chance) * anything for name, chance in DROP.items()}
+    known = kept(1 - KEYFRAME) * anything
+    mask = torch.zeros_like(batch["rgb"][:, :4])
+    mask[:, :, 0] = 1.0
+    pieces = [_scale(mask, known), _scale(batch["first"], known)]
+    pieces += [_scale(batch[name], keep[name]) for name in ("previs", "depth", "rays")]
+    return torch.cat(pieces, 1), batch["context"] * keep["context"][:, None, None]
+
+
+def _scale(x: Tensor, keep: Tensor) -> Tensor:
+    return x * keep[:, None, None, None, None]
