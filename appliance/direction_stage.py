@@ -27,8 +27,8 @@ class Lamp:
     )
     el_deg: Keyed | None = number(None, "deg", -90, 90, "above (+) the subject", keyed=True)
     ref: str | None = choice(None, ("stand", "camera", "subject", "world"), "what az is counted from: stand = the "
-                             "first frame's camera, then left standing; camera = every frame's; subject = where it faces; "
-                             "world = +Z", {"fixed": "stand"})  # fmt: skip
+                             "first frame's camera, then left standing; camera = every frame's; subject = where it "
+                             "faces; world = +Z", {"fixed": "stand"})  # fmt: skip
     stops_rel: Keyed | None = number(None, "stops", -12, 6, "brightness: 0 exposes normally", keyed=True)
     cct_k: Keyed | None = number(
         None, "K", 1800, 12000, "colour temperature; the camera is balanced for 5600", keyed=True
