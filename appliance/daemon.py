@@ -9,11 +9,12 @@ One daemon serves a house. What it promises:
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -36,7 +37,8 @@ class Patience:
     poll_s: float = 0.2  # between looks at the queue, at cancels and at the clock
     beat_s: float = 5.0  # between extensions of the lease
     lease_s: float = 60.0
-    silence_s: float = 180.0  # a worker may load weights this long without a word; a long quote extends it
+    silence_s: float = 180.0  # a worker may load weights this long without a word,
+    silence_quotes: float = 1.0  # or for this many times the longest that the take was quoted at
     cancel_s: float = 20.0  # from asking a worker to stop to ending it
     worker_idle_s: float = 300.0  # a warm worker keeps its memory this long after its last take
     leave_s: float = 20.0  # with until_idle: an empty queue for this long ends the daemon
@@ -52,23 +54,42 @@ def serve(
     `worker_command` runs another worker than ours; it must speak appliance/renderer.py's lines.
     Raises RushesError when another daemon serves the house, or the library cannot be used.
     """
-    with only_daemon() as lock, Library.open() as library:
+    with stop_signals() as orders, only_daemon() as lock, Library.open() as library:
         command = worker_command or process.module_command("appliance.worker")
-        daemon = _Daemon(lock, library, command, patience or Patience(), until_idle)
-        before = {number: signal.signal(number, daemon.stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        daemon = _Daemon(lock, library, command, patience or Patience(), orders, until_idle)
         try:
             daemon.run()
         finally:
             daemon.end_worker()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Orders]:
+    """While the block runs, SIGTERM and SIGINT ask: finish what must be finished now, give the take back, leave."""
+    orders = Orders()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        orders.stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield orders
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Daemon:
     """What the loop knows between two takes."""
 
     def __init__(
-        self, lock: HouseLock, library: Library, command: Sequence[str], patience: Patience, until_idle: bool
+        self,
+        lock: HouseLock,
+        library: Library,
+        command: Sequence[str],
+        patience: Patience,
+        orders: Orders,
+        until_idle: bool,
     ) -> None:
         self.lock = lock
         self.library = library
@@ -76,15 +97,11 @@ class _Daemon:
         self.patience = patience
         self.until_idle = until_idle
         self.owner = process.owner()
-        self.orders = Orders()
+        self.orders = orders
         self.worker: Renderer | None = None
         self.idle_since = time.monotonic()
         self.kept_up_at = time.monotonic()
         self.short_of_disk = False
-
-    def stop(self, number: int, frame: FrameType | None) -> None:
-        """SIGTERM and SIGINT: finish what must be finished now, give the take back, leave."""
-        self.orders.stopping = True
 
     def run(self) -> None:
         """The loop."""

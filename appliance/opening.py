@@ -42,9 +42,8 @@ class LibraryBusy(RushesError):
     """Somebody held the library for longer than we wait."""
 
 
-def sqlite_version_ok() -> bool:
-    """Whether this SQLite is free of the WAL-reset bug: 3.51.3 and later, 3.50.7 and 3.44.6 of their own series."""
-    version = sqlite3.sqlite_version_info
+def sqlite_version_ok(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
+    """Whether a SQLite is free of the WAL-reset bug: 3.51.3 and later, 3.50.7 and 3.44.6 of their own series."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45)
 
 

@@ -49,16 +49,16 @@ class RenderTake:
 
     def plan(self) -> bool:
         """Decides what this machine does about the direction; False when the take has ended here, refused."""
+        from appliance.device import probe
         from appliance.direction_file import from_json
         from appliance.plan import Refusal, plan
-        from appliance.quoting import probe
         from models.card import PREVIS
 
         try:
             direction = from_json(self.take.direction_json)
-            device = probe(self.take.device)
-            outcome = plan(direction, device, PREVIS, self.library.median_ratio(PREVIS.name))
-            nominal = plan(direction, device, PREVIS)
+            device, asked = probe(), self.take.device
+            outcome = plan(direction, device, PREVIS, self.library.median_ratio(PREVIS.name), asked)
+            nominal = plan(direction, device, PREVIS, None, asked)
         except RushesError as error:
             self._end(Status.FAILED, error=str(error))
             return False
@@ -98,7 +98,7 @@ class RenderTake:
 
     def _follow(self, worker: Renderer) -> None:
         assert self._plan is not None
-        silence_s = max(self.patience.silence_s, self._plan.seconds_high)
+        silence_s = max(self.patience.silence_s, self.patience.silence_quotes * self._plan.seconds_high)
         while True:
             for report in worker.reports(self.patience.poll_s):
                 if report.get("take") == self.take.id and self._heed(report):

@@ -75,6 +75,7 @@ def main() -> None:
         OSError
     ):  # not ours to change everywhere; where it is, memory pressure ends us, not the desk
         Path("/proc/self/oom_score_adj").write_text("500")
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as appliance/device.py numbers them
     line = Line()
     import torch
 
