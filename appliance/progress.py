@@ -9,6 +9,7 @@ from appliance.units import clock
 
 BEFORE_STEPS = 0.08  # share of a render before its first step: loading, conditioning
 AFTER_STEPS = 0.12  # share after its last: decoding, encoding, publishing
+DELIVERING = 0.97  # the film is rendered; it is being encoded, proved and published
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,12 @@ class Progress:
 
     def bar(self, width: int) -> str:
         """The fraction as `width` cells of ASCII: "[#####-----]" is 12 wide."""
-        cells = max(1, width - 2)
-        full = min(cells, round(self.fraction * cells))
-        return f"[{'#' * full}{'-' * (cells - full)}]"
+        full = self.full(width - 2)
+        return f"[{'#' * full}{'-' * (max(1, width - 2) - full)}]"
+
+    def full(self, cells: int) -> int:
+        """How many of a bar's cells are full."""
+        return min(max(1, cells), round(self.fraction * max(1, cells)))
 
     @property
     def left(self) -> str:
@@ -60,4 +64,6 @@ def progress(take: Take, now: float) -> Progress:
 def _share(take: Take) -> float:
     if not take.steps:
         return 0.0
+    if take.phase == "delivering":
+        return DELIVERING
     return BEFORE_STEPS + (1 - BEFORE_STEPS - AFTER_STEPS) * min(1.0, take.step / take.steps)

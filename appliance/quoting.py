@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +13,12 @@ from appliance.units import bytes_words, seconds_words
 from models.errors import BadInput, RushesError
 
 if TYPE_CHECKING:
-    from appliance.device import Device
     from appliance.direction import ShotDirection
     from appliance.plan import Plan, Refusal
     from appliance.take import Take
 
 LONGEST_SEED = 2**31
+DEVICE = re.compile(r"cpu|gpu|cuda|cuda:[0-9]{1,3}")
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 
 
@@ -50,7 +51,7 @@ class Quoted:
         plan = self.require_plan()
         return (
             f"{self.direction.slate}  {plan.frames} frames of {plan.width}x{plan.height}, {plan.steps} steps on"
-            f" {plan.device}: {_about(plan)}, {bytes_words(plan.footprint.total_bytes)} of memory,"
+            f" {plan.device}: {_about(plan)}, {bytes_words(plan.memory_bytes)} of memory,"
             f" {bytes_words(plan.disk_bytes)} on disk"
         )
 
@@ -65,7 +66,7 @@ class Quoted:
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
             ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("time", _about(plan) + ("" if plan.measured else ", not measured on this machine yet")),
-            ("memory", bytes_words(plan.footprint.total_bytes)),
+            ("memory", bytes_words(plan.memory_bytes)),
             ("disk", bytes_words(plan.disk_bytes)),
             ("why", "\n".join(plan.why)),
             ("obeyed", obeyed_words(self.direction, plan.card)),
@@ -74,7 +75,7 @@ class Quoted:
 
 def quote(path: Path, seed: int | None = None, quality: str | None = None, device: str | None = None) -> Quoted:
     """Read a shot file, apply what was asked in place of its values, and plan it. Raises BadInput."""
-    return plan_direction(path, read(path, seed, quality), probe(device))
+    return plan_direction(path, read(path, seed, quality), device)
 
 
 def read(path: Path, seed: int | None = None, quality: str | None = None) -> ShotDirection:
@@ -89,31 +90,18 @@ def read(path: Path, seed: int | None = None, quality: str | None = None) -> Sho
     return replace(direction, seed=seed)
 
 
-def probe(device: str | None) -> Device:
-    """The machine as the plan may use it: all of it, or only what `device` names. Raises BadInput."""
-    from appliance.device import probe as probe_all
-
-    found = probe_all()
-    if device is None:
-        return found
-    if device == "cpu":
-        return replace(found, gpus=())
-    names = [f"cuda:{index}" for index in range(len(found.gpus))]
-    if device not in names:
-        here = f"this machine has {', '.join(names)} and cpu" if names else "this machine has no CUDA device, only cpu"
-        raise BadInput(f"device {device!r} cannot be used: {here}")
-    return found
-
-
-def plan_direction(path: Path, direction: ShotDirection, device: Device) -> Quoted:
-    """Plan a direction with what the library knows of this machine's real speed."""
+def plan_direction(path: Path, direction: ShotDirection, device: str | None) -> Quoted:
+    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for."""
+    from appliance.device import probe
     from appliance.library import Library
     from appliance.plan import plan
     from models.card import PREVIS
 
+    if device is not None and not DEVICE.fullmatch(device):
+        raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
     with Library.open() as library:
         calibration = library.median_ratio(PREVIS.name)
-    return Quoted(path, direction, plan(direction, device, PREVIS, calibration))
+    return Quoted(path, direction, plan(direction, probe(), PREVIS, calibration, device))
 
 
 def again(take: Take, seed: int | None = None) -> ShotDirection:
@@ -141,6 +129,5 @@ def obeyed_words(direction: ShotDirection, card: str) -> str:
 
 
 def _about(plan: Plan) -> str:
-    if plan.seconds_high - plan.seconds_low < 0.2 * plan.seconds:
-        return f"about {seconds_words(plan.seconds)}"
-    return f"{seconds_words(plan.seconds_low)} to {seconds_words(plan.seconds_high)}"
+    low, high = seconds_words(plan.seconds_low), seconds_words(plan.seconds_high)
+    return f"about {seconds_words(plan.seconds)}" + ("" if low == high else f" ({low} to {high})")

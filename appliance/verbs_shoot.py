@@ -11,7 +11,7 @@ from appliance import house
 from appliance.follow import follow, progress_stream
 from appliance.library import Library
 from appliance.page import facts, say, say_json
-from appliance.quoting import Quoted, again, examples, plan_direction, probe, read
+from appliance.quoting import Quoted, again, examples, plan_direction, read
 from appliance.take import Status, Take
 from appliance.units import seconds_words
 from appliance.verbs_library import files, record
@@ -93,7 +93,7 @@ def retake(args: Namespace) -> int:
     with Library.open() as library:
         old = library.take(args.take)
         direction = again(old, args.seed)
-        quoted = plan_direction(Path(old.slate), direction, probe(old.device))
+        quoted = plan_direction(Path(old.slate), direction, old.device)
         quoted.require_plan()
         if not args.json:
             say(quoted.headline())
@@ -111,8 +111,7 @@ def _quotes(args: Namespace) -> list[Quoted]:
             wrong.append(str(error))
     if wrong:
         raise BadInput(wrong[0] if len(wrong) == 1 else f"{len(wrong)} files are not right: " + " | ".join(wrong))
-    device = probe(args.device)
-    return [plan_direction(path, direction, device) for path, direction in directions]
+    return [plan_direction(path, direction, args.device) for path, direction in directions]
 
 
 def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:

@@ -14,7 +14,9 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from tui.board import Board
-from tui.filter import CleanLines
+from tui.filter import CleanLines, NoColours
+from tui.messages import MachineSeen
+from tui.watch import look_at_machine
 
 # A cutting room after hours: near-black, warm paper for text, tungsten for what is alive.
 RUSHES_THEME = Theme(
@@ -43,22 +45,30 @@ class Desk(App[None]):
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-tall")]
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, look: Callable[[], MachineSeen] = look_at_machine
+    ) -> None:
         super().__init__()
         self._clock = clock
-        self._clean = CleanLines()
+        self._look = look
+        self._last_filters: list[LineFilter] = [CleanLines()]
+        if os.environ.get("NO_COLOR"):
+            self._last_filters.append(NoColours())
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         """Textual's own filters, and ours last: nothing passes it unclean."""
-        return [*super().get_line_filters(), self._clean]
+        return [*super().get_line_filters(), *self._last_filters]
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """Two colours of ours, solid because rows are drawn without blending: quiet text, and the row of the cursor."""
+        return {"quiet": "#938c80", "row": "#40341f"}
 
     def on_mount(self) -> None:
         """Theme, signals, first screen."""
         self.register_theme(RUSHES_THEME)
-        # Textual's dark themes still send greys under NO_COLOR; ansi-dark sends no colour at all.
         self.theme = "ansi-dark" if os.environ.get("NO_COLOR") else "rushes"
         if not self.is_headless:
             loop = asyncio.get_running_loop()
             for name in (signal.SIGHUP, signal.SIGTERM):
                 loop.add_signal_handler(name, self.exit)
-        self.push_screen(Board(self._clock))
+        self.push_screen(Board(self._clock, self._look))

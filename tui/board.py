@@ -22,9 +22,10 @@ from tui import doing
 from tui.dialogs import Confirm, Page, facts, key_table
 from tui.messages import LibraryChanged, MachineSeen, Snapshot, Told
 from tui.queue import TakeList
-from tui.watch import Watcher
+from tui.watch import Watcher, look_at_machine
 from tui.words import details, in_full, now_line
 
+DETAILS_CELLS = 48  # of the pane beside the list; desk.tcss says the same
 EMPTY = "No takes yet.  Press n to choose a shot; two come with Rushes."
 NOTHING_FOUND = "No take holds these words.  Press esc to see all."
 
@@ -42,9 +43,12 @@ class Board(Screen[None]):
         Binding("q,ctrl+q,f10", "leave", "Quit", key_display="q"),
     ]
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, look: Callable[[], MachineSeen] = look_at_machine
+    ) -> None:
         super().__init__()
         self._clock = clock
+        self._look = look
         self._watcher: Watcher | None = None
         self._snapshot: Snapshot | None = None
         self._machine = ""
@@ -71,7 +75,7 @@ class Board(Screen[None]):
         self.set_interval(1.0, self._tick)
         self._draw()
         gone = None if self.app.is_headless else lambda: self.app.call_from_thread(self.app.exit)
-        self._watcher = Watcher(self.post_message, gone)
+        self._watcher = Watcher(self.post_message, gone, self._look)
         self._watcher.start()
 
     def on_unmount(self) -> None:
@@ -194,7 +198,7 @@ class Board(Screen[None]):
             right = f"{self._engine} "
         space = " " * max(1, width - cells(title) - cells(right))
         self.query_one("#head", Static).update(
-            Content.assemble((" RUSHES", "bold $primary"), "  the board", space, (right, "$text-muted"))
+            Content.assemble((" RUSHES", "bold $primary"), "  the board", space, (right, "$quiet"))
         )
 
     def _draw_now(self) -> None:
@@ -203,12 +207,13 @@ class Board(Screen[None]):
         if not going:
             waiting = len(self._snapshot.live) if self._snapshot else 0
             text = f" {waiting} waiting for the engine" if waiting else " Nothing renders."
-            content = Content.styled(text if self._snapshot else " ...", "$text-muted")
+            content = Content.styled(text if self._snapshot else " ...", "$quiet")
         else:
             take = going[0]
             what = f"  {clean(take.action)}" + (f"   and {len(going) - 1} more" if len(going) > 1 else "")
+            done, to_do, words = now_line(take, now, width)
             content = Content.assemble(
-                (f" NOW  {clean(take.slate)}", "bold"), what, "\n", ("      " + now_line(take, now, width), "$accent")
+                (f" NOW  {clean(take.slate)}", "bold"), what, "\n      ", (done, "$accent"), (to_do, "$quiet"), words
             )
         self.query_one("#now", Static).update(content)
 
@@ -220,7 +225,7 @@ class Board(Screen[None]):
             waiting = sum(take.status is Status.QUEUED for take in snapshot.live)
             held = f'   with "{clean(snapshot.words)}"' if snapshot.words else ""
             text = f" TAKES   {waiting} waiting   {len(snapshot.ended)} ended{held}"
-        self.query_one("#count", Static).update(Content.styled(text, "bold $text-muted"))
+        self.query_one("#count", Static).update(Content.styled(text, "bold $quiet"))
 
     def _draw_details(self) -> None:
         take = self._current()
@@ -229,4 +234,5 @@ class Board(Screen[None]):
             box.update(Content(""))
             return
         title = Content.styled(f"{clean(take.slate)}  take {take.id}", "bold")
-        box.update(Content("\n").join([title, facts(details(take, self._clock()))]))
+        width = (DETAILS_CELLS if self.has_class("-wide") else self.size.width) - 4
+        box.update(Content("\n").join([title, facts(details(take, self._clock()), width)]))

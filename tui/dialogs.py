@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from appliance.page import cells
 from appliance.text import clean
 
 _KEY_NAMES = {"slash": "/", "fullwidth_solidus": "", "question_mark": "?", "fullwidth_question_mark": "", "escape": "esc"}
@@ -64,27 +65,59 @@ class Page(ModalScreen[None]):
         with Vertical(classes="page"):
             yield Static(Content(self._title), classes="title")
             with VerticalScroll():
-                yield Static(facts(self._rows))
+                yield Static(id="rows")
             yield Static(Content("esc or q closes"), classes="hint")
 
     def on_mount(self) -> None:
         """The rows scroll by the arrow keys at once."""
         self.query_one(VerticalScroll).focus()
 
+    def on_resize(self) -> None:
+        """Rows are wrapped to the page."""
+        room = min(100, int(self.size.width * 0.96)) - 8  # the page's width, less border, padding and scroll bar
+        self.query_one("#rows", Static).update(facts(self._rows, room))
+
     def action_scroll(self, by: int) -> None:
         """A line up or down."""
         self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Content:
-    """Two columns: names in the quiet colour, then what they are."""
-    width = max((len(name) for name, _ in rows), default=0)
+def facts(rows: Sequence[tuple[str, str]], width: int) -> Content:
+    """Two columns in `width` cells: names in the quiet colour, then what they are, wrapped beneath itself."""
+    names = max((len(name) for name, _ in rows), default=0)
+    room = max(8, width - names - 2)
     lines: list[Content] = []
     for name, text in rows:
-        for index, line in enumerate(clean(text, keep_newlines=True).split("\n")):
+        shown = [part for line in clean(text, keep_newlines=True).split("\n") for part in wrap(line, room)]
+        for index, line in enumerate(shown):
             head = name if index == 0 else ""
-            lines.append(Content.assemble((f"{head:<{width}}  ", "$text-muted"), line))
+            lines.append(Content.assemble((f"{head:<{names}}  ", "$quiet"), line))
     return Content("\n").join(lines)
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """A line in pieces of at most `width` cells, broken at spaces where there are any; indents are kept."""
+    if cells(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    pieces: list[str] = []
+    piece = indent
+    for word in line.split():
+        glue = "" if piece == indent else " "
+        while cells(piece) + cells(glue + word) > width:
+            if glue:
+                pieces.append(piece)
+                piece, glue = indent, ""
+                continue
+            head, used = 0, cells(piece)
+            while head < len(word) and used + cells(word[head]) <= width:
+                used += cells(word[head])
+                head += 1
+            head = max(1, head)
+            pieces.append(piece + word[:head])
+            piece, word = indent, word[head:]
+        piece += glue + word
+    return [*pieces, piece]
 
 
 def key_table(*sources: type) -> list[tuple[str, str]]:

@@ -23,3 +23,14 @@ class CleanLines(LineFilter):
             else Segment(clean(segment.text), segment.style)
             for segment in segments
         ]  # fmt: skip
+
+
+class NoColours(LineFilter):
+    """NO_COLOR means none: Textual's own filter sends greys. Bold, underline and the words are left."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        """The same segments without any colour."""
+        return [
+            Segment(segment.text, segment.style.without_color if segment.style else None, segment.control)
+            for segment in segments
+        ]

@@ -133,12 +133,13 @@ class TakeList(ScrollView, can_focus=True):
         here = row == self.cursor
         base = self.rich_style + (self._tone("cursor") if here else Style())
         mark = ">" if here and self.has_focus else "-" if here else " "
-        time_text = time_words(take, self._clock())
         left = [
             (f"{mark} {pad(cut(clean(take.slate), 9), 9)} ", base),
             (f"{words:<11} ", base + self._tone(tone)),
         ]
-        right = f" {when(take.ended_at or take.started_at or take.queued_at, self._clock())[-5:]:>5} {time_text:>13} "
+        time_text = time_words(take, self._clock())
+        moment = when(take.ended_at or take.started_at or take.queued_at, self._clock())[-5:]
+        right = f" {moment:>5} {time_text:>13} " if width >= 60 else ""
         room = max(0, width - sum(cells(text) for text, _ in left) - cells(right))
         quiet = base + self._tone("quiet") if take.ended and not here else base
         segments = [Segment(text, style) for text, style in left]

@@ -93,7 +93,7 @@ class Start(ModalScreen[Path | None]):
         if message.path != self.query_one("#path", Input).value.strip():
             return  # the quote of what was typed before
         self._fits = message.path if message.fits else ""
-        self.query_one("#quote", Static).update(facts(message.rows))
+        self.query_one("#quote", Static).update(facts(message.rows, min(100, int(self.size.width * 0.96)) - 8))
 
     def action_queue(self) -> None:
         """Queue what has a quote that says yes; otherwise the quote already says why not."""

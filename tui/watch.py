@@ -20,9 +20,15 @@ HISTORY = 500  # ended takes that the list holds; words find the others
 class Watcher(threading.Thread):
     """Polls until `stop`. `post` must be safe to call from a thread, as Textual's post_message is."""
 
-    def __init__(self, post: Callable[[Message], object], hung_up: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        post: Callable[[Message], object],
+        hung_up: Callable[[], object] | None,
+        look: Callable[[], MachineSeen],
+    ) -> None:
         super().__init__(name="watcher", daemon=True)
         self._post = post
+        self._look = look
         self._hung_up = hung_up  # called once when the terminal is gone; None: do not look
         self._words = ""
         self._again = threading.Event()
@@ -31,10 +37,6 @@ class Watcher(threading.Thread):
     def search(self, words: str) -> None:
         """Narrow the ended takes to those that hold every word; "" shows all."""
         self._words = words
-        self._again.set()
-
-    def read_again(self) -> None:
-        """Look now, whatever the library's version says."""
         self._again.set()
 
     def stop(self) -> None:
@@ -57,19 +59,22 @@ class Watcher(threading.Thread):
                     told = str(error)
                     self._post(Told(told, failed=True))
                 self._stopped.wait(2.0)
+            except Exception as error:  # the boundary of this thread: a traceback on stderr would tear the screen
+                self._post(Told(f"the board stopped updating: {type(error).__name__}: {error}; reopen it", failed=True))
+                return
 
     def _watch(self, library) -> None:
-        version, looked = None, 0.0
+        version, shown, looked = None, "", 0.0
         while not self._stopped.is_set():
             self._again.clear()
             now = library.data_version()
             words = self._words
-            if now != version or words != getattr(self, "_shown", None):
-                version, self._shown = now, words
+            if now != version or words != shown:
+                version, shown = now, words
                 self._post(LibraryChanged(self._read(library, words)))
             if time.monotonic() - looked >= MACHINE_S or not looked:
                 looked = time.monotonic()
-                self._post(_machine())
+                self._post(self._look())
                 if self._hung_up is not None and _terminal_gone():
                     self._hung_up()
                     return
@@ -83,12 +88,21 @@ class Watcher(threading.Thread):
         return Snapshot(live, tuple(take for take in ended if take.ended), words)
 
 
-def _machine() -> MachineSeen:
-    """The machine and its daemon in words."""
+def look_at_machine() -> MachineSeen:
+    """The machine and its daemon in a few words."""
     from appliance import house
     from appliance.device import probe
+    from appliance.units import bytes_words
 
-    return MachineSeen(probe().words, "engine on" if house.daemon_pid() is not None else "engine idle")
+    device = probe()
+    if device.gpus:
+        gpu = device.gpus[0]
+        words = gpu.name + (f", {bytes_words(gpu.free_bytes)} free" if gpu.free_bytes is not None else "")
+    else:
+        words = f"no GPU, {device.cores} cores, {bytes_words(device.ram_free_bytes)} free"
+    if device.disk_free_bytes is not None:
+        words += f"   disk {bytes_words(device.disk_free_bytes)} free"
+    return MachineSeen(words, "engine on" if house.daemon_pid() is not None else "engine idle")
 
 
 def _terminal_gone() -> bool:

@@ -38,10 +38,12 @@ def time_words(take: Take, now: float) -> str:
     return ""
 
 
-def now_line(take: Take, now: float, width: int) -> str:
-    """A take that renders as one line: bar, share, phase, countdown."""
+def now_line(take: Take, now: float, width: int) -> tuple[str, str, str]:
+    """A take that renders as (done, to do, words): a bar whose halves differ without colour, share, phase, countdown."""
     at = progress(take, now)
-    return f"{at.bar(max(12, min(60, width - 44)))} {at.fraction:4.0%}  {clean(at.words):<18} {at.left:>6} left"
+    cells = max(12, min(60, width - 44))
+    full = at.full(cells)
+    return "━" * full, "╌" * (cells - full), f"  {at.fraction:4.0%}  {clean(at.words):<18} {at.left:>6} left"
 
 
 def plan_words(plan_json: str | None) -> list[str]:
