@@ -1,0 +1,69 @@
+"""How long a render takes: FLOPs over a rate, then corrected by what takes on this machine really took."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from models.card import Card
+from models.footprint import AUTOENCODERS, film_flops
+from models.geometry import Geometry
+
+# Sustained FLOP/s. CPU: 90 to 160 GFLOP/s a core were measured in fp32 matrices, attention and convolutions on a Xeon
+# with AVX-512, and a laptop without it reaches about 30: the slower one is assumed until takes are measured.
+CPU_FLOPS_A_CORE = 30e9
+# GPU, by compute capability: about a third of the dense bf16 peak of that generation's mid-size card. Not measured.
+GPU_FLOPS = {
+    (7, 5): 15e12,
+    (8, 0): 80e12,
+    (8, 6): 25e12,
+    (8, 9): 50e12,
+    (9, 0): 200e12,
+    (10, 0): 300e12,
+    (12, 0): 60e12,
+}
+STEP_OVERHEAD_S = 0.03  # a step of a small network waits for launches, not for arithmetic
+
+STAGE_S_A_PIXEL = 12e-6  # control films at 2x2 rays a pixel, one core, numpy: 9 microseconds a pixel and frame measured
+ENCODE_S_A_PIXEL = 0.3e-6  # exact colour, x264 medium and two proving decodes: 0.1 to 0.2 measured
+START_S = 2.0  # reading and proving the weights, once; a warm worker needs none of it
+
+UNMEASURED = (0.3, 2.0)  # of the estimate: how far off arithmetic alone has to be taken to be
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What delivered takes of a card on this machine took, over what arithmetic alone had estimated."""
+
+    ratio: float  # the median
+    takes: int = 1
+
+
+def estimate_seconds(
+    card: Card, geometry: Geometry, steps: int, place: str, cores: int, capability: tuple[int, int] | None
+) -> float:
+    """Seconds from the order to the film by arithmetic alone. `place` is "cpu" or "cuda:N"."""
+    pixels = geometry.frames * geometry.height * geometry.width
+    films = pixels * (STAGE_S_A_PIXEL if AUTOENCODERS[card.vae].encodes else 0.0) + pixels * ENCODE_S_A_PIXEL
+    passes = 1 if card.vae == "previs" else 2  # Wan is guided: with the words and without
+    work = film_flops(card, geometry, steps * passes)
+    if place == "cpu":
+        return START_S + films + work / (cores * CPU_FLOPS_A_CORE)
+    known = [rate for found, rate in sorted(GPU_FLOPS.items()) if capability is not None and found <= capability]
+    rate = known[-1] if known else min(GPU_FLOPS.values())
+    return START_S + films + steps * passes * STEP_OVERHEAD_S + work / rate
+
+
+def interval(estimated: float, calibration: Calibration | float | None) -> tuple[float, float, float]:
+    """(low, likely, high) seconds. Measured takes narrow it, from 50 % either way after one to 20 % after many.
+
+    Raises ValueError for a ratio that no take can have.
+    """
+    if calibration is None:
+        return estimated * UNMEASURED[0], estimated, estimated * UNMEASURED[1]
+    measured = calibration if isinstance(calibration, Calibration) else Calibration(float(calibration))
+    if not (math.isfinite(measured.ratio) and measured.ratio > 0 and measured.takes >= 1):
+        raise ValueError(f"{measured} cannot be: its ratio must be above 0 and of at least 1 take")
+    likely = estimated * measured.ratio
+    spread = 1.15 + 0.35 / math.sqrt(measured.takes)
+    return likely / spread, likely, likely * spread
