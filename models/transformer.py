@@ -10,13 +10,15 @@ those of the original Wan checkpoints, so one loads strictly into this class and
 network with other sizes (Wan-Video/Wan2.1, wan/modules/model.py, Apache-2.0, for the facts).
 
 Precision: norms, modulation, time, and rotary products are computed in float32 whatever the weights are; matrices run
-in the dtype of their weights, or of an enclosing autocast. The residual stream is float32.
+in the dtype of their weights, or of an enclosing autocast. The residual stream is float32. The matrices of a block may
+be exchanged for int8 ones (models/quantize.py); nothing here knows of it but `enter`.
 """
 
 from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,7 +126,7 @@ class Block(nn.Module):
         x = x + gate_sa * self.self_attn(y, rotary)
         x = x + self.cross_attn(layer_norm(x, self.eps, self.norm3.weight, self.norm3.bias), context)
         y = layer_norm(x, self.eps) * (1 + scale_ffn) + shift_ffn
-        return x + gate_ffn * self.ffn(y.to(_dtype(self.ffn[0]))).float()
+        return x + gate_ffn * self.ffn(enter(self.ffn[0], y)).float()
 
 
 class SelfAttention(nn.Module):
@@ -138,7 +140,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """x (B, L, D) float32 -> (B, L, D) float32."""
-        x = x.to(_dtype(self.q))
+        x = enter(self.q, x)
         q, k, v = self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x)
         q, k = rotate(self._split(q), *rotary), rotate(self._split(k), *rotary)
         return self.o(_attend(q, k, self._split(v))).float()
@@ -153,7 +155,7 @@ class CrossAttention(SelfAttention):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
         """x (B, L, D) float32, context (B, text_len, D) -> (B, L, D) float32."""
-        q = self.norm_q(self.q(x.to(_dtype(self.q))))
+        q, context = self.norm_q(self.q(enter(self.q, x))), enter(self.k, context)
         k, v = self.norm_k(self.k(context)), self.v(context)
         return self.o(_attend(self._split(q), self._split(k), self._split(v))).float()
 
@@ -240,10 +242,9 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _dtype(linear: nn.Module) -> torch.dtype:
-    """The dtype a linear layer computes in. Its bias tells: integer weights have a floating bias too."""
-    dtype: torch.dtype = linear.bias.dtype  # type: ignore[union-attr, assignment]
-    return dtype
+def enter(layer: nn.Module, x: Tensor) -> Any:
+    """x as the layer reads it: in its dtype, or, for int8 layers, rounded once for all that read the same x."""
+    return x.to(layer.weight.dtype) if isinstance(layer, nn.Linear) else layer.enter(x)  # type: ignore[operator]
 
 
 def _fp32_linear(linear: nn.Linear, x: Tensor) -> Tensor:

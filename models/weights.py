@@ -1,7 +1,7 @@
 """Weights on disk: one safetensors file that says in its header what it is, checked before it is believed.
 
     8 bytes   N, little-endian
-    N bytes   JSON: {"__metadata__": {format, scheme, card, licence, training, data_sha256}, name: {dtype, shape, ...}, ...}
+    N bytes   JSON: "__metadata__" (format, scheme, card, licence, training, data_sha256) and each tensor's place
     the rest  the tensors, one after another without gaps
 
 A package holds everything a model needs under prefixes ("transformer.", "vae.", "conditions."). Any safetensors library
@@ -30,6 +30,7 @@ from models.card import Card
 from models.errors import BadInput, RushesError
 
 FORMAT = "rushes.package/1"
+SCHEMES = ("none", "w8a8/1")  # how the transformer's matrices are stored: as they are, or by models/quantize.py
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_TENSORS = 65_536
 MAX_DIMENSIONS = 8
@@ -138,6 +139,8 @@ def open_package(path: Path) -> Package:
     missing = sorted({"scheme", "card", "licence", "data_sha256"} - header.metadata.keys())
     if missing:
         raise BadInput(f"{path} does not say its {missing[0]}; it was not written by us: use the original file")
+    if header.metadata["scheme"] not in SCHEMES:
+        raise BadInput(f"{path} stores its weights as {header.metadata['scheme'][:40]!r}; known: {', '.join(SCHEMES)}")
     try:
         with open(path, "rb") as file:
             # A private mapping: torch wants memory it may write to, and no write can reach the file.

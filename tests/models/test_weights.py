@@ -137,6 +137,10 @@ def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
         (raw({"__metadata__": {"format": "pt"}, "x": entry(0, 4)}, b"1234"), "its format is 'pt'"),
         (raw({"__metadata__": {"format": FORMAT}, "x": entry(0, 4)}, b"1234"), "does not say its card"),
         (
+            raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0", "scheme": "w1a1"}}),
+            "stores its weights as 'w1a1'; known: none, w8a8/1",
+        ),
+        (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0" * 64}, "x": entry(0, 4)}, b"1234"),
             "damaged: its data does not match the hash",
         ),

@@ -1,0 +1,174 @@
+"""The int8 network: near the one it came from, the same bytes each time, and refused when it is not what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.card import PREVIS, TINY, WAN_14B, Card
+from models.errors import BadInput
+from models.quantize import SCHEME, Int8Linear, kept_blocks, load_quantized, quantize
+from models.transformer import Transformer
+from models.weights import SCHEMES, card_to_json, open_package, save
+
+DEEP = replace(TINY, name="deep", layers=9)
+MATRICES = 10  # of a block
+
+
+@torch.no_grad()
+def trained(card: Card, seed: int = 0) -> Transformer:
+    """Stands for a trained network: matrices that keep sizes, norms that let attention choose, a head that speaks."""
+    network, generator = Transformer(card), torch.Generator().manual_seed(seed)
+    for name, weight in network.named_parameters():
+        noise = torch.randn(weight.shape, generator=generator)
+        if name.endswith(("norm_q.weight", "norm_k.weight")):
+            weight.copy_(2 + 0.5 * noise)
+        elif name.endswith("norm3.weight"):
+            weight.copy_(1 + 0.3 * noise)
+        else:
+            weight.copy_(noise / weight[0].numel() ** 0.5 if weight.dim() in (2, 5) else 0.3 * noise)
+    return network.eval()
+
+
+def inputs(card: Card) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(2, card.in_channels, 3, 6, 8, generator=generator)
+    return x, torch.tensor([900.5, 200.25]), torch.randn(2, 11, card.text_dim, generator=generator)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+@pytest.mark.parametrize(("card", "quantized"), [(PREVIS, 8), (TINY, 2), (DEEP, 4)], ids=["previs", "tiny", "deep"])
+    ("card", "quantized"), [(PREVIS, 8), (TINY, 2), (DEEP, 4)], ids=lambda v: getattr(v, "name", v)
+)
+@torch.no_grad()
+def test_the_int8_network_stays_near(card: Card, quantized: int) -> None:
+    network = trained(card)
+    stored = quantize(network.state_dict(), card)
+    small = load_quantized(card, stored)
+    assert sum(isinstance(module, Int8Linear) for module in small.modules()) == quantized * MATRICES
+    exact, rough = network(*inputs(card)), small(*inputs(card))
+    assert rough.shape == exact.shape and rough.dtype == torch.float32
+    assert 1e-4 < relative(rough, exact) < 0.03
+
+
+@pytest.mark.parametrize("block", range(PREVIS.layers))
+@torch.no_grad()
+def test_no_block_of_the_shipped_size_needs_more_than_int8(block: int) -> None:
+    network = trained(PREVIS)
+    others = set(range(PREVIS.layers)) - {block}
+    small = load_quantized(PREVIS, quantize(network.state_dict(), PREVIS, keep=others))
+    assert relative(small(*inputs(PREVIS)), network(*inputs(PREVIS))) < 0.03
+
+
+@torch.no_grad()
+def test_a_layer_equals_its_float64_self() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(48, 20)
+    stored = quantize({"blocks.0.ffn.2.weight": linear.weight, "blocks.0.ffn.2.bias": linear.bias}, TINY)
+    weight, scale = stored["blocks.0.ffn.2.weight"], stored["blocks.0.ffn.2.weight_scale"]
+    layer = Int8Linear(48, 20, torch.float32)
+    layer.load_state_dict({"weight": weight, "weight_scale": scale, "bias": linear.bias})
+    assert (weight.double() * scale.double()[:, None] - linear.weight.double()).abs().max() <= scale.max() * 0.501
+    x = torch.randn(2, 5, 48)
+    peak = x.abs().amax(-1, keepdim=True).double()
+    rounded = torch.round(x.double() * 127 / peak) * peak / 127
+    expected = rounded @ (weight.double() * scale.double()[:, None]).t() + linear.bias.double()
+    torch.testing.assert_close(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(layer(layer.enter(x)), layer(x))
+
+
+@torch.no_grad()
+def test_gelu_of_the_feed_forward_is_not_lost() -> None:
+    network = trained(TINY)
+    small = load_quantized(TINY, quantize(network.state_dict(), TINY))
+    y = torch.randn(1, 7, TINY.dim)
+    assert relative(small.blocks[0].ffn(y), network.blocks[0].ffn(y)) < 0.03
+
+
+def test_the_same_weights_give_the_same_tensors() -> None:
+    first, second = (quantize(trained(TINY).state_dict(), TINY) for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = quantize(trained(TINY, seed=1).state_dict(), TINY)
+    assert not torch.equal(first["blocks.0.ffn.0.weight"], other["blocks.0.ffn.0.weight"])
+
+
+@torch.no_grad()
+def test_a_package_gives_back_the_same_network(tmp_path: Path) -> None:
+    stored = quantize(trained(TINY).state_dict(), TINY)
+    facts = {"scheme": SCHEME, "card": card_to_json(TINY), "licence": "Apache-2.0", "training": "{}"}
+    save(tmp_path / "p", {f"transformer.{name}": tensor for name, tensor in stored.items()}, facts)
+    package = open_package(tmp_path / "p")
+    read = package.part("transformer.")
+    assert read.keys() == stored.keys()
+    assert all(torch.equal(read[name], stored[name]) and read[name].dtype == stored[name].dtype for name in stored)
+    with torch.inference_mode():
+        one, other = load_quantized(TINY, stored), load_quantized(package.card, read)
+        assert torch.equal(one(*inputs(TINY)), other(*inputs(TINY)))
+    assert SCHEME in SCHEMES
+
+
+def test_what_is_kept_and_in_what_precision() -> None:
+    assert kept_blocks(PREVIS) == frozenset()
+    assert kept_blocks(WAN_14B) == {0, 1, 37, 38, 39}
+    stored = quantize(trained(DEEP).state_dict(), DEEP)
+    assert {name for name, tensor in stored.items() if tensor.dtype == torch.int8} == {
+        f"blocks.{i}.{layer}.weight"
+        for i in (2, 3, 4, 5)
+        for layer in (*(f"{kind}_attn.{m}" for kind in ("self", "cross") for m in "qkvo"), "ffn.0", "ffn.2")
+    }
+    assert stored["blocks.0.self_attn.q.weight"].dtype == torch.bfloat16
+    assert stored["head.head.weight"].dtype == stored["patch_embedding.weight"].dtype == torch.bfloat16
+    for name in ("head.modulation", "blocks.2.modulation", "blocks.2.self_attn.q.bias", "blocks.2.norm3.weight"):
+        assert stored[name].dtype == torch.float32
+
+
+@torch.no_grad()
+def test_an_unquantized_network_loads_too() -> None:
+    network = trained(TINY)
+    plain = load_quantized(TINY, network.state_dict())
+    assert torch.equal(plain(*inputs(TINY)), network(*inputs(TINY)))
+
+
+@torch.no_grad()
+def test_bf16_inside() -> None:
+    network = trained(TINY)
+    small = load_quantized(TINY, quantize(network.state_dict(), TINY), torch.bfloat16)
+    assert small.blocks[0].self_attn.q(torch.zeros(1, 3, TINY.dim)).dtype == torch.bfloat16
+    assert small.blocks[0].self_attn.q.weight_scale.dtype == torch.float32
+    assert relative(small(*inputs(TINY)), network(*inputs(TINY))) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.pop("head.head.bias"), "lack head.head.bias"),
+        (lambda s: s.update({"blocks.9.ffn.0.weight": torch.zeros(1)}), r"hold blocks\.9\.ffn\.0\.weight"),
+        (lambda s: s.update({"blocks.9.ffn.0.weight_scale": torch.zeros(1)}), r"hold a quantized blocks\.9\.ffn\.0"),
+        (lambda s: s.update({"head.head.weight_scale": torch.zeros(1)}), r"hold a quantized head\.head"),
+        (lambda s: s.pop("blocks.0.ffn.0.weight_scale"), "is stored as torch.int8"),
+        (lambda s: s.update({"head.modulation": torch.zeros(1, 2, 3)}), r"is \(1, 2, 3\)"),
+        (lambda s: s.update({"head.head.bias": torch.zeros(64, dtype=torch.int64)}), "is stored as torch.int64"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(change, says: str) -> None:
+    stored = quantize(trained(TINY).state_dict(), TINY)
+    change(stored)
+    with pytest.raises(BadInput, match=says):
+        load_quantized(TINY, stored)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.no_grad()
+def test_the_gpu_agrees_with_the_cpu() -> None:
+    small = load_quantized(PREVIS, quantize(trained(PREVIS).state_dict(), PREVIS))
+    expected = small(*inputs(PREVIS))
+    result = small.cuda()(*(part.cuda() for part in inputs(PREVIS)))
+    assert relative(result.cpu(), expected) < 0.01
