@@ -169,4 +169,4 @@ class Ledger:
 
 def same_boot(one: str | None, other: str | None) -> bool:
     """Whether two owners ("HOST BOOT PID") belong to one run of one machine."""
-    return bool(one and other) and one.split()[:2] == other.split()[:2]
+    return one is not None and other is not None and one.split()[:2] == other.split()[:2]

@@ -112,6 +112,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
         line.check(take)
         line.report("progress", take=take, phase=phase, step=step, steps=plan.steps)
 
+    assert plan.seed is not None  # drawn when the take was queued
     progress("blocking", 0)
     blocking = block(direction)
     settings = Settings(steps=plan.steps, seed=plan.seed, solver=plan.solver, device=plan.device)

@@ -1,0 +1,246 @@
+"""The worker as the process it is: orders in, reports and a real film out, nothing else on its line."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from appliance.device import probe
+from appliance.direction import from_plain
+from appliance.direction_file import to_json
+from appliance.library import Library
+from appliance.plan import Plan, plan
+from appliance.process import PARENT_PID
+from appliance.take import Status
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+MAKE_PACKAGE = """
+import sys
+from pathlib import Path
+import torch
+from models.card import TINY
+from models.quantize import SCHEME, quantize
+from models.transformer import Transformer
+from models.vae import VAE
+from models.weights import card_to_json, save
+torch.manual_seed(0)
+parts = {f"transformer.{name}": value for name, value in quantize(Transformer(TINY).state_dict(), TINY).items()}
+parts |= {f"vae.{name}": value for name, value in VAE().state_dict().items()}
+facts = {"scheme": SCHEME, "card": card_to_json(TINY), "licence": "Apache-2.0", "training": "{}"}
+save(Path(sys.argv[1]), parts, facts)
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The real network at its smallest, with weights that were never trained."""
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    subprocess.run([sys.executable, "-c", MAKE_PACKAGE, str(path)], check=True, env=ENVIRONMENT, timeout=120)
+    return path
+
+
+class Worker:
+    """A worker process, spoken to over its pipes."""
+
+    def __init__(self, log):
+        with open(log, "ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "appliance.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=errors, env={**ENVIRONMENT, PARENT_PID: str(os.getpid())},
+            )  # fmt: skip
+
+    def order(self, **order):
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def until(self, *kinds):
+        """Every report up to the first of these kinds."""
+        seen = []
+        while True:
+            line = self.process.stdout.readline()
+            assert line, "the worker ended"
+            seen.append(json.loads(line))
+            if seen[-1]["report"] in kinds:
+                return seen
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory):
+    worker = Worker(tmp_path_factory.mktemp("log") / "worker.log")
+    worker.until("ready")
+    yield worker
+    worker.process.stdin.close()  # the end of its orders is its end
+    assert worker.process.wait(10) == 0
+
+
+def order(folder, package, take, **more):
+    direction = from_plain(
+        {"scene": "12", "setup": "C", "quality": "draft", "seed": 5, "time": {"duration_s": 0.5},
+         "format": {"width": 64, "height": 64}, "subjects": [{"id": "mara"}], **more}
+    )  # fmt: skip
+    outcome = plan(direction, probe())
+    assert isinstance(outcome, Plan)
+    film = folder / "12C" / f"12C-T1_{take}.mp4"
+    return outcome, film, {
+        "order": "render", "take": take, "slate": "12C T1", "direction": to_json(direction), "plan": outcome.to_json(),
+        "package": str(package), "film": str(film),
+    }  # fmt: skip
+
+
+def test_an_order_becomes_a_film_the_same_one_twice(worker, package, tmp_path):
+    from appliance.probe import probe_video
+
+    digests = []
+    for take in (1, 2):
+        outcome, film, wanted = order(tmp_path, package, take)
+        worker.order(**wanted)
+        reports = worker.until("done", "error")
+        done = reports[-1]
+        assert done["report"] == "done", done
+        steps = [
+            report["step"] for report in reports if report["report"] == "progress" and report["phase"] == "rendering"
+        ]
+        assert steps == list(range(outcome.steps))
+        phases = [report["phase"] for report in reports if report["report"] == "progress"]
+        assert phases[0] == "blocking" and phases[-1] == "delivering" and phases[-2] == "developing"
+        assert not film.exists()  # publishing is the daemon's
+        part = Path(done["parts"][".mp4"])
+        assert done["sha256"] == hashlib.sha256(part.read_bytes()).hexdigest()
+        facts = probe_video(part)
+        assert (facts.frames, facts.width, facts.height) == (outcome.frames, 64, 64)
+        page = json.loads(Path(done["parts"][".json"]).read_text())
+        assert page["take_id"] == take and page["seed"] == 5 and len(page["weights_sha256"]) == 64
+        assert page["timings_s"]["total"] > 0 and done["peak_bytes"] > 50_000_000
+        digests.append(facts.frames_sha256)
+    assert digests[0] == digests[1]
+
+
+def test_another_seed_is_another_film(worker, package, tmp_path):
+    from appliance.probe import probe_video
+
+    seen = set()
+    for take, seed in ((1, 5), (2, 6)):
+        worker.order(**order(tmp_path, package, take, seed=seed)[2])
+        seen.add(probe_video(Path(worker.until("done", "error")[-1]["parts"][".mp4"])).frames_sha256)
+    assert len(seen) == 2
+
+
+def test_a_cancelled_take_leaves_nothing_and_the_worker_goes_on(worker, package, tmp_path):
+    wanted = order(tmp_path, package, 11)[2]
+    worker.order(order="cancel", take=11)
+    worker.order(**wanted)
+    assert worker.until("cancelled", "done", "error")[-1] == {"report": "cancelled", "take": 11}
+    assert not list(tmp_path.rglob("*.mp4*"))
+    worker.order(**order(tmp_path, package, 12)[2])
+    assert worker.until("done", "error")[-1]["report"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda data: data[: len(data) // 2], "truncated|bytes|short"),
+        (lambda data: b"PK\x03\x04" * 5000, "safetensors"),
+        (None, "read"),
+    ],
+    ids=["cut off", "another format", "missing"],
+)
+def test_weights_that_are_not_whole_are_bad_input_in_one_line(worker, package, tmp_path, spoil, says):
+    import re
+
+    bad = tmp_path / "bad.safetensors"
+    if spoil:
+        bad.write_bytes(spoil(package.read_bytes()))
+    worker.order(**order(tmp_path, bad, 21)[2])
+    report = worker.until("done", "error")[-1]
+    assert (report["report"], report["kind"]) == ("error", "bad_input")
+    assert re.search(says, report["error"]) and "\n" not in report["error"] and "bad.safetensors" in report["error"]
+    assert not list(tmp_path.rglob("*.mp4*"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(worker, package, tmp_path):
+    (tmp_path / "12C").write_text("a file where the folder should be")
+    worker.order(**order(tmp_path, package, 31)[2])
+    report = worker.until("done", "error")[-1]
+    assert report["report"] == "error" and report["kind"] in ("failed", "disk")
+    assert "12C" in report["error"] and "Traceback" not in report["error"]
+
+
+GUARD = """
+import os
+from appliance.worker import Line
+line = Line()
+print("Python prints")
+os.system("echo C prints")
+line.report("ready")
+"""
+
+
+def test_nothing_but_reports_is_on_the_line():
+    worker = subprocess.Popen(
+        [sys.executable, "-c", GUARD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )  # fmt: skip
+    assert json.loads(worker.stdout.readline()) == {"report": "ready"}
+    reports, printed = worker.communicate(timeout=30)
+    assert reports == b""
+    assert b"C prints" in printed
+
+
+PARENT = """
+import subprocess, sys, os
+from appliance.process import PARENT_PID
+command = [sys.executable, "-P", "-m", "appliance.worker"]
+environment = {**os.environ, PARENT_PID: str(os.getpid())}
+child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+child.stdout.readline()
+print(child.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_worker_dies_with_its_parent():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    pid = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 2
+    while (status := Path(f"/proc/{pid}/stat")).exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    parent.stdin.close()
+    parent.stdout.close()
+
+
+def test_from_queue_to_film_with_the_real_daemon_and_worker(package, tmp_path):
+    with Library.open(tmp_path / "library.db") as library:
+        direction = from_plain(
+            {
+                "scene": "12",
+                "setup": "C",
+                "quality": "draft",
+                "time": {"duration_s": 0.5},
+                "format": {"width": 64, "height": 64},
+            }
+        )
+        takes = [library.queue(direction), library.queue(direction)]
+        script = "from appliance.daemon import Patience, serve; serve(until_idle=True, patience=Patience(leave_s=0.2))"
+        environment = {**ENVIRONMENT, "RUSHES_HOME": str(tmp_path), "RUSHES_WEIGHTS": str(package)}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, stderr=subprocess.PIPE)
+        assert done.returncode == 0, done.stderr.decode()
+        for take in takes:
+            ended = library.take(take.id)
+            assert ended.status is Status.DELIVERED, (ended.error, (tmp_path / "daemon.log").read_text())
+            assert hashlib.sha256(ended.path.read_bytes()).hexdigest() == ended.sha256
+            assert 0 < ended.seconds < 60 and ended.step == ended.steps
+        assert library.median_ratio("previs") > 0
