@@ -1,0 +1,89 @@
+"""A plain shot to change one thing of: a white floor under a grey sky, one lamp, a camera at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models import optics
+from models.blocking import Appearance, Blocking, LightTrack, Prop, StageSet, SubjectTrack
+
+GREY = (0.5, 0.5, 0.5)
+
+
+@pytest.fixture
+def staged() -> Callable[..., Blocking]:
+    """Makes the plain shot; `eye`, `pan`, `tilt`, `roll` and `frames` besides the fields of a blocking."""
+
+    def make(frames=1, eye=(0.0, 1.2, 4.0), pan=0.0, tilt=0.0, roll=0.0, focal_mm=35.0, **changes) -> Blocking:
+        turn = np.broadcast_to(optics.rotation(pan, tilt, roll), (frames, 3, 3))
+        place = np.broadcast_to(np.asarray(eye, dtype=float), (frames, 3))
+        ground = StageSet("studio", GREY, GREY, 0.0, (0.2, 0.3, 0.5), (0.6, 0.6, 0.6))
+        plain = Blocking(
+            fps=16.0,
+            width=64,
+            height=48,
+            c2w=np.concatenate([turn, place[:, :, None]], 2),
+            focal_mm=np.broadcast_to(np.asarray(focal_mm, dtype=float), (frames,)),
+            sensor_w_mm=24.89,
+            focus_m=np.full(frames, 4.0),
+            t_stop=22.0,
+            lights=(),
+            ambient=np.zeros((frames, 3)),
+            exposure_ev=np.zeros(frames),
+            subjects=(),
+            set=ground,
+        )
+        return replace(plain, **changes)
+
+    return make
+
+
+@pytest.fixture
+def lamp() -> Callable[..., LightTrack]:
+    """Makes a lamp: azimuth 0 is from +Z (where the plain camera stands), positive towards +X, its right."""
+
+    def make(az_deg=0.0, el_deg=30.0, rgb=(0.5, 0.5, 0.5), size_deg=1.0, name="key", frames=1) -> LightTrack:
+        az, el = np.radians(az_deg), np.radians(el_deg)
+        toward = np.array([np.sin(az) * np.cos(el), np.sin(el), np.cos(az) * np.cos(el)])
+        return LightTrack(name, np.tile(toward, (frames, 1)), np.tile(np.asarray(rgb, dtype=float), (frames, 1)), size_deg)
+
+    return make
+
+
+@pytest.fixture
+def person() -> Callable[..., SubjectTrack]:
+    """Makes somebody who stands still on the floor."""
+
+    def make(at=(0.0, 0.0, 0.0), heading_deg=0.0, stride=0.0, gait=0.0, pose="stand", frames=1, **look) -> SubjectTrack:
+        plain = Appearance(1.75, 1.0, (0.5, 0.3, 0.2), (0.05, 0.03, 0.02), (0.4, 0.1, 0.1), (0.1, 0.1, 0.3), (0.05,) * 3)
+        still = np.ones(frames)
+        return SubjectTrack(
+            "anna", replace(plain, **look), np.tile(np.asarray(at, dtype=float), (frames, 1)),
+            heading_deg * still, stride * still, gait * still, pose,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def ball() -> Callable[..., Prop]:
+    """Makes a plain grey ball."""
+
+    def make(center=(0.0, 1.2, 0.0), radius=0.8, color=GREY) -> Prop:
+        return Prop("ball", center, (radius, 0.0, 0.0), 0.0, color, color)
+
+    return make
+
+
+@pytest.fixture
+def box() -> Callable[..., Prop]:
+    """Makes a plain grey box."""
+
+    def make(center, half, yaw_deg=0.0, color=GREY) -> Prop:
+        return Prop("box", center, half, yaw_deg, color, color)
+
+    return make
