@@ -44,8 +44,6 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize(("card", "quantized"), [(PREVIS, 8), (TINY, 2), (DEEP, 4)], ids=["previs", "tiny", "deep"])
-    ("card", "quantized"), [(PREVIS, 8), (TINY, 2), (DEEP, 4)], ids=lambda v: getattr(v, "name", v)
-)
 @torch.no_grad()
 def test_the_int8_network_stays_near(card: Card, quantized: int) -> None:
     network = trained(card)
