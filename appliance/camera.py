@@ -37,7 +37,7 @@ class CameraPath:
 
 
 def camera_path(direction: Any, t: Array, end_s: float, stage: Stage, film_back_mm: tuple[float, float]) -> CameraPath:
-    """Resolve the frame, apply the moves in time, then look after focus. Raises BadInput for a way that cannot be gone."""
+    """Resolve the frame, apply the moves in time, then focus. Raises BadInput for a way that cannot be gone."""
     frame, camera, lens = direction.frame, direction.camera, direction.lens
     focal = sample(lens.focal_mm, t)
     roll = _roll(direction, t, end_s)
@@ -99,15 +99,15 @@ def _possible(rig: Rig) -> None:
     low = int(np.argmin(rig.position[:, 1]))
     if rig.position[low, 1] < -1e-9:
         raise BadInput(
-            f"camera.pos_m is {rig.position[low, 1]:.2f} m high at {rig.t[low]:.2f} s: it must stay above the floor, y = 0; "
-            "lower less, or start higher"
+            f"camera.pos_m is {rig.position[low, 1]:.2f} m high at {rig.t[low]:.2f} s: it must stay above the "
+            "floor, y = 0; lower less, or start higher"
         )
     least, most = FOCAL_LIMITS_MM
     worst = int(np.argmax(np.maximum(least / rig.focal_mm, rig.focal_mm / most)))
     if not least <= rig.focal_mm[worst] <= most:
         raise BadInput(
-            f"lens.focal_mm is {rig.focal_mm[worst]:.1f} at {rig.t[worst]:.2f} s: moves must keep it {least:g} to {most:g} mm; "
-            "zoom less, or travel less in the dolly zoom"
+            f"lens.focal_mm is {rig.focal_mm[worst]:.1f} at {rig.t[worst]:.2f} s: moves must keep it {least:g} to "
+            f"{most:g} mm; zoom less, or travel less in the dolly zoom"
         )
 
 
@@ -119,11 +119,7 @@ def _focus(direction: Any, rig: Rig) -> Array:
     else:
         focus = np.clip(rig.depth(rig.point(lens.focus_on)), 0.2, 10000.0)
     for move in sorted((m for m in direction.moves if m.type == "rack_focus"), key=lambda m: m.from_s):
-        to = (
-            np.full_like(focus, move.to_m)
-            if move.to_m is not None
-            else np.clip(rig.depth(rig.point(move.target)), 0.2, 10000.0)
-        )
         p = span(rig, move).p
+        to = np.clip(rig.depth(rig.point(move.target)), 0.2, 10000.0) if move.to_m is None else move.to_m
         focus = 1.0 / ((1 - p) / focus + p / to)
     return focus

@@ -12,7 +12,7 @@ Array = np.ndarray
 
 
 def sample(keyed: Any, t: Array) -> Array:
-    """A constant or a list of keys at times t (T,): (T,), or (T, n) for points. Holds before the first and after the last."""
+    """A constant or a list of keys at times t (T,): (T,), or (T, n) for points. Held outside its keys."""
     if not (isinstance(keyed, tuple) and keyed and hasattr(keyed[0], "t_s")):
         value = np.asarray(keyed, dtype=np.float64)
         return np.broadcast_to(value, t.shape + value.shape).copy()

@@ -61,9 +61,9 @@ def to_json(direction: ShotDirection) -> str:
 
 
 def to_toml(direction: ShotDirection) -> str:
-    """What differs from the defaults, in the order and form that one would type it."""
+    """The slate and what differs from the defaults, in the order and form that one would type it."""
     lines: list[str] = []
-    _write_table(plain(direction), "", lines)
+    _write_table({"scene": direction.scene, "setup": direction.setup} | plain(direction), "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"
 
 

@@ -81,10 +81,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "sky_stops": -3.0,
     },
     "golden_hour": {
-        "key": {"az_deg": -110.0, "el_deg": 10.0, "cct_k": 3500.0, "size_deg": 0.5, "stops_rel": 0.3},
+        "key": {"az_deg": -65.0, "el_deg": 10.0, "cct_k": 3500.0, "size_deg": 0.5, "stops_rel": 0.3},
         "rim": _OFF,
         "fill": {"az_deg": 35.0, "el_deg": 35.0, "cct_k": 7500.0, "stops_rel": -2.2},
         "ambient": {"cct_k": 8000.0, "stops_rel": -2.3},
+        "exposure_ev": 0.3,
     },
     "noon": {
         "key": {"az_deg": -30.0, "el_deg": 72.0, "size_deg": 0.5},
