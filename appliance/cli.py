@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+VERSION = "0.1.0"
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -19,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit 2 with the message; an unknown verb is answered with the nearest known one."""
-        if "invalid choice" in message and "argument verb" in message:
+        if "invalid choice" in message and message.startswith("argument VERB"):
             message = _unknown_verb(message)
         self.exit(BAD_INPUT, f"rushes: {_clean(message)}; see `{self.prog} --help`\n")
 
@@ -31,7 +32,7 @@ def parser() -> Parser:
         description="Directed video on one modest machine: block it, quote it, shoot it, keep the take.",
         epilog="Start here: rushes example; rushes shoot mara_crosses.toml; rushes desk",
     )
-    top.add_argument("--version", action="version", version=f"rushes {_version()}")
+    top.add_argument("--version", action="version", version=f"rushes {VERSION}")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -174,7 +175,3 @@ def _clean(line: str) -> str:
     from appliance.text import one_line
 
     return one_line(line, limit=2000)
-
-
-def _version() -> str:
-    return "0.1.0"

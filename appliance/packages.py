@@ -38,6 +38,31 @@ def shipped() -> PackageFacts:
     return facts_of(paths.weights())
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An architecture that Rushes can run, and what its network costs to hold."""
+
+    name: str
+    layers: int
+    dim: int
+    heads: int
+    parameters: int
+    int8_bytes: int
+    ships: bool
+
+
+def known() -> list[Known]:
+    """The named cards, smallest first."""
+    from models.card import CARDS, PREVIS
+    from models.footprint import parameters, weights_bytes
+
+    found = [
+        Known(c.name, c.layers, c.dim, c.heads, parameters(c), weights_bytes(c, "int8"), c.name == PREVIS.name)
+        for c in CARDS.values()
+    ]
+    return sorted(found, key=lambda card: card.parameters)
+
+
 def facts_of(path: Path) -> PackageFacts:
     """Facts from the header of a safetensors file. Raises BadInput where it is missing, cut short or something else."""
     header, start, size = _header(path)

@@ -17,7 +17,7 @@ from appliance.text import clean
 def say(*lines: str) -> None:
     """Print lines on stdout, stripped of everything that could command the terminal."""
     for line in lines:
-        print(clean(line), flush=True)
+        print(clean(line).rstrip(), flush=True)
 
 
 def say_json(document: Any) -> None:

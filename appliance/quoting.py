@@ -62,12 +62,11 @@ class Quoted:
         plan = self.require_plan()
         return [
             ("slate", self.direction.slate),
-            ("action", self.direction.text.action),
+            ("action", self.direction.text.action.split("\n")[0]),
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
             ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("time", _about(plan) + ("" if plan.measured else ", not measured on this machine yet")),
-            ("memory", bytes_words(plan.memory_bytes)),
-            ("disk", bytes_words(plan.disk_bytes)),
+            ("needs", f"{bytes_words(plan.memory_bytes)} of memory, {bytes_words(plan.disk_bytes)} on disk"),
             ("why", "\n".join(plan.why)),
             ("obeyed", obeyed_words(self.direction, plan.card)),
         ]

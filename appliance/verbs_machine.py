@@ -26,14 +26,14 @@ def doctor(args: Namespace) -> int:
 
 
 def models(args: Namespace) -> int:
-    """The models that are here, with facts from their headers, and the architectures that Rushes knows."""
+    """The model that is here, with facts from its header, and the architectures that Rushes knows."""
     from appliance.packages import known, shipped
 
     package = shipped()
     if args.json:
         say_json({"shipped": package, "known": known()})
         return 0
-    say("shipped")
+    say("here")
     facts(
         [
             ("  package", str(package.path)),
@@ -41,11 +41,11 @@ def models(args: Namespace) -> int:
             ("  parameters", f"{package.parameters:,}"),
             ("  size", bytes_words(package.file_bytes)),
             ("  stored as", ", ".join(f"{name} {bytes_words(size)}" for name, size in package.bytes_by_type.items())),
-            *((f"  {name}", text) for name, text in package.metadata.items()),
+            *((f"  {name}", text) for name, text in package.metadata.items() if name != "card"),
         ]
     )
     say("", "known architectures")
-    head = ("card", "layers", "width", "heads", "parameters", "weights at 8 bit", "state")
+    head = ("card", "layers", "width", "heads", "parameters", "int8 weights", "")
     rows = [
         (
             card.name,
@@ -53,8 +53,8 @@ def models(args: Namespace) -> int:
             str(card.dim),
             str(card.heads),
             f"{card.parameters / 1e9:.2f} G" if card.parameters >= 1e9 else f"{card.parameters / 1e6:.1f} M",
-            bytes_words(card.parameters),
-            "shipped" if card.name == package.card else "bring the checkpoint",
+            bytes_words(card.int8_bytes),
+            "ships with Rushes" if card.ships else "the house brings the checkpoint",
         )
         for card in known()
     ]

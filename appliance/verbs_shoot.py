@@ -78,9 +78,13 @@ def preview(args: Namespace) -> int:
 
 def shoot(args: Namespace) -> int:
     """Check every file, quote, queue, follow to the end. Nothing is queued when one file is bad or does not fit."""
+    from appliance.packages import shipped
+
     quotes = _quotes(args)
+    shipped()  # weights that are missing or cut short are said before anything is queued
     for quoted in quotes:
         quoted.require_plan()
+    for quoted in quotes:
         if not args.json:
             say(quoted.headline())
     with Library.open() as library:

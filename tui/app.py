@@ -43,7 +43,7 @@ class Desk(App[None]):
     CSS_PATH = "desk.tcss"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-tall")]
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-usual"), (32, "-tall")]
 
     def __init__(
         self, clock: Callable[[], float] = time.time, look: Callable[[], MachineSeen] = look_at_machine

@@ -26,7 +26,7 @@ from tui.watch import Watcher, look_at_machine
 from tui.words import details, in_full, now_line
 
 DETAILS_CELLS = 48  # of the pane beside the list; desk.tcss says the same
-EMPTY = "No takes yet.  Press n to choose a shot; two come with Rushes."
+EMPTY = "No takes yet.  Press n to choose a shot; some come with Rushes."
 NOTHING_FOUND = "No take holds these words.  Press esc to see all."
 
 
@@ -192,10 +192,11 @@ class Board(Screen[None]):
 
     def _draw_head(self) -> None:
         width = self.size.width
-        right = f"{clean(self._machine)}  {self._engine} " if self._machine else f"{self._engine} "
         title = " RUSHES  the board"
-        if cells(title) + cells(right) + 2 > width:
-            right = f"{self._engine} "
+        machine = clean(self._machine)
+        # What does not fit is left out from its end: the disk, then the machine. The engine always shows.
+        rights = (f"{machine}   {self._engine} ", f"{machine.split('   ')[0]}   {self._engine} ", f"{self._engine} ")
+        right = next((text for text in rights if cells(title) + cells(text) + 2 <= width), rights[-1])
         space = " " * max(1, width - cells(title) - cells(right))
         self.query_one("#head", Static).update(
             Content.assemble((" RUSHES", "bold $primary"), "  the board", space, (right, "$quiet"))

@@ -9,10 +9,12 @@ def queue(path: Path) -> str:
     """Put a shot file at the end of the queue and make sure that a daemon serves it."""
     from appliance import house
     from appliance.library import Library
+    from appliance.packages import shipped
     from appliance.quoting import quote
 
     quoted = quote(path)
     quoted.require_plan()
+    shipped()  # weights that are missing or cut short are said before anything is queued
     with Library.open() as library:
         take = library.queue(quoted.direction)
     house.ensure_running()

@@ -42,6 +42,7 @@ class Start(ModalScreen[Path | None]):
         super().__init__()
         self._offers = offers(Path.cwd())
         self._fits = ""  # the path whose quote says yes
+        self._wanted = ""  # the path that enter was pressed on before its quote had come
 
     def compose(self) -> ComposeResult:
         """Path, offers, quote, and what to press."""
@@ -50,7 +51,7 @@ class Start(ModalScreen[Path | None]):
             yield Input(placeholder="path of a shot file (.toml)", id="path")
             yield OptionList(*(Option(Content(clean(name))) for name, _ in self._offers), id="offers")
             yield Static(Content(""), id="quote")
-            yield Static(Content("enter chooses, enter again queues   tab moves   esc leaves"), classes="hint")
+            yield Static(Content("enter queues it   arrows choose   tab to type a path   esc leaves"), classes="hint")
 
     def on_mount(self) -> None:
         """Offers first: most people pick."""
@@ -93,11 +94,15 @@ class Start(ModalScreen[Path | None]):
         if message.path != self.query_one("#path", Input).value.strip():
             return  # the quote of what was typed before
         self._fits = message.path if message.fits else ""
+        if message.fits and message.path == self._wanted:
+            self.dismiss(Path(message.path).expanduser())
+            return
         self.query_one("#quote", Static).update(facts(message.rows, min(100, int(self.size.width * 0.96)) - 8))
 
     def action_queue(self) -> None:
         """Queue what has a quote that says yes; otherwise the quote already says why not."""
-        if self._fits and self._fits == self.query_one("#path", Input).value.strip():
+        self._wanted = self.query_one("#path", Input).value.strip()
+        if self._fits and self._fits == self._wanted:
             self.dismiss(Path(self._fits).expanduser())
 
 

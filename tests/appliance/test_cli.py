@@ -1,0 +1,216 @@
+"""The command line as a person meets it: real processes, exit codes, one readable line for every error."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from appliance.direction import from_plain
+from appliance.library import Library
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOT = ROOT / "appliance" / "examples" / "mara_crosses.toml"
+
+
+@pytest.fixture
+def rushes(tmp_path):
+    """Runs a verb in a house of its own; the working folder is empty."""
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def run(*arguments, **env):
+        environment = {**os.environ, "RUSHES_HOME": str(tmp_path / "house"), "PYTHONPATH": str(ROOT), **env}
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "appliance", *map(str, arguments)],
+            cwd=work, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    run.home = tmp_path / "house"
+    run.work = work
+    return run
+
+
+@pytest.fixture
+def queued(rushes):
+    """Two takes wait in the house."""
+    with Library.open(rushes.home / "library.db") as library:
+        for action in ("Mara crosses", "雨夜 \x1b[31mred"):
+            library.queue(from_plain({"scene": "12", "setup": "C", "seed": 7, "text": {"action": action}}))
+    return rushes
+
+
+def refused(run, code):
+    """The one line of an error."""
+    assert run.returncode == code, run.stderr
+    assert run.stderr.startswith("rushes: ") and run.stderr.count("\n") == 1, run.stderr
+    assert "Traceback" not in run.stderr
+    return run.stderr
+
+
+def test_a_new_house_is_empty_and_says_what_to_do(rushes):
+    assert "rushes example" in rushes("takes").stdout
+    assert "rushes shoot" in rushes("board").stdout
+    assert json.loads(rushes("takes", "--json").stdout) == []
+
+
+def test_takes_and_board_show_what_waits(queued):
+    listed = queued("takes")
+    assert listed.returncode == 0 and "12C T2" in listed.stdout and "雨夜" in listed.stdout
+    assert "\x1b" not in listed.stdout
+    assert [take["slate"] for take in json.loads(queued("board", "--json").stdout)] == ["12C T1", "12C T2"]
+
+
+def test_words_and_status_narrow_the_list(queued):
+    assert [take["id"] for take in json.loads(queued("takes", "crosses", "--json").stdout)] == [1]
+    assert json.loads(queued("takes", "--status", "failed", "--json").stdout) == []
+    assert len(json.loads(queued("takes", "--limit", "1", "--json").stdout)) == 1
+
+
+def test_one_take_by_number_and_by_slate(queued):
+    by_number, by_slate = (json.loads(queued("take", name, "--json").stdout) for name in ("1", "12C-T1"))
+    assert by_number == by_slate
+    assert by_number["direction"]["scene"] == "12" and by_number["direction"]["seed"] == 7
+    assert [event["kind"] for event in by_number["events"]] == ["queued"]
+    assert 'scene = "12"' in queued("take", "1").stdout
+
+
+def test_cancel_once_and_twice(queued):
+    assert queued("cancel", "12C-T1").stdout == "12C T1  cancelled\n"
+    assert "already" in refused(queued("cancel", "12C-T1"), 2)
+    assert json.loads(queued("take", "1", "--json").stdout)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("verb", ["take", "cancel", "retake"])
+def test_a_take_that_is_not_there(queued, verb):
+    assert "99" in refused(queued(verb, "99"), 2)
+
+
+def test_a_quote_says_what_it_costs(rushes):
+    quote = rushes("quote", SHOT)
+    assert quote.returncode == 0 and "33 frames of 224x128" in quote.stdout
+    (document,) = json.loads(rushes("quote", SHOT, "--json").stdout)
+    assert document["fits"] and document["quote"]["frames"] == 33
+    assert document["quote"]["seed"] == tomllib.loads(SHOT.read_text())["seed"]
+
+
+def test_overrides_of_a_quote(rushes):
+    (document,) = json.loads(rushes("quote", SHOT, "--json", "--seed", "5", "--quality", "draft").stdout)
+    assert document["quote"]["seed"] == 5
+    (usual,) = json.loads(rushes("quote", SHOT, "--json").stdout)
+    assert document["quote"]["steps"] < usual["quote"]["steps"]
+
+
+def test_a_preview_is_a_film_and_a_picture(rushes):
+    made = json.loads(rushes("preview", SHOT, "--out", "mara.mp4", "--json").stdout)
+    assert made["frames"] == 33
+    assert (rushes.work / "mara.mp4").stat().st_size > 1000
+    assert (rushes.work / "mara.strip.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_example_is_copied_and_never_over_a_file(rushes):
+    names = json.loads(rushes("example", "--json").stdout)
+    assert "mara_crosses" in names
+    assert rushes("example", "mara_crosses").returncode == 0
+    assert (rushes.work / "mara_crosses.toml").read_bytes() == SHOT.read_bytes()
+    assert "exists already" in refused(rushes("example", "mara_crosses"), 2)
+    assert "mara_crosses" in refused(rushes("example", "nope"), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('scene = "1"\nfocal = 35\n', "focal"),
+        ('[[moves]]\ntype = "pan"\namount_deg = 4000\n', "4000"),
+        ("[time]\nduration_s = 0\n", "duration_s"),
+        ('scene = "1', "bad.toml"),
+        ("\x00\xff", "bad.toml"),
+    ],
+)
+def test_a_shot_that_is_wrong_queues_nothing(rushes, text, said):
+    (rushes.work / "bad.toml").write_bytes(text.encode("latin-1"))
+    assert said in refused(rushes("shoot", SHOT, "bad.toml"), 2)
+    assert json.loads(rushes("takes", "--json").stdout) == []
+
+
+def test_a_file_that_is_missing(rushes):
+    assert "nope.toml" in refused(rushes("shoot", "nope.toml"), 2)
+
+
+def test_a_gpu_that_is_not_there(rushes):
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    assert "cuda:0" in refused(rushes("shoot", SHOT, "--device", "cuda:0", **hidden), 1)
+    assert "warp" in refused(rushes("shoot", SHOT, "--device", "warp"), 2)
+    assert json.loads(rushes("takes", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04" * 100, (4096).to_bytes(8, "little") + b"{"])
+def test_weights_that_are_no_weights_queue_nothing(rushes, content):
+    weights = rushes.work / "model.safetensors"
+    if content is not None:
+        weights.write_bytes(content)
+    assert "model.safetensors" in refused(rushes("shoot", SHOT, RUSHES_WEIGHTS=str(weights)), 2)
+    assert json.loads(rushes("takes", "--json").stdout) == []
+    doctor = rushes("doctor", "--json", RUSHES_WEIGHTS=str(weights))
+    assert doctor.returncode == 1
+    assert [check["name"] for check in json.loads(doctor.stdout)["checks"] if not check["ok"]] == ["weights"]
+
+
+def test_a_library_that_is_something_else_is_not_touched(rushes):
+    rushes.home.mkdir()
+    (rushes.home / "library.db").write_bytes(b"my precious notes" * 40)
+    assert "library.db" in refused(rushes("takes"), 1)
+    assert (rushes.home / "library.db").read_bytes() == b"my precious notes" * 40
+
+
+def test_debug_shows_where(rushes):
+    rushes.home.mkdir()
+    (rushes.home / "library.db").write_bytes(b"no database at all" * 40)
+    for arguments in (("--debug", "takes"), ("takes", "--debug")):
+        run = rushes(*arguments)
+        assert run.returncode == 1 and "Traceback" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("shot", SHOT), (), ("takes", "--limit", "0"), ("shoot",), ("shoot", SHOT, "--seed", "-1"), ("take",)],
+)
+def test_a_command_that_is_wrong_exits_2_and_says_where_help_is(rushes, arguments):
+    assert "--help" in refused(rushes(*arguments), 2)
+
+
+def test_the_nearest_verb_is_offered(rushes):
+    assert "rushes shoot" in rushes("shot", SHOT).stderr
+
+
+def test_a_reader_that_leaves_is_no_failure(queued):
+    environment = {**os.environ, "RUSHES_HOME": str(queued.home), "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        [sys.executable, "-P", "-m", "appliance", "takes"],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    run.stdout.close()
+    assert run.wait() == 0
+    assert run.stderr.read() == b""
+
+
+def test_interrupted_is_130_and_leaves_nothing_half_written(rushes):
+    shot = rushes.work / "long.toml"
+    shot.write_text("[time]\nduration_s = 30\n")
+    environment = {**os.environ, "RUSHES_HOME": str(rushes.home), "PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        [sys.executable, "-P", "-m", "appliance", "preview", "long.toml"],
+        cwd=rushes.work, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not (rushes.work / "long.previs.mp4").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=30)
+    assert (run.returncode, out, err) == (130, "", "rushes: interrupted\n")
+    assert [path.name for path in rushes.work.iterdir()] == ["long.toml"]
