@@ -1,4 +1,8 @@
-"""The Triton kernels without a GPU: interpreted at odd shapes, against exact integer and float64 arithmetic."""
+"""The Triton kernels without a GPU: interpreted at odd shapes, against exact integer and float64 arithmetic.
+
+Run as a program, with TRITON_INTERPRET=1 and the name of a file, it interprets every case and saves the results: Triton
+decides once, when it is imported, whether to interpret, so the tests start such a program.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from kernels import reference
 
@@ -48,42 +53,52 @@ def product_of(m: int, n: int, k: int, bias: bool) -> tuple[torch.Tensor | None,
     return q, scales[0], w, scales[1], torch.randn(n, generator=generator) if bias else None
 
 
+def interpret_all() -> dict[str, torch.Tensor]:
+    """Every case through its kernel's launcher."""
+    from kernels import int8_linear, quant_rows
+
+    results = {}
+    for name, (m, k, dtype, gelu) in ROWS.items():
+        results[f"{name}.q"], results[f"{name}.scale"] = quant_rows.launch(rows_of(m, k, dtype), gelu)
+    results["strided.q"], results["strided.scale"] = quant_rows.launch(strided(), False)
+    for name, (m, n, k, bias, act, dtype) in PRODUCTS.items():
+        results[f"{name}.y"] = int8_linear.launch(*product_of(m, n, k, bias), act, dtype)
+    return results
+
+
+def strided() -> torch.Tensor:
+    """Columns of a wider matrix."""
+    return rows_of(6, 40, torch.float32)[:, 3:30]
+
+
 @pytest.fixture(scope="module")
-def interpreted(tmp_path_factory) -> dict[tuple[str, str], object]:
-    """(kernel, case) -> what the interpreted kernel returned; one process for all: starting one takes seconds."""
-    folder = tmp_path_factory.mktemp("interpreted")
-    cases = {("quant_rows", name): (rows_of(m, k, dtype), gelu) for name, (m, k, dtype, gelu) in ROWS.items()}
-    cases["quant_rows", "columns of a wider matrix"] = (rows_of(6, 40, torch.float32)[:, 3:30], False)
-    cases |= {
-        ("int8_linear", name): (*product_of(m, n, k, bias), act, dtype)
-        for name, (m, n, k, bias, act, dtype) in PRODUCTS.items()
-    }
-    torch.save([(kernel, arguments) for (kernel, _), arguments in cases.items()], folder / "cases")
+def interpreted(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """What the interpreted kernels returned; one process for all: starting one takes seconds."""
+    path = tmp_path_factory.mktemp("interpreted") / "results.safetensors"
     root = Path(__file__).parents[2]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
-    command = [sys.executable, Path(__file__).with_name("interpret.py"), folder / "cases", folder / "results"]
-    subprocess.run(command, check=True, env=environment, cwd=root)
-    return dict(zip(cases, torch.load(folder / "results", weights_only=True), strict=True))
+    subprocess.run([sys.executable, __file__, path], check=True, env=environment, cwd=root)
+    return load_file(path)
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "gelu"])
 def test_rows_round_to_the_same_bits_as_the_reference(interpreted, name: str) -> None:
     m, k, dtype, _ = ROWS[name]
-    q, scale = interpreted["quant_rows", name]
+    q, scale = interpreted[f"{name}.q"], interpreted[f"{name}.scale"]
     expected_q, expected_scale = reference.quant_rows(rows_of(m, k, dtype))
     assert q.dtype == torch.int8 and torch.equal(q, expected_q)
     assert torch.equal(scale, expected_scale)
 
 
 def test_rows_of_a_strided_matrix(interpreted) -> None:
-    q, scale = interpreted["quant_rows", "columns of a wider matrix"]
-    expected_q, expected_scale = reference.quant_rows(rows_of(6, 40, torch.float32)[:, 3:30])
-    assert torch.equal(q, expected_q) and torch.equal(scale, expected_scale)
+    expected_q, expected_scale = reference.quant_rows(strided())
+    assert torch.equal(interpreted["strided.q"], expected_q)
+    assert torch.equal(interpreted["strided.scale"], expected_scale)
 
 
 def test_rows_after_gelu(interpreted) -> None:
     m, k, dtype, _ = ROWS["gelu"]
-    q, scale = interpreted["quant_rows", "gelu"]
+    q, scale = interpreted["gelu.q"], interpreted["gelu.scale"]
     exact = torch.nn.functional.gelu(rows_of(m, k, dtype).double(), approximate="tanh")
     error = (q.double() * scale.double()[:, None] - exact).abs()
     assert (error <= 0.5 * scale.double()[:, None] * (1 + 1e-4) + 1e-6).all()
@@ -94,7 +109,7 @@ def test_rows_after_gelu(interpreted) -> None:
 def test_products_are_exact(interpreted, name: str) -> None:
     m, n, k, bias, act, dtype = PRODUCTS[name]
     q, scale, w, weight_scale, b = product_of(m, n, k, bias)
-    y = interpreted["int8_linear", name]
+    y = interpreted[f"{name}.y"]
     total = q.to(torch.int64) @ w.to(torch.int64).t()
     expected = total.to(torch.float32) * scale[:, None] * weight_scale
     expected = expected if b is None else expected + b
@@ -103,3 +118,7 @@ def test_products_are_exact(interpreted, name: str) -> None:
         torch.testing.assert_close(y.double(), exact, rtol=1e-5, atol=1e-6)
     else:
         assert y.dtype == dtype and torch.equal(y, expected.to(dtype))
+
+
+if __name__ == "__main__":
+    save_file(interpret_all(), sys.argv[1])
