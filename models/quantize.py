@@ -58,8 +58,9 @@ def load_quantized(card: Card, tensors: Mapping[str, Tensor], dtype: torch.dtype
     """
     with torch.device("meta"):
         network = Transformer(card)
+        names = network.state_dict().keys()
         for name in [key.removesuffix(".weight_scale") for key in tensors if key.endswith(".weight_scale")]:
-            if not MATRIX.fullmatch(f"{name}.weight") or f"{name}.bias" not in network.state_dict():
+            if not MATRIX.fullmatch(f"{name}.weight") or f"{name}.bias" not in names:
                 raise BadInput(f"the weights hold a quantized {name}, which no {card.name} network has")
             _exchange(network, name, dtype)
     _check(card, network.state_dict(), tensors)

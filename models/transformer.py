@@ -116,7 +116,7 @@ class Block(nn.Module):
         self.norm3 = nn.LayerNorm(card.dim, eps=card.eps)
         self.cross_attn = CrossAttention(card)
         self.ffn = nn.Sequential(nn.Linear(card.dim, card.ffn), nn.GELU("tanh"), nn.Linear(card.ffn, card.dim))
-        self.modulation = nn.Parameter(torch.randn(1, 6, card.dim) / card.dim**0.5)
+        self.modulation = nn.Parameter(torch.zeros(1, 6, card.dim))
 
     def forward(self, x: Tensor, steering: Tensor, context: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
         """x (B, L, D) float32, steering (B, 6, D), context (B, text_len, D) -> (B, L, D) float32."""
@@ -167,7 +167,7 @@ class Head(nn.Module):
         super().__init__()
         self.eps = card.eps
         self.head = nn.Linear(card.dim, math.prod(card.patch) * card.out_channels)
-        self.modulation = nn.Parameter(torch.randn(1, 2, card.dim) / card.dim**0.5)
+        self.modulation = nn.Parameter(torch.zeros(1, 2, card.dim))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (B, L, D), time (B, D) -> (B, L, patch * out_channels), in float32 as the last word should be."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +143,21 @@ def test_bf16_inside() -> None:
     assert small.blocks[0].self_attn.q(torch.zeros(1, 3, TINY.dim)).dtype == torch.bfloat16
     assert small.blocks[0].self_attn.q.weight_scale.dtype == torch.float32
     assert relative(small(*inputs(TINY)), network(*inputs(TINY))) < 0.04
+
+
+def test_loading_needs_no_compiler() -> None:
+    """Some arithmetic on torch's meta device loads it, and costs two seconds of every start."""
+    code = """
+import sys
+from models.card import TINY
+from models.quantize import load_quantized, quantize
+from models.transformer import Transformer
+load_quantized(TINY, quantize(Transformer(TINY).state_dict(), TINY))
+print({"torch._dynamo", "triton"} & set(sys.modules))
+"""
+    root = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize(
