@@ -16,6 +16,7 @@ from appliance.publish import write_bytes
 _GUTTER = 3  # pixels between pictures
 _PAPER = (18, 18, 20)
 _INK = (150, 150, 155)
+_SLATE = 15  # pixels of the line of text beneath
 _TALLEST = 180  # pixels of one picture in a strip
 
 
@@ -36,14 +37,19 @@ def filmstrip(film: Path, path: Path, count: int = 6) -> None:
     wanted = sorted(set(np.linspace(0, facts.frames - 1, max(1, count)).round().astype(int).tolist()))
     scale = min(1.0, _TALLEST / facts.height)
     width, height = max(1, round(facts.width * scale)), max(1, round(facts.height * scale))
-    strip = Image.new("RGB", (len(wanted) * (width + _GUTTER) + _GUTTER, height + 2 * _GUTTER + 14), _PAPER)
+    strip = Image.new("RGB", (len(wanted) * (width + _GUTTER) + _GUTTER, height + 2 * _GUTTER + _SLATE), _PAPER)
     for place, picture in enumerate(_decode(film, wanted)):
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.LANCZOS)
         strip.paste(picture, (_GUTTER + place * (width + _GUTTER), _GUTTER))
-    words = f"{facts.width}x{facts.height}  {facts.frames} frames  {facts.duration_s:.2f} s at {facts.fps:g} fps"
-    text = "   ".join(part for part in (facts.metadata.get("title", ""), words) if part)
-    ImageDraw.Draw(strip).text((_GUTTER + 1, height + 2 * _GUTTER), text, _INK, ImageFont.load_default(10))
+    ink, font = ImageDraw.Draw(strip), ImageFont.load_default(11)
+    size = f"{facts.width}x{facts.height} · {facts.frames} frames · {facts.duration_s:.2f} s at {facts.fps:g} fps"
+    for text, place, anchor in (
+        (facts.metadata.get("title", ""), _GUTTER + 1, "la"),
+        (size, strip.width - _GUTTER, "ra"),
+    ):
+        wide = text.replace(" ", "  ")  # this face has thin spaces
+        ink.text((place, strip.height - _SLATE), wide, _INK, font, anchor=anchor)
     value = facts.metadata.get(label.KEY)
     write_bytes(path, _png(strip, label.read_label(film) if value else None), replace=True)
 

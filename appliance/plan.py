@@ -118,7 +118,8 @@ def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
 
 def _beyond_training(ask: Ask) -> list[str]:
     """Warnings where the shipped model is asked for what it has not seen."""
-    seen, why = TRAINED.get(ask.card.name), []
+    why: list[str] = []
+    seen = TRAINED.get(ask.card.name)
     if seen is None:
         return why
     if ask.geometry.frames > TRUSTED * seen.frames:

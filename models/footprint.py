@@ -15,7 +15,7 @@ from models.geometry import Geometry
 
 MIB = 2**20
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1}  # a weight
-SENSITIVE_BLOCKS = 5  # the first two and the last three stay bf16 in a quantized network
+SENSITIVE_BLOCKS, SHALLOW = 5, 8  # the first two and the last three stay bf16, in a network of more than 8 blocks
 
 # The program itself: Python, torch, PyAV and thread stacks (0.45 GiB resident measured on the CPU build), or a CUDA
 # context with its library workspaces (0.6 GiB is usual). On top, what an allocator rounds up and holds back: 15 % of
@@ -72,25 +72,33 @@ class Autoencoder:
 
 
 def _previs() -> Autoencoder:
-    """Ours (models/vae.py): widths 128 at 1/4 and 192 at 1/8 of the picture, groups of 4 frames, 2-D convolutions."""
-    fine, coarse, latent, packed = 128, 192, 16, 12 * 16
+    """Ours (models/vae.py): widths 128 at 1/4 and 192 at 1/8 of the picture, groups of 4 frames, 2-D convolutions, and
+    beside them a linear code of whole cells of 4 frames x 3 colours x 8 x 8 pixels.
+    """
+    fine, coarse, latent, packed, cell = 128, 192, 16, 12 * 16, 12 * 64
     residual = 2 * 9 * fine * fine
     memory = 9 * 2 * coarse * coarse + 9 * coarse * coarse
-    encoder = Layers(
-        ((9 * packed * fine + residual, 4), (4 * fine * coarse + 2 * memory + 9 * coarse * latent, 1))
-    )  # 4 positions at 1/4 for one at 1/8
-    decoder = Layers(((9 * latent * coarse + 3 * memory + coarse * 4 * fine, 1), (2 * residual + 9 * fine * packed, 4)))
-    small = _previs_small(fine, coarse, latent, packed)
-    # Live at once at 1/4: input, normalised, two hidden maps and the 192-channel picture: 5 maps of <= 192 channels,
-    # 4 bytes, 1/16 of the pixels: 240 bytes; 384-channel maps at 1/8 are below that. Doubled for convolution workspace.
+    encoder = Layers(  # 4 positions at 1/4 for one at 1/8
+        (
+            (9 * packed * fine + residual, 4),
+            (4 * fine * coarse + 2 * memory + 9 * coarse * latent, 1),
+            (cell * latent, 1),
+        )
+    )
+    decoder = Layers(
+        (
+            (9 * latent * coarse + 3 * memory + coarse * 4 * fine, 1),
+            (2 * residual + 9 * fine * packed, 4),
+            (latent * cell, 1),
+        )
+    )
+    # Biases and gammas: a residual or memory block has one gamma and two biases, so 3 of its width.
+    small = fine + 3 * fine + coarse + 2 * 3 * coarse + coarse + latent + latent  # encoder, and its linear code
+    small += coarse + 3 * 3 * coarse + 4 * fine + 2 * 3 * fine + fine + packed + cell
+    # Live at once at 1/4: input, normalised, two hidden maps and the 192-channel picture: 5 maps of at most 192
+    # channels, 4 bytes, 1/16 of the pixels: 240 bytes; the 384-channel maps at 1/8 are below that. Doubled for the
+    # workspace of the convolutions.
     return Autoencoder(encoder.weights + decoder.weights + small, encoder, decoder, 2, 4, 480, 480)
-
-
-def _previs_small(fine: int, coarse: int, latent: int, packed: int) -> int:
-    """Biases and gammas of our autoencoder: a residual has one gamma and two biases of its width, so 3 widths."""
-    encoder = fine + 3 * fine + coarse + 2 * 3 * coarse + coarse + latent
-    decoder = coarse + 3 * 3 * coarse + 4 * fine + 2 * 3 * fine + fine + packed
-    return encoder + decoder
 
 
 def _wan21() -> Autoencoder:
@@ -135,17 +143,20 @@ def block_matrices(card: Card) -> int:
     return card.layers * (8 * card.dim**2 + 2 * card.dim * card.ffn)
 
 
-def weights_bytes(card: Card, precision: str = "int8", sensitive_blocks: int = SENSITIVE_BLOCKS) -> int:
+def weights_bytes(card: Card, precision: str = "int8", sensitive_blocks: int | None = None) -> int:
     """Bytes of the transformer's weights: block matrices as `precision`, sensitive blocks and all the rest as bf16.
 
-    Raises ValueError for a precision that is not one of BYTES.
+    `sensitive_blocks` None is the rule of models/quantize.py. Raises ValueError for a precision that is not in BYTES.
     """
     if precision not in BYTES:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(BYTES)}")
     if precision == "fp32":
         return 4 * parameters(card)
-    small = block_matrices(card) * max(0, card.layers - sensitive_blocks) // card.layers
-    scales = 4 * small // card.dim if precision == "int8" else 0  # one fp32 for each output channel of width D
+    if sensitive_blocks is None:
+        sensitive_blocks = SENSITIVE_BLOCKS if card.layers > SHALLOW else 0
+    blocks = card.layers - sensitive_blocks
+    small = block_matrices(card) * blocks // card.layers
+    scales = 4 * blocks * (9 * card.dim + card.ffn) if precision == "int8" else 0  # fp32, one for each output channel
     return small * BYTES[precision] + scales + 2 * (parameters(card) - small)
 
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,17 @@ def test_bytes_of_wan_as_published(card, precision, gb):
     """The table counts every block matrix as small; its 8 bit has no scales, which are below 0.3 %."""
     assert weights_bytes(card, precision, sensitive_blocks=0) / 1e9 == pytest.approx(gb, rel=0.008)
     assert weights_bytes(card, precision) >= weights_bytes(card, precision, sensitive_blocks=0)
+
+
+@pytest.mark.parametrize("card", [PREVIS, replace(PREVIS, layers=10)], ids=["shallow", "deep"])
+def test_bytes_of_a_quantized_network_are_those_that_are_stored(card):
+    from models.quantize import quantize
+    from models.transformer import Transformer
+
+    stored = quantize(Transformer(card).state_dict(), card)
+    assert weights_bytes(card, "int8") == pytest.approx(
+        sum(t.nbytes for t in stored.values()), rel=0.02
+    )  # vectors: fp32
 
 
 def test_a_precision_that_is_none_is_refused():
