@@ -118,7 +118,7 @@ class Library(Ledger):
                 return None
             attempt = waiting[0].attempt + 1
             take = self.move(waiting[0], Status.RENDERING, {"attempt": attempt}, f"attempt {attempt}")
-            self.set(take.id, {"owner": clean(owner), "lease_until": now + lease_s})
+            self.set(take.id, {"owner": clean(owner), "lease_until": now + lease_s, "phase": "planning"})
             return self.by_id(take.id)
 
     def heartbeat(self, take: Take, lease_s: float) -> bool:

@@ -73,7 +73,7 @@ class RenderTake:
             "predicted_seconds": outcome.seconds,
             "nominal_seconds": nominal.seconds,
         }
-        self._surely(lambda: self.library.record(self.take, phase="planned", step=0, steps=outcome.steps, **facts))
+        self._surely(lambda: self.library.record(self.take, phase="starting", step=0, steps=outcome.steps, **facts))
         return True
 
     def with_worker(self, worker: Renderer) -> None:

@@ -1,5 +1,5 @@
 """A worker small enough to test the daemon with: it speaks the same lines, writes real films, and misbehaves as the
-take's action asks ("crash", "crash once", "hang", "babble", "fail", "memory", "disk", "slow", "deaf").
+take's action asks ("crash", "crash once", "hang", "babble", "fail", "memory", "disk", "slow", "deaf", "wait").
 """
 
 import json
@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from appliance.process import die_with_parent
+from models.errors import RushesError
 
 cancelled = set()
 orders = []
@@ -55,7 +56,13 @@ def render(order):
             return say("cancelled", take=take)
         say("progress", take=take, phase="rendering", step=step, steps=1000)
         time.sleep(0.05)
-    deliver(take, film, direction, plan)
+    if does == "wait":
+        while not Path(os.environ["SMALL_WORKER_GO"]).exists():
+            time.sleep(0.02)
+    try:
+        deliver(take, film, direction, plan)
+    except RushesError as error:
+        say("error", take=take, kind="disk", error=str(error))
 
 
 def deliver(take, film, direction, plan):

@@ -1,0 +1,27 @@
+"""Decide, queue, remember, deliver.
+
+May import: models, pynvml, psutil, sqlite_utils, av. Never tui; torch in worker alone, and only inside the child process.
+What was asked:
+    direction  the shot, as typed values and film words; beside it direction_camera, direction_stage, direction_notes
+    fields     the one table of fields: reading (values), rules (between fields), direction_file (TOML and JSON)
+    vocabulary the words of the set as numbers; presets of light; obedience: what a model makes of each field
+What it means:
+    blocking   the direction solved to per-frame numbers: camera, framing, moves, curves, lighting, walking, dressing
+    previs     the blocking as a film, exactly and at once
+What this machine does about it:
+    device     what is here and what is free
+    plan       the quote: fitting (where it fits), estimate (how long), remedies (ways out of a refusal), quoting (of files)
+What is remembered:
+    library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening
+    take       one render of a shot, and the states it may be in
+    text       what people and files supply, made safe; paths: where things live; units: numbers in words
+What renders it:
+    daemon     the loop; house (one daemon each), render_take (one take's life), renderer (its end of the line), process
+    worker     the child process with torch
+What leaves the box:
+    deliver    film, thumbnail and page, proved before publish gives them names
+    mp4        the film; color (exact RGB to YUV), label (AIGC), boxes (a witness), pictures, probe, sidecar
+How people ask:
+    cli        the parser and the error boundary; verbs_shoot, verbs_library, verbs_machine, checks (doctor), packages
+    page       what is printed; follow and progress: takes as they render
+"""

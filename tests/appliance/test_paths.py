@@ -1,0 +1,39 @@
+"""Whatever a scene is called, its film stays inside the folder of takes."""
+
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance import paths
+
+
+def test_home_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "house"))
+    monkeypatch.setenv("XDG_DATA_HOME", "/elsewhere")
+    assert paths.home() == tmp_path / "house"
+    assert paths.library() == tmp_path / "house" / "library.db"
+    monkeypatch.delenv("RUSHES_HOME")
+    assert paths.home() == Path("/elsewhere/rushes")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths.home() == tmp_path / ".local" / "share" / "rushes"
+
+
+def test_weights_can_be_replaced(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUSHES_WEIGHTS", str(tmp_path / "other.safetensors"))
+    assert paths.weights() == tmp_path / "other.safetensors"
+    monkeypatch.delenv("RUSHES_WEIGHTS")
+    assert paths.weights() == paths.ROOT / "models" / "weights" / "previs.safetensors"
+
+
+def test_a_film_is_named_by_its_slate_and_number():
+    assert paths.take_file("12C", 4, 31) == Path("12C/12C-T4_31.mp4")
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=50, deadline=None)
+def test_no_slate_leads_out_of_the_folder(slate):
+    file = paths.take_file(slate, 1, 1)
+    assert not file.is_absolute() and ".." not in file.parts and len(file.parts) == 2
+    assert all(0 < len(part.encode()) <= 255 and "/" not in part and "\0" not in part for part in file.parts)
