@@ -1,6 +1,6 @@
 """Decide, queue, remember, deliver.
 
-May import: models, pynvml, psutil, sqlite_utils, av. Never tui; torch in worker alone, and only inside the child process.
+May import: models, pynvml, psutil, sqlite_utils, av. Never tui; torch in worker alone, in its own process.
 What was asked:
     direction  the shot, as typed values and film words; beside it direction_camera, direction_stage, direction_notes
     fields     the one table of fields: reading (values), rules (between fields), direction_file (TOML and JSON)
@@ -10,7 +10,7 @@ What it means:
     previs     the blocking as a film, exactly and at once
 What this machine does about it:
     device     what is here and what is free
-    plan       the quote: fitting (where it fits), estimate (how long), remedies (ways out of a refusal), quoting (of files)
+    plan       the quote: fitting (where it fits), estimate (how long), remedies (ways out), quoting (of files)
 What is remembered:
     library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening
     take       one render of a shot, and the states it may be in

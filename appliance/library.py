@@ -25,6 +25,7 @@ from models.errors import BadInput
 
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
+    from appliance.estimate import Calibration
 
 __all__ = ["Fenced", "Library"]
 
@@ -231,18 +232,27 @@ class Library(Ledger):
         return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
 
     def median_ratio(self, card: str, last: int = 20) -> float | None:
-        """Measured over nominal seconds, the median of the last delivered takes of a card; None before the first.
+        """The ratio of `calibration`; None before the first take."""
+        measured = self.calibration(card, last)
+        return None if measured is None else measured.ratio
 
-        Nominal is the prediction before this ratio was applied to it: else the ratio would chase itself.
+    def calibration(self, card: str, last: int = 20) -> Calibration | None:
+        """Measured over nominal seconds of a card's last delivered takes, the median; None before the first.
+
+        Nominal is the prediction before calibration was applied to it: else the ratio would chase itself.
         """
+        from appliance.estimate import Calibration
+
         rows = self.rows(
             "SELECT seconds / nominal_seconds FROM takes WHERE card = ? AND status = 'delivered' "
-            "AND seconds > 0 AND nominal_seconds > 0 ORDER BY id DESC LIMIT ?", card, last,
-        )  # fmt: skip
+            "AND seconds > 0 AND nominal_seconds > 0 ORDER BY id DESC LIMIT ?",
+            card,
+            last,
+        )
         ratios = sorted(row[0] for row in rows)
         if not ratios:
             return None
-        return (ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2
+        return Calibration((ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2, len(ratios))
 
     # Upkeep
 

@@ -57,7 +57,7 @@ class RenderTake:
         try:
             direction = from_json(self.take.direction_json)
             device, asked = probe(), self.take.device
-            outcome = plan(direction, device, PREVIS, self.library.median_ratio(PREVIS.name), asked)
+            outcome = plan(direction, device, PREVIS, self.library.calibration(PREVIS.name), asked)
             nominal = plan(direction, device, PREVIS, None, asked)
         except RushesError as error:
             self._end(Status.FAILED, error=str(error))

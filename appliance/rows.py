@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
@@ -20,14 +21,14 @@ COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested"])
 
 def take_of(row: Mapping, takes_folder: Path) -> Take:
     """A row of the table of takes as a Take. Text is cleaned again: the file may come from another hand."""
-    texts = {name: None if row[name] is None else clean(row[name]) for name in _TEXTS}
+    values: dict[str, Any] = {name: row[name] for name in _PLAIN}
+    values |= {name: None if row[name] is None else clean(row[name]) for name in _TEXTS}
     return Take(
-        slate=slate(texts["scene"], texts["setup"], row["take_number"]),
+        slate=slate(values["scene"], values["setup"], row["take_number"]),
         status=Status(row["status"]),
         path=None if row["path"] is None else takes_folder / clean(row["path"]),
         cancel_requested=bool(row["cancel_requested"]),
-        **texts,
-        **{name: row[name] for name in _PLAIN},
+        **values,
     )
 
 

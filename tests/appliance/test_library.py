@@ -115,6 +115,7 @@ def test_the_median_ratio_is_the_median(library):
         library.record(take, card="previs", nominal_seconds=10.0)
         library.change(take, Status.DELIVERED, seconds=seconds)
     assert library.median_ratio("previs") == pytest.approx(1.15)
+    assert library.calibration("previs").takes == 4
 
 
 def test_a_house_can_move_to_another_disk(tmp_path):
