@@ -7,6 +7,7 @@ start of the shot proper; handles come before it and after its end. Times that e
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from appliance.framing import Anchor
 from appliance.lighting import light_plot, under_sky
 from appliance.walking import walk
 from models import cast, sets
-from models.blocking import RGB, Appearance, Blocking, SubjectTrack
+from models.blocking import RGB, Appearance, Blocking, StageSet, SubjectTrack
 from models.geometry import snap_pixels
 from models.optics import srgb_decode
 
@@ -41,7 +42,7 @@ def block(direction: ShotDirection) -> Blocking:
     place = camera.c2w[:, :, 3]
     heading = _heading(direction, people, len(t))
     dressed = clear_the_way(
-        sets.build(direction.set.name, direction.set.seed),
+        _bare_set(direction.set.name, direction.set.seed),
         place,
         camera.target if people else None,
         [person.position for person in people],
@@ -61,7 +62,7 @@ def block(direction: ShotDirection) -> Blocking:
         exposure_ev=exposure,
         subjects=people,
         set=under_sky(dressed, direction.light),
-        subject_distance_m=max(0.2, float(np.linalg.norm(camera.target[0] - place[0]))),
+        subject_distance_m=max(0.05, float(np.linalg.norm(camera.target[0] - place[0]))),
     )
 
 
@@ -102,6 +103,11 @@ def albedo(color: str) -> RGB:
     """#rrggbb (sRGB) as linear reflectance."""
     red, green, blue = (float(srgb_decode(int(color[i : i + 2], 16) / 255)) for i in (1, 3, 5))
     return red, green, blue
+
+
+@lru_cache(maxsize=16)
+def _bare_set(name: str, seed: int) -> StageSet:
+    return sets.build(name, seed)  # frozen, and the desk blocks the same set on every keystroke
 
 
 def _anchor(person: SubjectTrack) -> Anchor:

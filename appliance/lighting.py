@@ -74,7 +74,7 @@ def _stops_to_level(level_pct: float, lamps: list[LightTrack], ambient: Array) -
 
 def _towards(axis: Array, az_deg: Array, el_deg: Array) -> Array:
     """Unit vectors to a lamp at az around `axis` (+ to the right of who looks against it) and el above the floor."""
-    right = -np.cross(axis, UP)
+    right = np.stack([axis[:, 2], np.zeros(len(axis)), -axis[:, 0]], -1)
     flat = _cos(az_deg)[:, None] * axis + _sin(az_deg)[:, None] * right
     return _cos(el_deg)[:, None] * flat + _sin(el_deg)[:, None] * UP
 

@@ -190,8 +190,8 @@ def test_vocabulary_is_what_the_schema_asks():
     visible = [size.visible_m for size in SIZES.values()]
     assert visible == sorted(visible)
     assert set(MOVES) == {
-        "pan", "tilt", "roll", "truck", "pedestal", "dolly", "arc", "crane", "zoom", "dolly_zoom", "handheld", "rack_focus",
-        "static",
+        "pan", "tilt", "roll", "truck", "pedestal", "dolly", "arc", "crane", "zoom", "dolly_zoom", "handheld",
+        "rack_focus", "static",
     }  # fmt: skip
 
 
