@@ -37,10 +37,10 @@ class Card:
 
 
 # What the shipped model reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
-# (the layout of Wan I2V), 16 latent of the clay previs, 16 latent of the depth previs (the layout of Fun-Control),
+# (the layout of Wan I2V), 16 latent of the previs film, 16 latent of the depth film (the layout of Fun-Control),
 # 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid).
 PREVIS = Card(
-    name="previs", dim=256, ffn=1024, heads=4, layers=8, in_channels=16 + 4 + 16 + 16 + 16 + 24,
+    name="previs", dim=256, ffn=1024, heads=4, layers=6, in_channels=16 + 4 + 16 + 16 + 16 + 24,
     text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs",
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second

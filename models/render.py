@@ -119,7 +119,7 @@ def load(package: Path, device: str) -> Model:
     if key not in _warm:
         _warm.clear()
         opened = open_package(package)
-        transformer = load_quantized(opened.card, opened.part("transformer.")).to(where).eval()
+        transformer = load_quantized(opened.card, opened.part("transformer."), _dtype(where)).to(where)
         vae = load_vae(opened.part("vae."), where)
         _warm[key] = Model(transformer, vae, where, opened.sha256, kernels_sha256())
     return _warm[key]
@@ -130,7 +130,7 @@ def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
     vae = VAE()
     vae.load_state_dict(tensors)
     mean, std = vae.mean.clone(), vae.std.clone()
-    vae.to(device, _vae_dtype(device), memory_format=torch.channels_last).eval()
+    vae.to(device, _dtype(device), memory_format=torch.channels_last).eval()
     vae.mean, vae.std = mean.to(device), std.to(device)
     return vae
 
@@ -159,7 +159,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _vae_dtype(device: torch.device) -> torch.dtype:
+def _dtype(device: torch.device) -> torch.dtype:
     """bf16 where the processor multiplies it natively; elsewhere float32 is faster as well as exact."""
     if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
         return torch.float32

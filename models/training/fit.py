@@ -17,12 +17,12 @@ from models.training.latents import Shots
 from models.training.state import Run
 from models.transformer import Transformer
 
-CELLS = 8 * 5 * 16 * 28  # latent cells a step: eight short shots
+CELLS = 4 * 5 * 16 * 28  # latent cells a step: four short shots, two long ones
 DROP = {"previs": 0.12, "depth": 0.25, "rays": 0.25, "context": 0.1}
 DROP_ALL, KEYFRAME = 0.04, 0.15
 
 
-def fit(folder: Path, path: Path, card: Card, minutes: float, device: str, lr: float = 1e-3, seed: int = 0) -> None:
+def fit(folder: Path, path: Path, card: Card, minutes: float, device: str, lr: float = 8e-4, seed: int = 0) -> None:
     """Train (or go on training) for a budget of minutes in all; the run is kept at `path`."""
     torch.manual_seed(seed)
     network = Transformer(card)

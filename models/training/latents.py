@@ -6,6 +6,7 @@ Encoding happens once, with the finished autoencoder; afterwards an hour of trai
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -70,23 +71,31 @@ def statistics(films: Path, vae: VAE, device: str, shots: int = 64) -> None:
 
 
 class Shots:
-    """Encoded shots in memory, handed out in batches of one length."""
+    """Encoded shots in memory, handed out in batches of one length; shots that arrive later join once a minute."""
 
     def __init__(self, folder: Path, rng: np.random.Generator) -> None:
-        self.rng = rng
+        self.folder, self.rng = folder, rng
         self.by_length: dict[int, list[dict[str, Tensor]]] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            shot = load_file(path)
-            self.by_length.setdefault(shot["rgb"].shape[1], []).append(shot)
+        self._read: set[Path] = set()
+        self._look()
         if not self.by_length:
             raise FileNotFoundError(f"no encoded shots in {folder}")
 
-    def batch(self, tokens: int) -> dict[str, Tensor]:
-        """About `tokens` latent cells of shots of one length, a length as often as there are shots of it."""
+    def _look(self) -> None:
+        for path in sorted(set(self.folder.glob("*.safetensors")) - self._read):
+            shot = load_file(path)
+            self.by_length.setdefault(shot["rgb"].shape[1], []).append(shot)
+            self._read.add(path)
+        self._looked = time.monotonic()
+
+    def batch(self, cells: int) -> dict[str, Tensor]:
+        """About `cells` latent cells of shots of one length, a length as often as there are shots of it."""
+        if time.monotonic() - self._looked > 60:
+            self._look()
         lengths = list(self.by_length)
         share = np.array([len(self.by_length[n]) for n in lengths], dtype=float)
         shots = self.by_length[lengths[self.rng.choice(len(lengths), p=share / share.sum())]]
-        size = max(1, round(tokens / shots[0]["rgb"][0].numel()))
+        size = max(1, round(cells / shots[0]["rgb"][0].numel()))
         chosen = [shots[i] for i in self.rng.integers(len(shots), size=size)]
         longest = max(len(shot["context"]) for shot in chosen)
         found = {name: torch.stack([s[name] for s in chosen]).float() for name in (*FILMS, "first", "rays")}
