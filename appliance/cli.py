@@ -46,7 +46,9 @@ def parser() -> Parser:
     verb("doctor", "say whether this machine can shoot: device, disk, weights, database, daemon", json=True)
 
     shoot = verb("shoot", "queue shots and follow them to their takes", json=True)
-    shoot.add_argument("files", nargs="+", metavar="FILE", help="shot files (TOML); all are checked before any is queued")
+    shoot.add_argument(
+        "files", nargs="+", metavar="FILE", help="shot files (TOML); all are checked before any is queued"
+    )
     shoot.add_argument("--detach", action="store_true", help="queue and return; the daemon renders on")
     _overrides(shoot)
 

@@ -100,7 +100,9 @@ class _Bars:
         slate = pad(clean(take.slate), 8)
         if take.status is Status.QUEUED:
             return f"{slate} waiting"
-        return f"{slate} {at.bar(min(40, max(12, columns - 46)))} {at.fraction:4.0%}  {pad(at.words, 16)} {at.left} left"
+        return (
+            f"{slate} {at.bar(min(40, max(12, columns - 46)))} {at.fraction:4.0%}  {pad(at.words, 16)} {at.left} left"
+        )
 
 
 class _Lines:

@@ -106,7 +106,9 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
                 raise BadInput(f"{path} is not a safetensors file, or is cut short: use a whole package")
             header = json.loads(file.read(length))
     except FileNotFoundError as error:
-        raise BadInput(f"{path} is not there: set RUSHES_WEIGHTS to a model package, or install Rushes again") from error
+        raise BadInput(
+            f"{path} is not there: set RUSHES_WEIGHTS to a model package, or install Rushes again"
+        ) from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

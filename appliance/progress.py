@@ -45,7 +45,7 @@ def progress(take: Take, now: float) -> Progress:
         return Progress(0.0, take.predicted_seconds, "waiting")
     if take.status is not Status.RENDERING:
         return Progress(1.0 if take.status is Status.DELIVERED else 0.0, 0.0, str(take.status))
-    words = f"{take.phase} {take.step}/{take.steps}" if take.steps and take.step < take.steps else take.phase
+    words = f"{take.phase} {take.step}/{take.steps}" if 0 < take.step < take.steps else take.phase
     elapsed = max(0.0, now - take.started_at) if take.started_at is not None else 0.0
     share = _share(take)
     if take.predicted_seconds is None:

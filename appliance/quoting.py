@@ -51,8 +51,7 @@ class Quoted:
         plan = self.require_plan()
         return (
             f"{self.direction.slate}  {plan.frames} frames of {plan.width}x{plan.height}, {plan.steps} steps on"
-            f" {plan.device}: {_about(plan)}, {bytes_words(plan.memory_bytes)} of memory,"
-            f" {bytes_words(plan.disk_bytes)} on disk"
+            f" {plan.device}, about {seconds_words(plan.seconds)}, {bytes_words(plan.memory_bytes)} of memory"
         )
 
     def rows(self) -> list[tuple[str, str]]:
@@ -99,7 +98,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None) -> 
     if device is not None and not DEVICE.fullmatch(device):
         raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
     with Library.open() as library:
-        calibration = library.median_ratio(PREVIS.name)
+        calibration = library.calibration(PREVIS.name)
     return Quoted(path, direction, plan(direction, probe(), PREVIS, calibration, device))
 
 

@@ -21,7 +21,7 @@ def doctor(args: Namespace) -> int:
     else:
         facts((("ok    " if check.ok else "WRONG ") + check.name, check.found) for check in checks)
         wrong = [check for check in checks if not check.ok]
-        say("", *(f"{check.name}: {check.remedy}" for check in wrong) or ("This machine can shoot.",))
+        say("", *[f"{check.name}: {check.remedy}" for check in wrong] or ["This machine can shoot."])
     return 0 if all(check.ok for check in checks) else 1
 
 

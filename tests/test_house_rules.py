@@ -81,3 +81,17 @@ def _hides(handler: ast.ExceptHandler) -> bool:
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
         for node in handler.body
     )
+
+
+def test_every_op_has_a_reference_of_the_same_signature():
+    """Read without loading torch: an operation that models call is written twice, and the plain one is the CPU's."""
+    ops, twins = (_functions(ROOT / "kernels" / name) for name in ("ops.py", "reference.py"))
+    public = {name: node for name, node in ops.items() if not name.startswith("_")}
+    assert public
+    for name, node in public.items():
+        assert name in twins, f"kernels/reference.py has no {name}"
+        assert ast.unparse(node.args) == ast.unparse(twins[name].args), f"{name} and its reference differ"
+
+
+def _functions(path: Path) -> dict[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}

@@ -66,7 +66,9 @@ def test_one_sqlite_in_a_process(path):
     """sqlite3 beside pysqlite3 would put two SQLites in one process, whose locks cancel each other."""
     for module, line in imports(path):
         allowed = path == Path("appliance/opening.py")  # chooses the driver that sqlite-utils would
-        assert allowed or module.split(".")[0] not in {"sqlite3", "pysqlite3"}, f"{path}:{line}: take sqlite3 from appliance.opening"
+        assert allowed or module.split(".")[0] not in {"sqlite3", "pysqlite3"}, (
+            f"{path}:{line}: take sqlite3 from appliance.opening"
+        )
 
 
 @pytest.mark.parametrize(

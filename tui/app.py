@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from textual.app import App
 from textual.filter import LineFilter
@@ -42,8 +41,15 @@ class Desk(App[None]):
     TITLE = "Rushes"
     CSS_PATH = "desk.tcss"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]]] = [(0, "-short"), (20, "-usual"), (32, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 (so declared by Textual)
+        (0, "-narrow"),
+        (110, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (20, "-usual"),
+        (32, "-tall"),
+    ]
 
     def __init__(
         self, clock: Callable[[], float] = time.time, look: Callable[[], MachineSeen] = look_at_machine

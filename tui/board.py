@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -100,8 +101,11 @@ class Board(Screen[None]):
 
     @on(Told)
     def _told(self, message: Told) -> None:
-        severity = "error" if message.failed else "information"
-        self.notify(clean(message.text), severity=severity, timeout=8 if message.failed else 5, markup=False)
+        text = clean(message.text)
+        if message.failed:
+            self.notify(text, severity="error", timeout=8, markup=False)
+        else:
+            self.notify(text, timeout=5, markup=False)
 
     @on(TakeList.Highlighted)
     def _highlighted(self) -> None:
@@ -125,7 +129,11 @@ class Board(Screen[None]):
         """Choose a shot and queue it."""
         from tui.start import Start
 
-        self.app.push_screen(Start(), lambda path: self._do(doing.queue, path) if path else None)
+        def chosen(path: Path | None) -> None:
+            if path is not None:
+                self._do(doing.queue, path)
+
+        self.app.push_screen(Start(), chosen)
 
     def action_cancel(self) -> None:
         """Cancel the take under the cursor; one that renders is asked about first."""
@@ -138,7 +146,12 @@ class Board(Screen[None]):
             self._do(doing.cancel, take.id)
         else:
             question = Confirm(f"Stop {take.slate}? What it has rendered so far is lost.", "Stop it", "Render on")
-            self.app.push_screen(question, lambda yes: self._do(doing.cancel, take.id) if yes else None)
+
+            def answered(yes: bool | None) -> None:
+                if yes:
+                    self._do(doing.cancel, take.id)
+
+            self.app.push_screen(question, answered)
 
     def action_retake(self) -> None:
         """The direction under the cursor again, with a new seed."""

@@ -15,7 +15,13 @@ from textual.widgets import Button, Static
 from appliance.page import cells
 from appliance.text import clean
 
-_KEY_NAMES = {"slash": "/", "fullwidth_solidus": "", "question_mark": "?", "fullwidth_question_mark": "", "escape": "esc"}
+_KEY_NAMES = {
+    "slash": "/",
+    "fullwidth_solidus": "",
+    "question_mark": "?",
+    "fullwidth_question_mark": "",
+    "escape": "esc",
+}
 
 
 class Confirm(ModalScreen[bool]):

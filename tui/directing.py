@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from appliance.fields import tidy
 
 if TYPE_CHECKING:
-    from appliance.direction import Lamp, Move, ShotDirection
+    from appliance.direction import ShotDirection
+    from appliance.direction_camera import Move
+    from appliance.direction_stage import Lamp
 
 # The unit and the words for + and - of a move's amount.
 _WAYS = {
@@ -25,6 +27,7 @@ _WAYS = {
 
 def lines(direction: ShotDirection) -> list[tuple[str, str]]:
     """(department, what was asked); a department that was left to the defaults says so in one word."""
+    length = f"{_number(direction.time.duration_s)} s"
     return [
         ("frame", _frame(direction)),
         ("camera", ", ".join(_move(move, direction.time.duration_s) for move in direction.moves) or "static"),
@@ -32,7 +35,7 @@ def lines(direction: ShotDirection) -> list[tuple[str, str]]:
         ("light", _light(direction)),
         ("cast", ", ".join(_subject(subject) for subject in direction.subjects) or "nobody"),
         ("set", f"{direction.set.name}" + (f" {direction.set.seed}" if direction.set.seed else "")),
-        ("quality", f"{direction.quality}, {_number(direction.time.duration_s)} s at {_number(direction.time.fps)} fps"),
+        ("quality", f"{direction.quality}, {length} at {_number(direction.time.fps)} fps"),
     ]
 
 

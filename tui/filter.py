@@ -19,7 +19,7 @@ class CleanLines(LineFilter):
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         """The same segments, harmless."""
         return [
-            segment if segment.control or segment.text.isascii() and segment.text.isprintable()
+            segment if segment.control or (segment.text.isascii() and segment.text.isprintable())
             else Segment(clean(segment.text), segment.style)
             for segment in segments
         ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""One thread that watches the library and the machine, and posts what is new; the desk itself never waits for a disk."""
+"""One thread that watches the library and the machine, and posts what is new; the desk never waits for a disk."""
 
 from __future__ import annotations
 

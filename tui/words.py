@@ -39,7 +39,7 @@ def time_words(take: Take, now: float) -> str:
 
 
 def now_line(take: Take, now: float, width: int) -> tuple[str, str, str]:
-    """A take that renders as (done, to do, words): a bar whose halves differ without colour, share, phase, countdown."""
+    """A take that renders as (done, to do, words): a bar whose halves differ without colour, then the numbers."""
     at = progress(take, now)
     cells = max(12, min(60, width - 44))
     full = at.full(cells)

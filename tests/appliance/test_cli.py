@@ -214,3 +214,17 @@ def test_interrupted_is_130_and_leaves_nothing_half_written(rushes):
     out, err = run.communicate(timeout=30)
     assert (run.returncode, out, err) == (130, "", "rushes: interrupted\n")
     assert [path.name for path in rushes.work.iterdir()] == ["long.toml"]
+
+
+def test_doctor_looks_at_everything_and_says_so(rushes):
+    doctor = rushes("doctor")
+    assert doctor.returncode == 0 and doctor.stdout.endswith("This machine can shoot.\n")
+    names = [check["name"] for check in json.loads(rushes("doctor", "--json").stdout)["checks"]]
+    assert names == ["python", "device", "torch", "weights", "encoder", "disk", "sqlite", "library", "daemon"]
+
+
+def test_models_tell_what_is_here_from_the_header_alone(rushes):
+    document = json.loads(rushes("models", "--json").stdout)
+    assert document["shipped"]["card"] == "previs" and document["shipped"]["parameters"] > 1e6
+    assert [card["name"] for card in document["known"] if card["ships"]] == ["previs"]
+    assert "licence" in rushes("models").stdout

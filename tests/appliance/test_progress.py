@@ -25,7 +25,7 @@ def test_before_the_first_step_the_prediction_counts_down():
     assert at.left_seconds == pytest.approx(38.0)
     assert at.left == "0:38"
     assert 0 < at.fraction < 0.1
-    assert at.words == "drafting 0/8"
+    assert at.words == "drafting"
 
 
 def test_a_prediction_that_was_half_the_truth_is_corrected_as_work_proceeds():

@@ -53,7 +53,7 @@ class Terminal:
         self.master, slave = pty.openpty()
         os.set_blocking(self.master, False)
         environment = {**os.environ, "RUSHES_HOME": str(home), "TERM": "xterm-256color", "COLORTERM": "truecolor",
-                       "COLUMNS": "100", "LINES": "30", "TEXTUAL_ANIMATIONS": "none", "LC_ALL": "C.UTF-8", **env}  # fmt: skip
+                       "COLUMNS": "100", "LINES": "30", "LC_ALL": "C.UTF-8", **env}  # fmt: skip
         self.process = subprocess.Popen(
             [sys.executable, "-m", "appliance", "desk"], cwd=ROOT, env=environment,
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
