@@ -1,0 +1,146 @@
+"""The promise of the house, on the shipped weights: a shot file becomes the film that it directs, the same one each time.
+
+Direction is measured, not looked at: pans by phase correlation of neighbouring frames, light by the brightness of the
+two sides of a person. The stage tells where the person is; it is not what is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from appliance.blocking import block
+from appliance.direction_file import from_toml
+from models import stage
+from models.events import Decoded, Loaded, Settings, Stepped
+from models.render import render
+from models.training.__main__ import SHIPPED
+
+FRAMES, STEPS = 17, 4
+SHOT = """
+scene = "1"
+setup = "A"
+[time]
+duration_s = 1.0
+[set]
+name = "{place}"
+seed = 3
+[frame]
+size = "{size}"
+subject = "mara"
+[light]
+ratio_stops = 3
+[light.key]
+az_deg = {key}
+el_deg = 25
+[[moves]]
+type = "pan"
+amount_deg = {pan}
+ease = "linear"
+[[subjects]]
+id = "mara"
+[cast.mara]
+bareheaded = true
+top = "#8a8a8a"
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_cores():
+    """The renders below are the longest part of the suite: give them what the machine has."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def shoot(pan: float = 0.0, key: float = -40.0, place: str = "room", size: str = "MS", seed: int = 5):
+    """The film (T, h, w, 3) of a shot, and its blocking."""
+    blocking = block(from_toml(SHOT.format(pan=pan, key=key, place=place, size=size)))
+    film = [e.frames for e in render(blocking, Settings(STEPS, seed), SHIPPED) if isinstance(e, Decoded)]
+    return np.concatenate(film), blocking
+
+
+def test_the_same_shot_and_seed_give_the_same_frames():
+    digests = {hashlib.sha256(shoot()[0].tobytes()).hexdigest() for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_another_seed_gives_another_film():
+    assert not np.array_equal(shoot(seed=5)[0], shoot(seed=6)[0])
+
+
+def test_a_render_reports_every_step_and_every_frame_once():
+    blocking = block(from_toml(SHOT.format(pan=0, key=0, place="studio", size="MS")))
+    events = list(render(blocking, Settings(2, 1), SHIPPED))
+    assert isinstance(events[0], Loaded) and len(events[0].weights_sha256) == 64
+    assert [(e.index, e.of) for e in events if isinstance(e, Stepped)] == [(1, 2), (2, 2)]
+    chunks = [e for e in events if isinstance(e, Decoded)]
+    assert [c.first for c in chunks] == [0, 1, 5, 9, 13] and sum(len(c.frames) for c in chunks) == FRAMES
+
+
+def test_a_film_is_a_picture_and_it_moves_as_the_stage_does():
+    film, blocking = shoot(pan=15)
+    true = np.stack([frame.rgb for frame in stage.render(blocking)])
+    assert 0.02 < film.mean() < 0.98 and film.std() > 0.05, "black, white or flat"
+    error = np.sqrt(np.mean((film - true) ** 2))
+    shuffled = np.sqrt(np.mean((film - true[::-1]) ** 2))
+    assert error < shuffled, "nearer to the film that was directed than to the same one backwards"
+
+
+@pytest.mark.parametrize("degrees", [20.0, -20.0])
+def test_a_pan_turns_the_picture_the_other_way_and_as_far(degrees):
+    film, blocking = shoot(pan=degrees, size="WS")
+    moved = sum(shift(a, b)[0] for a, b in zip(film[:-1], film[1:], strict=True))
+    focal = float(blocking.focal_px[0])
+    expected = -focal * np.radians(degrees)  # small steps about the middle of the picture
+    assert np.sign(moved) == np.sign(expected)
+    assert abs(moved - expected) < 0.35 * abs(expected)
+
+
+def test_the_key_lights_the_side_it_stands_on():
+    balance = {}
+    for azimuth in (-60, 60):
+        film, blocking = shoot(key=azimuth, place="studio")
+        balance[azimuth] = np.mean([side_balance(film[t], blocking, t) for t in (0, 8, 16)])
+    assert balance[-60] > 0.02 and balance[60] < -0.02
+
+
+def shift(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """How far (x, y) in pixels the picture moved, by phase correlation with a parabola through the peak."""
+    window = np.outer(np.hanning(before.shape[0]), np.hanning(before.shape[1]))
+    a, b = (np.fft.rfft2((p.mean(-1) - p.mean()) * window) for p in (before, after))
+    cross = b * np.conj(a)
+    plane = np.fft.irfft2(cross / (np.abs(cross) + 1e-3 * np.abs(cross).max()), s=before.shape[:2])
+    y, x = np.unravel_index(np.argmax(plane), plane.shape)
+    found = []
+    for axis, at in ((1, x), (0, y)):
+        line = plane[y, :] if axis == 1 else plane[:, x]
+        left, middle, right = line[at - 1], line[at], line[(at + 1) % len(line)]
+        bend = left - 2 * middle + right
+        fine = at + (0.5 * (left - right) / bend if bend else 0.0)
+        found.append(float(fine - len(line) if fine > len(line) / 2 else fine))
+    return found[0], found[1]
+
+
+def side_balance(picture: np.ndarray, blocking, t: int) -> float:
+    """Brightness of a person's left half in the picture less that of the right half."""
+    person = stage.render_frame(blocking, t).ids >= stage.SUBJECT
+    columns = np.arange(picture.shape[1])[None, :] + np.zeros_like(person)
+    middle = np.median(columns[person])
+    light = picture.mean(-1)
+    return float(light[person & (columns < middle)].mean() - light[person & (columns >= middle)].mean())
+
+
+def test_shift_measures_a_known_shift():
+    rng = np.random.default_rng(0)
+    wide = np.repeat(rng.random((40, 80, 1)), 3, -1).repeat(4, 0).repeat(4, 1)[:128, :]
+    x, y = shift(wide[4:124, 20:244], wide[2:122, 25:249])  # the window moves 5 right, 2 up: the picture 5 left, 2 down
+    assert abs(x + 5) < 0.5 and abs(y - 2) < 0.5
+
+
+def test_the_shipped_package_is_here_and_small():
+    assert Path(SHIPPED).is_file() and Path(SHIPPED).stat().st_size < 40 * 2**20
