@@ -49,7 +49,9 @@ def lamp() -> Callable[..., LightTrack]:
     def make(az_deg=0.0, el_deg=30.0, rgb=(0.5, 0.5, 0.5), size_deg=1.0, name="key", frames=1) -> LightTrack:
         az, el = np.radians(az_deg), np.radians(el_deg)
         toward = np.array([np.sin(az) * np.cos(el), np.sin(el), np.cos(az) * np.cos(el)])
-        return LightTrack(name, np.tile(toward, (frames, 1)), np.tile(np.asarray(rgb, dtype=float), (frames, 1)), size_deg)
+        return LightTrack(
+            name, np.tile(toward, (frames, 1)), np.tile(np.asarray(rgb, dtype=float), (frames, 1)), size_deg
+        )
 
     return make
 
@@ -59,7 +61,9 @@ def person() -> Callable[..., SubjectTrack]:
     """Makes somebody who stands still on the floor."""
 
     def make(at=(0.0, 0.0, 0.0), heading_deg=0.0, stride=0.0, gait=0.0, pose="stand", frames=1, **look) -> SubjectTrack:
-        plain = Appearance(1.75, 1.0, (0.5, 0.3, 0.2), (0.05, 0.03, 0.02), (0.4, 0.1, 0.1), (0.1, 0.1, 0.3), (0.05,) * 3)
+        plain = Appearance(
+            1.75, 1.0, (0.5, 0.3, 0.2), (0.05, 0.03, 0.02), (0.4, 0.1, 0.1), (0.1, 0.1, 0.3), (0.05,) * 3
+        )
         still = np.ones(frames)
         return SubjectTrack(
             "anna", replace(plain, **look), np.tile(np.asarray(at, dtype=float), (frames, 1)),

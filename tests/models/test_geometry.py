@@ -11,7 +11,16 @@ from models.geometry import Geometry, snap_frames, snap_pixels
 
 @pytest.mark.parametrize(
     ("seconds", "fps", "frames"),
-    [(2.0, 16, 33), (5.0, 16, 81), (0.0, 16, 5), (0.1, 16, 5), (1.0, 24, 25), (0.5, 12, 5), (10.0, 30, 301), (1.06, 16, 17)],
+    [
+        (2.0, 16, 33),
+        (5.0, 16, 81),
+        (0.0, 16, 5),
+        (0.1, 16, 5),
+        (1.0, 24, 25),
+        (0.5, 12, 5),
+        (10.0, 30, 301),
+        (1.06, 16, 17),
+    ],
 )
 def test_snapped_frames_by_hand(seconds, fps, frames):
     assert snap_frames(seconds, fps) == frames

@@ -1,4 +1,4 @@
-"""Angles by hand, colour temperature against CIE tables and McCamy, easing and the sRGB curve against their formulas."""
+"""Angles by hand, colour temperature against CIE's tables and McCamy, easing and sRGB against their formulas."""
 
 from __future__ import annotations
 
@@ -92,7 +92,13 @@ def test_aim_undoes_rotation(pan, tilt, position, distance):
 
 @pytest.mark.parametrize(
     ("target", "pan", "tilt"),
-    [((0, 0, -1), 0, 0), ((1, 0, -1), 45, 0), ((1, 0, 0), 90, 0), ((0, 1, -1), 0, 45), ((-1, -math.sqrt(2), -1), -45, -45)],
+    [
+        ((0, 0, -1), 0, 0),
+        ((1, 0, -1), 45, 0),
+        ((1, 0, 0), 90, 0),
+        ((0, 1, -1), 0, 45),
+        ((-1, -math.sqrt(2), -1), -45, -45),
+    ],
 )
 def test_aim_by_hand(target, pan, tilt):
     np.testing.assert_allclose(aim((0, 0, 0), target), (pan, tilt), atol=1e-12)
@@ -181,7 +187,9 @@ def _uv_of_xyz(xyz):
     return np.array([4 * x, 6 * y]) / (x + 15 * y + 3 * z)
 
 
-@pytest.mark.parametrize(("code", "linear"), [(0, 0), (0.04045, 0.0031308), (0.5, 0.2140411), (0.4613561, 0.18), (1, 1)])
+@pytest.mark.parametrize(
+    ("code", "linear"), [(0, 0), (0.04045, 0.0031308), (0.5, 0.2140411), (0.4613561, 0.18), (1, 1)]
+)
 def test_the_srgb_curve_by_hand(code, linear):
     assert srgb_decode(code) == pytest.approx(linear, abs=1e-6)
     assert srgb_encode(linear) == pytest.approx(code, abs=1e-6)

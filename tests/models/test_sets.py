@@ -91,5 +91,9 @@ def test_people_are_pinned_to_their_names():
 def test_a_crowd_is_varied():
     crowd = [cast.appearance(f"extra {i}") for i in range(300)]
     assert len(set(crowd)) == 300 and len({look.skin for look in crowd}) == 5
-    for share, low, high in ((lambda p: p.hat, 0.15, 0.35), (lambda p: p.long_hair, 0.35, 0.55), (lambda p: p.coat, 0.25, 0.45)):
+    for share, low, high in (
+        (lambda p: p.hat, 0.15, 0.35),
+        (lambda p: p.long_hair, 0.35, 0.55),
+        (lambda p: p.coat, 0.25, 0.45),
+    ):
         assert low < np.mean([bool(share(look)) for look in crowd]) < high

@@ -26,7 +26,7 @@ def signed_distance(solid, points):
 
 
 def march(solid, origins, directions):
-    """Sphere tracing: distance to the first surface (inf: none), the closest each ray came to it, and which rays are sure.
+    """Sphere tracing: distance to the first surface (inf: none), how close each ray came, and which rays are sure.
 
     A ray that grazes a surface within the marcher's patience says nothing.
     """
@@ -239,5 +239,8 @@ def test_what_lies_behind_a_point_takes_no_light_from_it(kind):
     solid = random_solid(kind, np.random.default_rng(5))
     outward = _unit(np.random.default_rng(6), 200)
     points = np.array(solid.bound[0]) + outward * (solid.bound[1] + 0.05)
-    seen = [solid.visible(np, list(p[:, None]), [float(c) for c in d], 0.05)[0] for p, d in zip(points, outward, strict=True)]
+    seen = [
+        solid.visible(np, list(p[:, None]), [float(c) for c in d], 0.05)[0]
+        for p, d in zip(points, outward, strict=True)
+    ]
     assert min(seen) == 1
