@@ -1,4 +1,4 @@
-"""What the network reads: rays against their definition, tokens that follow the direction, films that are the stage's."""
+"""What the network reads: rays by their definition, tokens that follow the direction, films that are the stage's."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ CHANGES = {  # what is directed differently: the token that must say so
     "exposure": (4, lambda s: replace(s, exposure_ev=s.exposure_ev + 1)),
     "set": (5, lambda s: replace(s, set=replace(s.set, name="room"))),
     "floor": (5, lambda s: replace(s, set=replace(s.set, ground=(0.1, 0.2, 0.3)))),
-    "mark": (6, lambda s: replace(s, subjects=with_first(s.subjects, position=s.subjects[0].position + [0.5, 0, 0]))),
+    "mark": (6, lambda s: replace(s, subjects=with_first(s.subjects, position=s.subjects[0].position + 0.5))),
     "heading": (6, lambda s: replace(s, subjects=with_first(s.subjects, heading_deg=s.subjects[0].heading_deg + 30))),
     "pose": (6, lambda s: replace(s, subjects=with_first(s.subjects, pose="sit"))),
     "wardrobe": (6, lambda s: replace(s, subjects=with_first(s.subjects, appearance=dressed_in_blue(s)))),
