@@ -222,7 +222,10 @@ def test_a_worker_dies_with_its_parent():
     parent.stdout.close()
 
 
-def test_from_queue_to_film_with_the_real_daemon_and_worker(package, tmp_path):
+@pytest.mark.parametrize("shipped", [False, True], ids=["smallest network", "shipped weights"])
+def test_from_queue_to_film_with_the_real_daemon_and_worker(package, tmp_path, shipped):
+    if shipped:
+        package = ROOT / "models" / "weights" / "previs.safetensors"
     with Library.open(tmp_path / "library.db") as library:
         direction = from_plain(
             {
