@@ -21,8 +21,8 @@ cat <<TEXT
 What to do next
   the desk               $venv/bin/rushes desk
   every take so far      $venv/bin/rushes takes
-  a new seed             $venv/bin/rushes retake 1
-  your own shot          cp $shot my_shot.toml, edit it, then
+  a new seed             $venv/bin/rushes retake 12C
+  your own shot          $venv/bin/rushes example mara_crosses --out my_shot.toml, edit it, then
                          $venv/bin/rushes quote my_shot.toml     what it will cost
                          $venv/bin/rushes preview my_shot.toml   the blocking, at once
                          $venv/bin/rushes shoot my_shot.toml

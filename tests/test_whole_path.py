@@ -1,0 +1,127 @@
+"""One small shot all the way with the shipped model: a file in, the command line, the daemon, the worker, a film out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from appliance.house import daemon_pid
+from appliance.probe import frames_sha256, probe_video
+
+ROOT = Path(__file__).resolve().parents[1]
+SHOT = """
+scene = "12"
+setup = "C"
+seed = 7
+quality = "draft"
+[time]
+duration_s = 0.5
+[format]
+width = 96
+height = 64
+[[subjects]]
+id = "mara"
+"""
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A house with one shot file; its daemon stays between the tests and ends with them."""
+    folder = tmp_path_factory.mktemp("house")
+    (folder / "shot.toml").write_text(SHOT)
+    yield folder
+    lock = folder / "home" / "daemon.lock"
+    if pid := daemon_pid(lock):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 20
+        while daemon_pid(lock) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def start(house: Path, *arguments: str) -> subprocess.Popen:
+    environment = {**os.environ, "RUSHES_HOME": str(house / "home"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "appliance", *arguments],
+        cwd=house, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+
+def rushes(house: Path, *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr."""
+    run = start(house, *arguments)
+    out, err = run.communicate(timeout=300)
+    return run.returncode, out, err
+
+
+def until_status(house: Path, take: str, status: str) -> dict:
+    """The take, once it has that status; at most two minutes."""
+    deadline = time.monotonic() + 120
+    while True:
+        found = json.loads(rushes(house, "take", take, "--json")[1])
+        if found["status"] == status or time.monotonic() > deadline:
+            assert found["status"] == status
+            return found
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def first(house):
+    """The first take of the shot as `rushes shoot --json` tells of it, and what was said meanwhile."""
+    code, out, err = rushes(house, "shoot", "shot.toml", "--json")
+    assert code == 0, err
+    (take,) = json.loads(out)
+    return take, err
+
+
+def test_a_shot_becomes_a_film_with_all_that_belongs_to_it(first):
+    take, _ = first
+    assert (take["slate"], take["status"], take["seed"], take["error"]) == ("12C T1", "delivered", 7, None)
+    assert set(take["files"]) == {"film", "filmstrip", "thumbnail", "sidecar"}
+    assert all(Path(path).stat().st_size > 100 for path in take["files"].values())
+    film = probe_video(Path(take["files"]["film"]))
+    assert (film.frames, film.width, film.height) == (9, 96, 64)
+    assert take["plan"]["frames"] == 9
+
+
+def test_progress_went_to_stderr_as_plain_lines(first):
+    _, err = first
+    lines = err.splitlines()
+    assert lines[-1].startswith("12C T1  delivered in ")
+    assert any("rendering" in line for line in lines)
+    assert "\x1b" not in err
+
+
+def test_the_same_seed_is_the_same_film_and_another_is_not(house, first):
+    code, out, err = rushes(house, "retake", "12C-T1", "--seed", "7", "--json")
+    assert code == 0, err
+    (same,) = json.loads(out)
+    assert (same["slate"], same["prev_take"]) == ("12C T2", first[0]["id"])
+    code, out, err = rushes(house, "retake", "12C-T1", "--json")
+    assert code == 0, err
+    (other,) = json.loads(out)
+    hashes = [frames_sha256(Path(take["files"]["film"])) for take in (first[0], same, other)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_detach_returns_at_once_and_the_daemon_renders_on(house, first):
+    code, out, _ = rushes(house, "shoot", "shot.toml", "--detach")
+    assert code == 0 and "queued as take" in out
+    until_status(house, out.split("  ")[0].replace(" ", "-"), "delivered")
+
+
+def test_ctrl_c_cancels_what_it_follows(house, first):
+    (house / "long.toml").write_text(SHOT.replace("0.5", "8").replace('"C"', '"D"').replace("draft", "print"))
+    run = start(house, "shoot", "long.toml")
+    while "rendering" not in run.stdout.readline():
+        assert run.poll() is None, run.stderr.read()
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "cancelling 12D T1" in out and err == "rushes: interrupted\n"
+    assert until_status(house, "12D-T1", "cancelled")["files"] == {}
+    assert not list((house / "home" / "takes").rglob(".*.part")), "something half-written was left"
