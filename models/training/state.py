@@ -60,9 +60,11 @@ class Run:
         return self.progress < 1
 
     def note(self, **numbers: float) -> None:
-        """Keep a line of the learning curve, and say it."""
+        """Keep a line of the learning curve, and say it; the last one, after the last step, is saved at once."""
         self.history.append({"step": self.step, "minutes": round(self.seconds / 60, 2), **numbers})
         print(json.dumps(self.history[-1]), flush=True)
+        if self.progress >= 1:
+            self.save()
 
     def save(self) -> None:
         """Write everything under a temporary name, then replace."""
