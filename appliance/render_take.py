@@ -14,6 +14,7 @@ from appliance import paths
 from appliance.house import log
 from appliance.library import Library
 from appliance.opening import LibraryBusy, LibraryFull
+from appliance.publish import sweep
 from appliance.renderer import Renderer, RendererDied
 from appliance.take import Status, Take
 from models.errors import RushesError
@@ -93,7 +94,7 @@ class RenderTake:
             worker.heard_at = time.monotonic()
             self._follow(worker)
         except RendererDied as error:
-            self.worker_is_spent = True
+            self._take_from(worker)
             self._release(str(error))
 
     def _follow(self, worker: Renderer) -> None:
@@ -190,8 +191,10 @@ class RenderTake:
                 worker.order(order="cancel", take=self.take.id)
 
     def _take_from(self, worker: Renderer) -> None:
+        """Ends the worker; what it had half written goes before the take is said to have ended."""
         self.worker_is_spent = True
         worker.end()
+        sweep(self.film.parent)
 
     def _end(self, status: Status, note: str = "", **facts: Any) -> None:
         self._surely(lambda: self.library.change(self.take, status, note, **facts))

@@ -48,7 +48,7 @@ def test_one_changed_byte_is_found(tmp_path):
 def test_a_file_that_is_cut_short(tmp_path, cut):
     path = write(tmp_path / "model.safetensors")
     path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(BadInput, match="not whole|cut short"):
+    with pytest.raises(BadInput, match=r"not whole|cut short"):
         facts_of(path)
 
 

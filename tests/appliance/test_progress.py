@@ -9,15 +9,13 @@ from hypothesis import strategies as st
 from appliance.progress import progress
 from appliance.take import Status, Take
 
-NONE = {field.name: None for field in fields(Take)}
-RENDERING = Take(
-    **{
-        **NONE, "id": 1, "slate": "12C T1", "scene": "12", "setup": "C", "take_number": 1, "action": "Mara crosses",
-        "direction_json": "{}", "status": Status.RENDERING, "phase": "drafting", "step": 0, "steps": 8, "seed": 7,
-        "attempt": 1, "fence": 1, "queued_at": 90.0, "started_at": 100.0, "predicted_seconds": 40.0,
-        "cancel_requested": False,
-    }  # fmt: skip
-)  # fmt: skip
+STATED = {
+    "id": 1, "slate": "12C T1", "scene": "12", "setup": "C", "take_number": 1, "action": "Mara crosses",
+    "direction_json": "{}", "status": Status.RENDERING, "phase": "drafting", "step": 0, "steps": 8, "seed": 7,
+    "attempt": 1, "fence": 1, "queued_at": 90.0, "started_at": 100.0, "predicted_seconds": 40.0,
+    "cancel_requested": False,
+}  # fmt: skip
+RENDERING = Take(**{field.name: STATED.get(field.name) for field in fields(Take)})
 
 
 def test_before_the_first_step_the_prediction_counts_down():
