@@ -141,8 +141,10 @@ class Library(Ledger):
 
     def change(self, take: Take, status: Status, note: str = "", **facts: object) -> Take:
         """Moves a take to another state, with facts about it. Raises Fenced when the caller's fence is old,
-        RushesError when TRANSITIONS does not allow it.
+        RushesError when TRANSITIONS does not allow it. A render begins with `claim` alone: it needs a lease.
         """
+        if status is Status.RENDERING:
+            raise ValueError("a take is rendered by whoever claims it: use Library.claim")
         with self.immediate():
             return self.move(take, status, facts, note)
 

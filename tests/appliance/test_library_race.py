@@ -125,7 +125,7 @@ class Renderers(RuleBasedStateMachine):
         self.hands.append(take)
 
     @precondition(lambda self: self.hands)
-    @rule(data=st.data(), status=st.sampled_from([Status.DELIVERED, Status.FAILED, Status.CANCELLED, Status.RENDERING]))
+    @rule(data=st.data(), status=st.sampled_from([Status.DELIVERED, Status.FAILED, Status.CANCELLED, Status.QUEUED]))
     def change(self, data, status):
         take = data.draw(st.sampled_from(self.hands))
         may = take.fence == self.holder[take.id] and status in TRANSITIONS[self.status[take.id]]
