@@ -99,7 +99,8 @@ def look_at_machine() -> MachineSeen:
         gpu = device.gpus[0]
         words = gpu.name + (f", {bytes_words(gpu.free_bytes)} free" if gpu.free_bytes is not None else "")
     else:
-        words = f"no GPU, {device.cores} cores, {bytes_words(device.ram_free_bytes)} free"
+        cores = f"{device.cores} core{'s' if device.cores > 1 else ''}"
+        words = f"no GPU, {cores}, {bytes_words(device.ram_free_bytes)} free"
     if device.disk_free_bytes is not None:
         words += f"   disk {bytes_words(device.disk_free_bytes)} free"
     return MachineSeen(words, "engine on" if house.daemon_pid() is not None else "engine idle")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.progress import progress
+from appliance.progress import AFTER_STEPS, BEFORE_STEPS, progress
 from appliance.take import Status, Take
 
 STATED = {
@@ -15,6 +15,7 @@ STATED = {
     "attempt": 1, "fence": 1, "queued_at": 90.0, "started_at": 100.0, "predicted_seconds": 40.0,
     "cancel_requested": False,
 }  # fmt: skip
+HALF = BEFORE_STEPS + (1 - BEFORE_STEPS - AFTER_STEPS) / 2  # of the work is done half way through the steps
 RENDERING = Take(**{field.name: STATED.get(field.name) for field in fields(Take)})
 
 
@@ -27,16 +28,16 @@ def test_before_the_first_step_the_prediction_counts_down():
 
 
 def test_a_prediction_that_was_half_the_truth_is_corrected_as_work_proceeds():
-    """Steps that take twice as long as predicted: 80 s in all, of which 48 s are left half way through the steps."""
-    late = progress(replace(RENDERING, step=4), now=100.0 + 80 * 0.48)
-    wrong = 40.0 - 80 * 0.48  # what a plain countdown would still say
-    assert wrong < late.left_seconds < 80 * 0.52
-    assert late.left_seconds > 0.3 * 80
+    """A render that takes 80 s where 40 s were predicted, half way through its steps."""
+    late = progress(replace(RENDERING, step=4), now=100.0 + 80 * HALF)
+    truth, countdown, prediction = 80 * (1 - HALF), 40 - 80 * HALF, 40 * (1 - HALF)
+    assert max(countdown, prediction) < late.left_seconds < truth
+    assert truth - late.left_seconds < (truth - prediction) / 2
 
 
 def test_a_right_prediction_stays_right():
-    half = progress(replace(RENDERING, step=4), now=100.0 + 40 * 0.48)
-    assert half.left_seconds == pytest.approx(40 * 0.52, abs=1.0)
+    half = progress(replace(RENDERING, step=4), now=100.0 + 40 * HALF)
+    assert half.left_seconds == pytest.approx(40 * (1 - HALF))
 
 
 @settings(max_examples=50, deadline=None)
