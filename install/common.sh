@@ -15,8 +15,10 @@ find_python() {
             return
         fi
     done
-    die "needs Python 3.11 or newer with venv and pip, found $(python3 --version 2>&1 | head -n 1 || true);" \
-        "install it (Debian, Ubuntu: python3 python3-venv) or name one: RUSHES_PYTHON=/path/to/python $0"
+    local found="none"
+    if command -v python3 >/dev/null; then found="$(python3 --version 2>&1 | head -n 1)"; fi
+    die "needs Python 3.11 or newer with venv and pip, found $found; install it (Debian, Ubuntu: python3 python3-venv)" \
+        "or name one: RUSHES_PYTHON=/path/to/python $0"
 }
 
 # A folder of our own outside the clone, also where HOME is empty or not set.
