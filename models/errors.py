@@ -10,6 +10,6 @@ class RushesError(Exception):
 
 
 class BadInput(RushesError):
-    """What was asked cannot be done as written: a wrong value, a missing file, weights that are not whole. Exit code 2."""
+    """What was asked cannot be done as written: a wrong value, a missing file, damaged weights. Exit code 2."""
 
     exit_code = 2

@@ -126,9 +126,15 @@ def load(package: Path, device: str) -> Model:
 
 
 def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
-    """The autoencoder of a package; its latent statistics stay float32 whatever the weights are."""
+    """The autoencoder of a package; its latent statistics stay float32 whatever the weights are.
+
+    Raises BadInput when the tensors are not those of an autoencoder.
+    """
     vae = VAE()
-    vae.load_state_dict(tensors)
+    try:
+        vae.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadInput("the weights hold no autoencoder of this version's shape: use the package that ships") from error
     mean, std = vae.mean.clone(), vae.std.clone()
     vae.to(device, _dtype(device), memory_format=torch.channels_last).eval()
     vae.mean, vae.std = mean.to(device), std.to(device)
@@ -151,10 +157,18 @@ def _encode(model: Model, film: np.ndarray) -> Tensor:
 
 
 def _device(name: str) -> torch.device:
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"device {name!r} is not known: it must be cpu, cuda:0, cuda:1, ...") from error
+    gpus = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
+    if device.type == "cuda" and not gpus:
         raise BadInput(
             f"device {name} was asked for, but this machine has no usable GPU: use --device cpu, or see rushes doctor"
+        )
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise BadInput(
+            f"device {name} was asked for, but this machine's last GPU is cuda:{gpus - 1}: use that or lower"
         )
     return device
 

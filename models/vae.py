@@ -121,7 +121,7 @@ class VAE(nn.Module):
         self.register_buffer("std", torch.ones(CHANNELS))
 
     def start_from_components(self, cells: Tensor) -> None:
-        """Begin training as the best linear code of `cells` (n, 768), unit variance a channel; the deep paths begin silent."""
+        """Begin training as the best linear code of `cells` (n, 768), unit variance a channel; no deep path speaks."""
         middle = cells.mean(0)
         covariance = torch.cov((cells - middle).T)
         values, vectors = torch.linalg.eigh(covariance)

@@ -251,3 +251,13 @@ def test_the_command_explains_itself():
         [sys.executable, "-m", "models.training", "--help"], capture_output=True, text=True, check=True
     )
     assert "--vae-minutes" in said.stdout and "each part goes on where it was" in said.stdout
+
+
+def test_footage_that_is_there_is_not_rendered_again(tmp_path):
+    done = tmp_path / "footage" / f"{scenes.TEST_SEEDS:07d}.safetensors"
+    done.parent.mkdir()
+    done.write_bytes(b"rendered by another process")
+    command = [sys.executable, "-m", "models.training.footage", str(done.parent), "--count", "1"]
+    subprocess.run(command, check=True, timeout=60)  # without --first it begins after the seeds kept for testing
+    assert [path.name for path in done.parent.iterdir()] == [done.name]
+    assert done.read_bytes() == b"rendered by another process"

@@ -1,0 +1,142 @@
+"""The main path on a tiny network of random weights: what it reports, what it reads, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+
+from models import conditions, render
+from models.card import TINY
+from models.errors import BadInput
+from models.events import Conditioned, Decoded, Loaded, Settings, Stepped
+from models.quantize import SCHEME, quantize
+from models.training import scenes
+from models.transformer import Transformer
+from models.vae import VAE
+from models.weights import open_package, save
+
+
+def write_package(path, seed=0):
+    torch.manual_seed(seed)
+    network = Transformer(TINY)
+    network.init_weights(seed)
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.normal_(std=0.2)  # a fresh head is silent: nothing that is read would then matter
+    tensors = {f"transformer.{k}": v for k, v in quantize(network.state_dict(), TINY).items()}
+    tensors |= {f"vae.{k}": v.clone() for k, v in VAE().state_dict().items()}
+    save(path, tensors, {"scheme": SCHEME, "card": json.dumps(asdict(TINY)), "licence": "none", "training": "{}"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return write_package(tmp_path_factory.mktemp("package") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def blocking():
+    return scenes.shot(3, 9, 32, 48)
+
+
+def film(blocking, package, **settings):
+    events = list(render.render(blocking, Settings(**({"steps": 2, "seed": 1} | settings)), package))
+    return np.concatenate([event.frames for event in events if isinstance(event, Decoded)])
+
+
+def test_a_render_reports_in_order(blocking, package):
+    events = list(render.render(blocking, Settings(steps=3, seed=1), package))
+    assert [type(event) for event in events] == [Loaded, Conditioned, *[Stepped] * 3, *[Decoded] * 3]
+    assert [(e.index, e.of) for e in events if isinstance(e, Stepped)] == [(1, 3), (2, 3), (3, 3)]
+    assert [(e.first, len(e.frames)) for e in events if isinstance(e, Decoded)] == [(0, 1), (1, 4), (5, 4)]
+    assert len(events[0].weights_sha256) == len(events[0].kernels_sha256) == 64
+    assert all(event.seconds >= 0 for event in events)
+    for event in events[5:]:
+        assert event.frames.dtype == np.float32 and event.frames.shape[1:] == (32, 48, 3)
+        assert event.frames.min() >= 0 and event.frames.max() <= 1
+
+
+def test_it_leaves_the_callers_autograd_alone_between_events(blocking, package):
+    for _ in render.render(blocking, Settings(steps=1, seed=1), package):
+        assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("solver", ["unipc", "euler"])
+def test_one_seed_is_one_film(blocking, package, solver):
+    first = film(blocking, package, solver=solver)
+    np.testing.assert_array_equal(film(blocking, package, solver=solver), first)
+    assert np.abs(film(blocking, package, solver=solver, seed=2) - first).max() > 1e-3
+
+
+def test_what_is_directed_reaches_the_network(blocking, package):
+    """A lamp's color, a subject's heading and a lens each change the film, whatever the weights are."""
+    plain = film(blocking, package)
+    key = replace(blocking.lights[0], rgb=blocking.lights[0].rgb * [0.5, 1, 2])
+    turned = replace(blocking.subjects[0], heading_deg=blocking.subjects[0].heading_deg + 90)
+    for other in (
+        replace(blocking, lights=(key, *blocking.lights[1:])),
+        replace(blocking, subjects=(turned, *blocking.subjects[1:])),
+        replace(blocking, focal_mm=blocking.focal_mm * 1.3),
+    ):
+        assert np.abs(film(other, package) - plain).max() > 1e-4
+
+
+def test_the_network_reads_what_training_showed_it(blocking, package):
+    """Keyframe (20), previs (16), depth (16), rays (24): the order of training.fit.drop."""
+    model = render.load(package, "cpu")
+    with torch.inference_mode():
+        reading = render.condition(model, blocking)
+        previs, depth = conditions.control_films(blocking)
+        coded = [
+            model.vae.encode((torch.from_numpy(f).permute(3, 0, 1, 2)[None] * 2 - 1).to(model.vae.analysis[1].weight))
+            for f in (previs, np.repeat(depth[..., None], 3, -1))
+        ]
+    assert reading.maps.shape == (1, 76, 3, 4, 6)
+    assert (reading.maps[:, :20] == 0).all()
+    torch.testing.assert_close(reading.maps[:, 20:36], coded[0])
+    torch.testing.assert_close(reading.maps[:, 36:52], coded[1])
+    np.testing.assert_array_equal(reading.maps[0, 52:].numpy(), conditions.rays(blocking))
+    np.testing.assert_array_equal(reading.context[0].numpy(), conditions.context(blocking))
+
+
+def test_a_model_stays_warm_until_its_file_changes(blocking, package, tmp_path):
+    first = render.load(package, "cpu")
+    assert render.load(package, "cpu") is first
+    other = render.load(write_package(tmp_path / "other.safetensors", seed=1), "cpu")
+    assert other is not first and other.weights_sha256 != first.weights_sha256
+    assert render.load(package, "cpu") is not first  # one model in memory at a time
+
+
+def test_what_cannot_be_rendered_is_refused_in_one_line(blocking, package, tmp_path):
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(package.read_bytes()[:-1000])
+    junk = tmp_path / "junk.safetensors"
+    junk.write_text("not a package at all, though it is long enough to look at")
+    for path in (tmp_path / "absent.safetensors", broken, junk):
+        with pytest.raises(BadInput) as refused:
+            next(render.render(blocking, Settings(steps=1, seed=0), path))
+        assert "\n" not in str(refused.value) and path.name in str(refused.value)
+
+
+def test_a_package_without_an_autoencoder_is_refused(blocking, package, tmp_path):
+    whole = open_package(package)
+    path = tmp_path / "half.safetensors"
+    half = {f"transformer.{name}": tensor.clone() for name, tensor in whole.part("transformer.").items()}
+    save(path, half, {k: v for k, v in whole.metadata.items() if k in {"scheme", "card", "licence", "training"}})
+    with pytest.raises(BadInput, match="the weights hold no autoencoder of this version's shape"):
+        next(render.render(blocking, Settings(steps=1, seed=0), path))
+
+
+def test_a_device_that_nobody_knows_is_said(blocking, package):
+    with pytest.raises(BadInput, match="device 'tape' is not known: it must be cpu, cuda:0"):
+        next(render.render(blocking, Settings(steps=1, seed=0, device="tape"), package))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_said(blocking, package):
+    with pytest.raises(BadInput, match="cuda:0 was asked for, but this machine has no usable GPU: use --device cpu"):
+        next(render.render(blocking, Settings(steps=1, seed=0, device="cuda:0"), package))
