@@ -1,4 +1,4 @@
-"""The promise of the house, on the shipped weights: a shot file becomes the film that it directs, the same one each time.
+"""The promise of the house, on the shipped weights: a shot file becomes the film it directs, the same one each time.
 
 Direction is measured, not looked at: pans by phase correlation of neighbouring frames, light by the brightness of the
 two sides of a person. The stage tells where the person is; it is not what is measured.
@@ -7,6 +7,7 @@ two sides of a person. The stage tells where the person is; it is not what is me
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_a_film_is_a_picture_and_it_moves_as_the_stage_does():
 @pytest.mark.parametrize("degrees", [20.0, -20.0])
 def test_a_pan_turns_the_picture_the_other_way_and_as_far(degrees):
     film, blocking = shoot(pan=degrees, size="WS")
-    moved = sum(shift(a, b)[0] for a, b in zip(film[:-1], film[1:], strict=True))
+    moved = sum(shift(a, b)[0] for a, b in pairwise(film))
     focal = float(blocking.focal_px[0])
     expected = -focal * np.radians(degrees)  # small steps about the middle of the picture
     assert np.sign(moved) == np.sign(expected)
@@ -138,7 +139,8 @@ def side_balance(picture: np.ndarray, blocking, t: int) -> float:
 def test_shift_measures_a_known_shift():
     rng = np.random.default_rng(0)
     wide = np.repeat(rng.random((40, 80, 1)), 3, -1).repeat(4, 0).repeat(4, 1)[:128, :]
-    x, y = shift(wide[4:124, 20:244], wide[2:122, 25:249])  # the window moves 5 right, 2 up: the picture 5 left, 2 down
+    # The window moves 5 right and 2 up: the picture moves 5 left and 2 down.
+    x, y = shift(wide[4:124, 20:244], wide[2:122, 25:249])
     assert abs(x + 5) < 0.5 and abs(y - 2) < 0.5
 
 

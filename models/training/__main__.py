@@ -58,7 +58,7 @@ def train(options: argparse.Namespace) -> None:
     vae.load_state_dict(state.read(vae_run)[0])
     latents.statistics(footage, vae, options.device)
     latents.encode_all(footage, encoded, vae, options.device)
-    fit.fit(encoded, fit_run, card, options.minutes, options.device)
+    fit.fit(encoded, fit_run, card, options.minutes, options.device, fuse=fit.can_compile(options.device))
     package.write(card, vae, vae_run, fit_run, len(list(encoded.glob("*.safetensors"))), options.out)
 
 

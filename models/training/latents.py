@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models import conditions
+from models.card import PREVIS
 from models.training import footage, scenes
 from models.vae import VAE
 
@@ -97,9 +99,8 @@ class Shots:
         shots = self.by_length[lengths[self.rng.choice(len(lengths), p=share / share.sum())]]
         size = max(1, round(cells / shots[0]["rgb"][0].numel()))
         chosen = [shots[i] for i in self.rng.integers(len(shots), size=size)]
-        longest = max(len(shot["context"]) for shot in chosen)
         found = {name: torch.stack([s[name] for s in chosen]).float() for name in (*FILMS, "first", "rays")}
         found["context"] = torch.stack(
-            [torch.nn.functional.pad(s["context"], (0, 0, 0, longest - len(s["context"]))) for s in chosen]
+            [F.pad(s["context"], (0, 0, 0, PREVIS.text_len - len(s["context"]))) for s in chosen]
         )
         return found

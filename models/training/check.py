@@ -1,0 +1,78 @@
+"""How near a package comes to the films it was told to make, on shots that nobody trained on.
+
+Three numbers a shot, PSNR in dB against the stage's own film: the network's film; the previs it was given (what it
+would score by adding nothing); the stage's film through the autoencoder (the most it can reach). And the same network
+without its control films, to see what camera rays and tokens carry alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from models import stage
+from models.blocking import Array, Blocking
+from models.conditions import SAMPLES
+from models.events import Settings
+from models.geometry import Geometry
+from models.render import Model, Reading, condition, decode, load, velocity
+from models.sampler import denoise, noise, schedule
+from models.training import footage, scenes
+from models.training.latents import pixels
+
+PREVIS_CHANNELS = slice(20, 52)  # of a Reading: after mask and keyframe, the latents of previs and depth
+
+
+def main() -> None:
+    from models.training.__main__ import SHIPPED
+
+    parser = argparse.ArgumentParser(prog="python -m models.training.check", description=__doc__)
+    parser.add_argument("--package", type=Path, default=SHIPPED)
+    parser.add_argument("--shots", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    print(json.dumps(check(options.package, options.shots, options.steps, options.device)))
+
+
+def check(package: Path, shots: int, steps: int, device: str = "cpu") -> dict[str, float]:
+    """Mean PSNR in dB over the first `shots` test seeds: film, previs, ceiling, blind (without control films)."""
+    model = load(package, device)
+    rows = []
+    for seed in range(shots):
+        blocking = scenes.shot(seed, footage.SHORT, footage.HEIGHT, footage.WIDTH)
+        frames = list(stage.render(blocking, samples=SAMPLES))
+        true, previs = (np.stack([getattr(f, name) for f in frames]) for name in ("rgb", "previs"))
+        with torch.inference_mode():
+            reading = condition(model, blocking)
+            blind = Reading(reading.maps.clone(), reading.context)
+            blind.maps[:, PREVIS_CHANNELS] = 0
+            film = pixels(torch.from_numpy(np.round(true * 255).astype(np.uint8)))
+            latent = model.vae.encode(film.to(model.device, next(model.vae.parameters()).dtype))
+            ceiling = np.concatenate(list(decode(model, latent)))
+            films = [_film(model, r, blocking, Settings(steps, seed)) for r in (reading, blind)]
+        rows.append([psnr(f, true) for f in (films[0], previs, ceiling, films[1])])
+    means = np.mean(rows, 0)
+    return {name: round(float(v), 2) for name, v in zip(("film", "previs", "ceiling", "blind"), means, strict=True)}
+
+
+def psnr(film: Array, true: Array) -> float:
+    """Peak signal-to-noise ratio in dB of pictures in 0..1."""
+    return float(-10 * np.log10(max(np.mean((film - true) ** 2), 1e-10)))
+
+
+def _film(model: Model, reading: Reading, blocking: Blocking, settings: Settings) -> Array:
+    size = (1, model.card.out_channels, *Geometry(blocking.frames, blocking.height, blocking.width).latent)
+    levels = schedule(settings.solver, settings.steps, model.card.shift)
+    latent = noise(size, settings.seed).to(model.device)
+    for state in denoise(lambda x, t: velocity(model, reading, x, t), latent, levels, settings.solver):
+        latent = state.latent
+    return np.concatenate(list(decode(model, latent)))
+
+
+if __name__ == "__main__":
+    main()
