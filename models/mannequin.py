@@ -28,7 +28,10 @@ def parts(track: SubjectTrack, t: int) -> list[Part]:
     x0, y0, z0 = (float(c) for c in track.position[t])
     phase, gait = 2 * math.pi * float(track.stride[t]), float(track.gait[t])
     seated = track.pose == "sit"
-    hip_height = (KNEE + 0.02) if seated else HIP - 0.012 * gait * (1 - math.cos(2 * phase)) / 2
+    legs = [(side, *_leg_angles(phase + offset, gait, seated)) for side, offset in ((1.0, 0.0), (-1.0, math.pi))]
+    # The lower foot carries the body: a stride lowers the hip instead of lifting the feet.
+    standing = max(THIGH * math.cos(swing) + SHIN * math.cos(swing - bend) for _, swing, bend in legs)
+    hip_height = (KNEE + 0.02) if seated else ANKLE + standing
 
     def world(side: float, up: float, ahead: float) -> RGB:
         """Body axes (its left, up, ahead; fractions of the height) to world metres."""
@@ -48,9 +51,10 @@ def parts(track: SubjectTrack, t: int) -> list[Part]:
     limb((0, HIP + lift + 0.07, 0.0), (0, shoulder - 0.075, lean), 0.082 * wide, look.top)
     limb((-0.085 * wide, shoulder - 0.035, lean), (0.085 * wide, shoulder - 0.035, lean), 0.048 * wide, look.top)
     _head(found, world, look, lift, lean, tall)
-    for side, offset in ((1.0, 0.0), (-1.0, math.pi)):
-        _leg(limb, look, side, hip_height, phase + offset, gait, seated)
-        _arm(limb, look, side * wide, shoulder - 0.03, lean, phase + offset + math.pi, gait, seated)
+    for side, swing, bend in legs:
+        _leg(limb, look, side, hip_height, swing, bend)
+        step = phase if side < 0 else phase + math.pi  # an arm swings with the other side's leg
+        _arm(limb, look, side * wide, shoulder - 0.03, lean, step, gait, seated)
     return found
 
 
@@ -73,10 +77,16 @@ def _head(found, world, look, lift, lean, tall):
         ball((-0.03, 0.966 + up, ahead + 0.01), 0.032, look.hat, (0.03, 0.966 + up, ahead + 0.01))
 
 
-def _leg(limb, look, side, hip_height, phase, gait, seated):
+def _leg_angles(phase, gait, seated):
+    """How far a thigh swings ahead and a knee bends, in radians, at a phase of the walk."""
+    if seated:
+        return math.radians(85.0), math.radians(85.0)
+    swing = math.radians(SWING_DEG * gait * math.sin(phase))
+    return swing, math.radians(KNEE_DEG * gait * max(0.0, math.cos(phase)))  # bends as it swings forward
+
+
+def _leg(limb, look, side, hip_height, swing, bend):
     x = 0.052 * side
-    swing = math.radians(85.0 if seated else SWING_DEG * gait * math.sin(phase))
-    bend = math.radians(85.0 if seated else KNEE_DEG * gait * max(0.0, math.cos(phase)))  # bends as it swings forward
     knee = (x, hip_height - THIGH * math.cos(swing), THIGH * math.sin(swing))
     ankle = (x, knee[1] - SHIN * math.cos(swing - bend), knee[2] + SHIN * math.sin(swing - bend))
     color = look.top if look.coat else look.bottom
