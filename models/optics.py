@@ -94,7 +94,7 @@ def kelvin_rgb(kelvin: ArrayLike, duv: float = 0.0) -> np.ndarray:
 def _chromatic_rgb(kelvin, duv):
     x, y = planck_xy(kelvin)
     if duv:
-        x2, y2 = planck_xy(np.asarray(kelvin, dtype=np.float64) * 1.01)
+        x2, y2 = planck_xy(np.clip(np.asarray(kelvin, dtype=np.float64), 1667.0, 24000.0) * 1.01)
         u, v = 4 * x / (-2 * x + 12 * y + 3), 6 * y / (-2 * x + 12 * y + 3)
         u2, v2 = 4 * x2 / (-2 * x2 + 12 * y2 + 3), 6 * y2 / (-2 * x2 + 12 * y2 + 3)
         length = np.hypot(u2 - u, v2 - v)

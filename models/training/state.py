@@ -75,6 +75,8 @@ class Run:
         facts = {"step": self.step, "seconds": self.seconds, "history": self.history}
         part = self.path.with_suffix(".part")
         save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part, {"run": json.dumps(facts)})
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(part, self.path)
         self._saved = time.monotonic()
 
