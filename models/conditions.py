@@ -7,6 +7,9 @@ Channels on the patch embedding are, in the order of card.PREVIS: 16 noise, 4 + 
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from models import stage
@@ -22,10 +25,13 @@ KIND = 8  # the first numbers of a token say what it is
 
 def control_films(blocking: Blocking) -> tuple[Array, Array]:
     """The shot as the stage shows it: previs (T, h, w, 3) and coded depth (T, h, w), float32 0..1."""
-    previs, depth = [], []
-    for frame in stage.render(blocking, samples=SAMPLES):
-        previs.append(frame.previs)
-        depth.append(code_depth(frame.depth, blocking.subject_distance_m))
+
+    def frame(t: int) -> tuple[Array, Array]:
+        shown = stage.render_frame(blocking, t, samples=SAMPLES)
+        return shown.previs, code_depth(shown.depth, blocking.subject_distance_m)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter free while it computes
+        previs, depth = zip(*pool.map(frame, range(blocking.frames)), strict=True)
     return np.stack(previs), np.stack(depth)
 
 
