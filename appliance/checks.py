@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from appliance import house, paths
+from appliance.device import disk_free_bytes, probe, version_of
 from appliance.units import bytes_words
 from models.errors import RushesError
 
@@ -47,22 +45,16 @@ def _python() -> Check:
 
 
 def _device() -> Check:
-    from appliance.device import probe
-
     return Check("device", True, probe().words)
 
 
 def _torch() -> Check:
     """From package metadata: importing torch takes seconds."""
-    try:
-        found = f"torch {version('torch')}"
-    except PackageNotFoundError:
+    torch, triton = version_of("torch"), version_of("triton")
+    if torch is None:
         return Check("torch", False, "torch is not installed", "run install/try.sh again")
-    try:
-        found += f", triton {version('triton')}"
-    except PackageNotFoundError:
-        found += ", no triton (the CPU needs none)"
-    return Check("torch", True, found)
+    beside = f"triton {triton}" if triton else "no triton (the CPU needs none)"
+    return Check("torch", True, f"torch {torch}, {beside}")
 
 
 def _weights() -> Check:
@@ -80,15 +72,13 @@ def _encoder() -> Check:
     try:
         av.codec.Codec("libx264", "w")
     except av.error.FFmpegError:
-        return Check("encoder", False, f"PyAV {version('av')} has no libx264", "install the av package from its wheel")
-    return Check("encoder", True, f"H.264 by PyAV {version('av')}")
+        return Check("encoder", False, f"PyAV {av.__version__} has no libx264", "install the av package from its wheel")
+    return Check("encoder", True, f"H.264 by PyAV {av.__version__}")
 
 
 def _disk() -> Check:
-    home = paths.home()
-    there = next(folder for folder in (home, *home.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
-    found = f"{bytes_words(free)} free at {home}"
+    free = disk_free_bytes(paths.home()) or 0
+    found = f"{bytes_words(free)} free at {paths.home()}"
     return Check("disk", free >= DISK_WORRY_BYTES, found, "free some space, or point RUSHES_HOME at a larger disk")
 
 
@@ -109,7 +99,7 @@ def _library() -> Check:
         newest = library.takes(limit=1)
     found = f"{paths.library()}, whole, " + (f"newest take {newest[0].slate}" if newest else "no takes yet")
     if faults:
-        return Check("library", False, "; ".join(faults), f"copy {Path(paths.library())} away and restore a backup")
+        return Check("library", False, "; ".join(faults), f"copy {paths.library()} away and restore a backup")
     return Check("library", True, found)
 
 

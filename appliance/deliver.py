@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,11 @@ import numpy as np
 
 from appliance import label
 from appliance.mp4 import Mp4Writer, frame_rate
-from appliance.pictures import filmstrip, picture_png, thumbnail
-from appliance.probe import VideoFacts, frames_sha256, probe_video
-from appliance.publish import create_part, disk_error, json_bytes, part_path, publish
+from appliance.pictures import picture_png
+from appliance.probe import VideoFacts, probe_video
+from appliance.publish import create_part, json_bytes, part_path, publish, write_part
 from appliance.sidecar import TakeFacts, sidecar
 from models.errors import RushesError
-
-__all__ = [
-    "Mp4Writer", "TakeFacts", "TakeFiles", "TakeWriter", "VideoFacts", "delivered", "file_sha256", "filmstrip",
-    "frames_sha256", "probe_video", "publish", "thumbnail",
-]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +103,8 @@ class TakeWriter:
         png, page = self.film.with_suffix(".png"), self.film.with_suffix(".json")
         document = sidecar(facts, self.film, digest, video, settled)
         assert self._middle is not None  # _check proved that all frames were written
-        _write_part(png, picture_png(self._middle, settled))
-        _write_part(page, json_bytes(document))
+        parts = part, write_part(png, picture_png(self._middle, settled)), write_part(page, json_bytes(document))
         self._open = False
-        parts = part, part_path(png), part_path(page)
         return TakeFiles(self.film, png, page, *parts, digest, video.frames_sha256, video)
 
     def abandon(self) -> None:
@@ -169,14 +161,3 @@ def file_sha256(path: Path) -> str:
     """The hash of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_part(final: Path, data: bytes) -> None:
-    part = create_part(final)
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise disk_error(error, final) from error

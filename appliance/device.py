@@ -99,7 +99,7 @@ def probe() -> Device:
         ram_free_bytes=free,
         disk_free_bytes=disk_free_bytes(paths.takes()),
         gpus=gpus,
-        torch=_version("torch"),
+        torch=version_of("torch"),
         **facts,
     )
 
@@ -242,7 +242,8 @@ def _nvml_words(error: Exception) -> str:
     return f"the NVIDIA driver says: {error}"
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The installed version of a package, without importing it; None where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

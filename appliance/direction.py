@@ -37,7 +37,6 @@ from the preset. The declarations are the one table of fields: parsing, checking
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ from typing import Any
 from appliance.direction_camera import Camera, Format, Frame, Lens, Move, Time
 from appliance.direction_notes import Continuity, Refs, Text, Tolerances
 from appliance.direction_stage import Character, Light, SetChoice, Subject
-from appliance.fields import Row, choice, integer, listing, named, nested, specs, string, table, word
+from appliance.fields import choice, integer, listing, named, nested, specs, string, word
 from appliance.reading import read, stated
 from appliance.rules import check
 from models.geometry import snap_frames
@@ -97,10 +96,6 @@ class ShotDirection:
         """Frames to render, handles included, snapped to 4n+1."""
         return snap_frames(self.time.duration_s + 2 * self.time.handles_f / self.time.fps, self.time.fps)
 
-    def subject(self, id: str) -> Subject | None:
-        """The subject of that id."""
-        return next((subject for subject in self.subjects if subject.id == id), None)
-
     def character(self, subject: Subject) -> Character | None:
         """The identity card of a subject, if the cast has one."""
         return next((card for card in self.cast if card.id == (subject.character or subject.id)), None)
@@ -109,11 +104,6 @@ class ShotDirection:
 def from_plain(data: Any) -> ShotDirection:
     """A direction from dicts, lists, strings and numbers. Raises BadInput for the first thing that is wrong."""
     return ShotDirection(**dict(stated(ShotDirection, data, "", {}, {})))
-
-
-def field_table() -> Iterator[Row]:
-    """Every field of a direction: path, unit, range, default and help, in the order of a shot file."""
-    return table(ShotDirection)
 
 
 def load(path: str | Path) -> ShotDirection:

@@ -67,32 +67,6 @@ def to_toml(direction: ShotDirection) -> str:
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def with_value(direction: ShotDirection, path: str, value: Any) -> ShotDirection:
-    """The direction with one field changed, by its path: `lens.focal_mm`, `moves[0].amount_deg`, `cast.mara.hat`.
-
-    `value` is plain (numbers, strings, lists, dicts); None takes the field back to its default. Raises BadInput.
-    """
-    data = plain(direction)
-    *where, last = [
-        int(step) if step.isdigit() else step for step in path.replace("[", ".").replace("]", "").split(".")
-    ]
-    here: Any = data
-    for step in where:
-        if isinstance(here, list):
-            if not isinstance(step, int) or step >= len(here):
-                raise BadInput(f"{one_line(path, 80)} is not a field: there are {len(here)} entries, counted from 0")
-            here = here[step]
-        else:
-            here = here.setdefault(step, {})
-    if isinstance(here, list) and (not isinstance(last, int) or last >= len(here)):
-        raise BadInput(f"{one_line(path, 80)} is not a field: there are {len(here)} entries, counted from 0")
-    if value is None:
-        here.pop(last) if isinstance(here, list) else here.pop(last, None)
-    else:
-        here[last] = value
-    return from_plain(data)
-
-
 def _parse(parse, text: str, form: str) -> Any:
     try:
         if len(text.encode(errors="surrogatepass")) > MOST_BYTES:

@@ -111,7 +111,7 @@ def ensure_running() -> int:
     while time.monotonic() < deadline:
         if (pid := daemon_pid()) is not None:
             return pid
-        if not _alive(started):
+        if not process.alive(started):
             break
         time.sleep(0.02)
     else:
@@ -125,14 +125,6 @@ def log(line: str) -> None:
     """One line of the daemon's log: on stderr, which is the log file of a detached daemon."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
     print(f"{stamp} {one_line(line, limit=2000)}", file=sys.stderr, flush=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
 
 
 def _last_line(log: Path) -> str:

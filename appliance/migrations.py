@@ -8,12 +8,12 @@ A step never changes after it has shipped; the next change is the next number.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance import publish
 from appliance.opening import APPLICATION_ID, told
 from models.errors import RushesError
 
@@ -136,15 +136,7 @@ def _format(connection: sqlite3.Connection, path: Path, newest: int) -> int:
 
 
 def _backup(connection: sqlite3.Connection, copy: Path) -> None:
-    """A whole copy under a temporary name, synced, then renamed. VACUUM INTO reads one consistent state."""
-    part = copy.with_name(copy.name + ".part")
-    part.unlink(missing_ok=True)
+    """A whole copy. VACUUM INTO reads one consistent state, and writes into an empty file."""
+    part = publish.create_part(copy)
     connection.execute("VACUUM INTO ?", (str(part),))
-    for target in (part, part.parent):
-        descriptor = os.open(target, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if target == part:
-            os.replace(part, copy)
+    publish.replace(part, copy)

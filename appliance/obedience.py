@@ -57,11 +57,6 @@ def level(path: str, card_name: str) -> str:
     return levels[max(known, key=len)]
 
 
-def levels_of_all(of: type, card_name: str) -> dict[str, str]:
-    """Every field of the schema, in order, and its level."""
-    return {row.path: level(row.path, card_name) for row in table(of)}
-
-
 def levels_of_stated(direction: Any, card_name: str) -> dict[str, str]:
     """The fields that this direction states, by their paths (`subjects[0].gaze`, `cast.mara.hat`), and their levels."""
     found = {}

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.publish import fsync
 from appliance.text import one_line
 from models.errors import RushesError
 
@@ -84,11 +85,7 @@ def _create_empty(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    fsync(path.parent)
 
 
 def _use_wal(connection: sqlite3.Connection, path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from appliance import label
 from appliance.probe import probe_video
-from appliance.publish import write_bytes
+from appliance.publish import replace, write_part
 
 _GUTTER = 3  # pixels between pictures
 _PAPER = (18, 18, 20)
@@ -24,11 +24,6 @@ def picture_png(rgb: np.ndarray, marked: label.Label | None = None) -> bytes:
     """One picture (h, w, 3), 0..1, as PNG; `marked` adds the AIGC label as XMP."""
     codes = np.rint(np.clip(rgb, 0.0, 1.0) * 255).astype(np.uint8)
     return _png(Image.fromarray(codes), marked)
-
-
-def thumbnail(frames: np.ndarray, path: Path, marked: label.Label | None = None) -> None:
-    """The middle one of (n, h, w, 3) frames as a PNG file."""
-    write_bytes(path, picture_png(frames[len(frames) // 2], marked), replace=True)
 
 
 def filmstrip(film: Path, path: Path, count: int = 6) -> None:
@@ -51,7 +46,7 @@ def filmstrip(film: Path, path: Path, count: int = 6) -> None:
         wide = text.replace(" ", "  ")  # this face has thin spaces
         ink.text((place, strip.height - _SLATE), wide, _INK, font, anchor=anchor)
     value = facts.metadata.get(label.KEY)
-    write_bytes(path, _png(strip, label.read_label(film) if value else None), replace=True)
+    replace(write_part(path, _png(strip, label.read_label(film) if value else None)), path)
 
 
 def _decode(film: Path, wanted: list[int]):

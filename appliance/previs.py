@@ -42,7 +42,8 @@ class Previs:
 def render_previs(direction: ShotDirection, target: Path) -> Previs:
     """Write the previs film of a direction and its filmstrip. A file of that name is replaced: a previs is a sketch."""
     from appliance.blocking import block
-    from appliance.deliver import Mp4Writer, filmstrip
+    from appliance.mp4 import Mp4Writer
+    from appliance.pictures import filmstrip
 
     started = time.monotonic()
     if not target.parent.is_dir():

@@ -34,7 +34,7 @@ class VideoFacts:
     color_range: str
     metadata: dict[str, str]
     file_bytes: int
-    frames_sha256: str  # of the decoded pictures: two films with one hash show the same
+    frames_sha256: str  # size, pixel format, then every frame's Y, U and V: films with one hash show the same
 
 
 def probe_video(path: Path) -> VideoFacts:
@@ -50,11 +50,6 @@ def probe_video(path: Path) -> VideoFacts:
     except (av.error.FFmpegError, IndexError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"{path} is not a playable film ({reason}): render it again") from error
-
-
-def frames_sha256(path: Path) -> str:
-    """The hash of a film's decoded pictures: size, pixel format, then every frame's Y, U and V."""
-    return probe_video(path).frames_sha256
 
 
 def _facts(path: Path, file, size: int) -> VideoFacts:

@@ -107,6 +107,17 @@ def exited(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
+def alive(pid: int) -> bool:
+    """Whether a process of that id exists, whoever's it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True  # somebody else's; or a number that no process can have, which nobody may call dead
+    return True
+
+
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):  # gone already: the group is empty
         os.killpg(process.pid, number)

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from appliance.process import alive
 from models.errors import RushesError
 
 _PART = re.compile(r"^\..+\.(\d+)\.part$")
@@ -59,13 +60,26 @@ def create_part(final: Path) -> Path:
     return part
 
 
+def write_part(final: Path, data: bytes) -> Path:
+    """Write a whole file under its hidden name, durably; returns that name. An error leaves nothing."""
+    part = create_part(final)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+        fsync(part)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, final) from error
+    return part
+
+
 def publish(part: Path, final: Path) -> None:
     """Give a finished part its public name, durably, and never over another file.
 
     Raises RushesError when `final` exists and is another file. Interrupted between its steps, it may be called again.
     """
     try:
-        _fsync(part)
+        fsync(part)
         try:
             os.link(part, final, follow_symlinks=False)
         except FileExistsError:
@@ -78,28 +92,20 @@ def publish(part: Path, final: Path) -> None:
                 raise
             _rename_no_clobber(part, final)
         part.unlink(missing_ok=True)
-        _fsync(final.parent)
+        fsync(final.parent)
     except OSError as error:
         raise disk_error(error, final) from error
 
 
-def write_bytes(final: Path, data: bytes, replace: bool = False) -> None:
-    """Write a whole file durably; `replace` swaps an older one for it in one step, else an older one is an error."""
-    part = create_part(final)
+def replace(part: Path, final: Path) -> None:
+    """Give a finished part its public name, durably, in the place of an older file. An error leaves the older one."""
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if replace:
-            os.replace(part, final)
-            _fsync(final.parent)
-        else:
-            publish(part, final)
+        fsync(part)
+        os.replace(part, final)
+        fsync(final.parent)
     except OSError as error:
-        raise disk_error(error, final) from error
-    finally:
         part.unlink(missing_ok=True)
+        raise disk_error(error, final) from error
 
 
 def json_bytes(document: Any) -> bytes:
@@ -107,17 +113,12 @@ def json_bytes(document: Any) -> bytes:
     return (json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
 
 
-def write_json(final: Path, document: Any, replace: bool = False) -> None:
-    """`write_bytes` of `json_bytes`."""
-    write_bytes(final, json_bytes(document), replace)
-
-
 def sweep(folder: Path) -> list[Path]:
     """Remove the parts below `folder` whose writer is no longer alive; returns what was removed."""
     swept = []
     for part in folder.rglob(".*.part"):
         match = _PART.match(part.name)
-        if match and not _alive(int(match[1])):
+        if match and not alive(int(match[1])):
             part.unlink(missing_ok=True)
             swept.append(part)
     return sorted(swept)
@@ -133,17 +134,8 @@ def _rename_no_clobber(part: Path, final: Path) -> None:
         raise
 
 
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True  # somebody else's process; or no pid at all, and then the part is not ours to remove
-    return True
-
-
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have the disk itself hold a file, or what a folder lists. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

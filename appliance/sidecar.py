@@ -6,10 +6,10 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from appliance.device import version_of
 from appliance.label import Label
 from appliance.probe import VideoFacts
 
@@ -59,9 +59,4 @@ def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, l
 def software() -> dict[str, str]:
     """Versions of what takes part in a render, read from package metadata without importing them."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # run from a clone, or a package that this machine does without
-    return found
+    return found | {name: version for name in _PACKAGES if (version := version_of(name))}

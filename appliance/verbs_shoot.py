@@ -14,7 +14,7 @@ from appliance.page import facts, say, say_json
 from appliance.quoting import Quoted, again, examples, plan_direction, read
 from appliance.take import Status, Take
 from appliance.units import seconds_words
-from appliance.verbs_library import files, record
+from appliance.verbs_library import files, record, strip_path
 from models.errors import BadInput, RushesError
 
 
@@ -143,8 +143,7 @@ def make_filmstrip(take: Take) -> None:
     """Six pictures of a delivered take beside its film; made once."""
     if take.status is not Status.DELIVERED or take.path is None:
         return
-    from appliance.deliver import filmstrip
-    from appliance.verbs_library import strip_path
+    from appliance.pictures import filmstrip
 
     target = strip_path(take.path)
     if not target.exists():

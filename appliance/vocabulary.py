@@ -165,13 +165,3 @@ WALK_MPS = 1.2  # how fast somebody walks to a mark that states neither time nor
 def fold(word: str) -> str:
     """A word as it is compared: case, spaces, hyphens and apostrophes do not matter."""
     return "_".join(word.replace("-", " ").replace("_", " ").replace("'", "").replace("\u2019", "").casefold().split())
-
-
-def setup_letters(number: int) -> str:
-    """The letters of a scene's nth setup, from 1: A..Z without I and O, then AA.. : 8 is H, 9 is J, 25 is AA."""
-    alphabet = "ABCDEFGHJKLMNPQRSTUVWXYZ"
-    letters = ""
-    while number > 0:
-        number, place = divmod(number - 1, len(alphabet))
-        letters = alphabet[place] + letters
-    return letters

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from appliance.house import daemon_pid
-from appliance.probe import frames_sha256, probe_video
+from appliance.probe import probe_video
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOT = """
@@ -104,7 +104,7 @@ def test_the_same_seed_is_the_same_film_and_another_is_not(house, first):
     code, out, err = rushes(house, "retake", "12C-T1", "--json")
     assert code == 0, err
     (other,) = json.loads(out)
-    hashes = [frames_sha256(Path(take["files"]["film"])) for take in (first[0], same, other)]
+    hashes = [probe_video(Path(take["files"]["film"])).frames_sha256 for take in (first[0], same, other)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 

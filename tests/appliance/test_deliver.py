@@ -1,5 +1,6 @@
 """A take's three files: proved before they are published, and nothing left of a take that failed."""
 
+import io
 import json
 import subprocess
 import sys
@@ -10,17 +11,9 @@ import pytest
 from PIL import Image
 
 from appliance import label
-from appliance.deliver import (
-    TakeFacts,
-    TakeWriter,
-    delivered,
-    file_sha256,
-    filmstrip,
-    frames_sha256,
-    probe_video,
-    thumbnail,
-)  # fmt: skip
-from appliance.pictures import picture_png
+from appliance.deliver import TakeFacts, TakeWriter, delivered, file_sha256
+from appliance.pictures import filmstrip, picture_png
+from appliance.probe import probe_video
 from models.errors import RushesError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -73,7 +66,7 @@ def test_nothing_is_public_before_publish_and_everything_after(tmp_path):
 def test_the_hashes_are_those_of_the_file_and_of_its_pictures(tmp_path):
     files = deliver(tmp_path)
     film = files.publish()
-    assert files.sha256 == file_sha256(film) and files.frames_sha256 == frames_sha256(film)
+    assert files.sha256 == file_sha256(film) and files.frames_sha256 == probe_video(film).frames_sha256
     assert files.video == probe_video(film)
 
 
@@ -81,7 +74,7 @@ def test_the_label_names_the_take_and_the_pictures_it_shows(tmp_path, monkeypatc
     monkeypatch.setenv("RUSHES_PRODUCER", "001191440300708461136T1XGW3")
     film = deliver(tmp_path).publish()
     read = label.read_label(film)
-    assert read.produce_id == f"12C-T4_31.{frames_sha256(film)[:16]}"
+    assert read.produce_id == f"12C-T4_31.{probe_video(film).frames_sha256[:16]}"
     assert read.content_producer == "001191440300708461136T1XGW3"
     with Image.open(film.with_suffix(".png")) as still:
         packet = still.info["XML:com.adobe.xmp"]
@@ -95,7 +88,8 @@ def test_the_page_holds_what_made_the_take(tmp_path):
     assert page["direction"] == FACTS.direction and page["asked"] == FACTS.asked and page["plan"] == FACTS.plan
     assert (page["weights_sha256"], page["kernels_sha256"], page["blocking_sha256"]) == ("w" * 64, "k" * 64, "b" * 64)
     assert page["timings_s"] == {"load": 1.2346, "draft": 2.0} and page["peak_bytes"] == 123_456_789
-    assert page["film"]["sha256"] == file_sha256(film) and page["film"]["frames_sha256"] == frames_sha256(film)
+    assert page["film"]["sha256"] == file_sha256(film)
+    assert page["film"]["frames_sha256"] == probe_video(film).frames_sha256
     assert page["film"]["frames"] == 9 and page["film"]["file"] == film.name
     assert page["label"] == label.read_label(film).to_json()
     assert page["software"]["av"].startswith("18.") and page["software"]["python"].startswith("3.")
@@ -168,11 +162,10 @@ def test_a_filmstrip_shows_frames_in_order_with_the_slate_beneath(tmp_path):
         assert strip.size[0] == 9 * 64 + 10 * 3
 
 
-def test_a_thumbnail_of_values_outside_the_range_is_clipped(tmp_path):
-    thumbnail(np.stack([np.full((4, 4, 3), v, np.float32) for v in (0.0, 1.5, 0.0)]), tmp_path / "a.png")
-    with Image.open(tmp_path / "a.png") as still:
-        assert (np.asarray(still) == 255).all()
-    assert picture_png(np.full((4, 4, 3), -1.0, np.float32)).startswith(b"\x89PNG")
+@pytest.mark.parametrize(("value", "code"), [(1.5, 255), (-1.0, 0)])
+def test_a_picture_of_values_outside_the_range_is_clipped(value, code):
+    with Image.open(io.BytesIO(picture_png(np.full((4, 4, 3), value, np.float32)))) as still:
+        assert (np.asarray(still) == code).all()
 
 
 @pytest.mark.parametrize(("frames", "limit", "name"), [(5, 2_000, "x.mp4"), (1, 50_000, "x.png")])

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from appliance.direction import ShotDirection, from_plain, load
-from appliance.direction_file import from_json, from_toml, to_json, to_toml, with_value
+from appliance.direction_file import from_json, from_toml, to_json, to_toml
 from appliance.fields import Spec, defaults, specs
 from appliance.vocabulary import MOVES
 from models.errors import BadInput
@@ -210,23 +210,6 @@ def test_load_names_the_file(tmp_path):
     record = tmp_path / "shot.json"
     record.write_text(to_json(ShotDirection(scene="9")))
     assert load(record).scene == "9"
-
-
-def test_one_field_can_be_changed_by_its_path():
-    shot = from_plain({"moves": [{"type": "pan", "amount_deg": 20}], "subjects": [{"id": "mara"}]})
-    assert with_value(shot, "moves[0].amount_deg", -20).moves[0].amount_deg == -20
-    assert with_value(shot, "light.key.az_deg", 30).light.key.az_deg == 30
-    assert with_value(shot, "cast.mara.hat", "#ff0000").cast[0].id == "mara"
-    assert with_value(with_value(shot, "seed", 4), "seed", None) == shot
-    assert with_value(shot, "moves[0]", None).moves == ()
-    for path, value in (
-        ("moves[3].amount_deg", 2),
-        ("lens.focal", 3),
-        ("lens.focal_mm", 3),
-        ("subjects.mara.pose", "sit"),
-    ):
-        with pytest.raises(BadInput):
-            with_value(shot, path, value)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -76,17 +76,22 @@ def test_a_part_is_not_written_through_a_symbolic_link(tmp_path):
     assert victim.read_bytes() == b"keep"
 
 
-def test_write_json_is_readable_and_replaces_only_when_asked(tmp_path):
+def test_a_replacement_takes_the_place_of_the_older_file(tmp_path):
     page = tmp_path / "take.json"
-    publish.write_json(page, {"slate": "12C T4", "action": "她转身"})
-    assert json.loads(page.read_text()) == {"slate": "12C T4", "action": "她转身"} and page.read_text().endswith("}\n")
-    with pytest.raises(RushesError, match="exists"):
-        publish.write_json(page, {})
-    publish.write_json(page, {"slate": "13"}, replace=True)
-    assert json.loads(page.read_text()) == {"slate": "13"} and names(tmp_path) == ["take.json"]
+    for document in ({"slate": "12C T4", "action": "她转身"}, {"slate": "13"}):
+        publish.replace(publish.write_part(page, publish.json_bytes(document)), page)
+        assert json.loads(page.read_text()) == document and page.read_text().endswith("}\n")
+        assert names(tmp_path) == ["take.json"]
     with pytest.raises(ValueError):
-        publish.write_json(page, {"seconds": float("nan")}, replace=True)
-    assert json.loads(page.read_text()) == {"slate": "13"}
+        publish.json_bytes({"seconds": float("nan")})
+
+
+def test_a_replacement_that_is_refused_leaves_the_older_file_alone(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "inside").write_bytes(b"keep")
+    with pytest.raises(RushesError, match="taken"):  # a folder of that name
+        publish.replace(publish.write_part(tmp_path / "taken", b"page"), tmp_path / "taken")
+    assert names(tmp_path) == ["taken"] and (tmp_path / "taken" / "inside").read_bytes() == b"keep"
 
 
 def test_sweep_takes_the_parts_of_the_dead_and_leaves_the_living(tmp_path):
@@ -104,10 +109,10 @@ def test_sweep_takes_the_parts_of_the_dead_and_leaves_the_living(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     """A real refusal by the kernel: a process that may not write files beyond 4 KB."""
     code = (
-        "import resource, sys; from pathlib import Path; from appliance.publish import write_bytes\n"
+        "import resource, sys; from pathlib import Path; from appliance.publish import write_part\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "from models.errors import RushesError\n"
-        "try: write_bytes(Path(sys.argv[1]), b'x' * 100_000)\n"
+        "try: write_part(Path(sys.argv[1]), b'x' * 100_000)\n"
         "except RushesError as error: print(error); sys.exit(error.exit_code)\n"
     )
     done = subprocess.run(
@@ -132,4 +137,4 @@ def test_no_permission_is_one_line(tmp_path):
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o500)
     with pytest.raises(RushesError, match="permission denied"):
-        publish.write_bytes(folder / "a.json", b"x")
+        publish.write_part(folder / "a.json", b"x")
