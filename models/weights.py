@@ -41,17 +41,8 @@ DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 CARD_SIZES = (
-    "dim",
-    "ffn",
-    "heads",
-    "layers",
-    "in_channels",
-    "out_channels",
-    "text_dim",
-    "text_len",
-    "freq_dim",
-    "steps",
-)
+    "dim", "ffn", "heads", "layers", "in_channels", "out_channels", "text_dim", "text_len", "freq_dim", "steps",
+)  # fmt: skip
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
@@ -93,7 +84,12 @@ class Package:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a package whole or not at all. `metadata` gives scheme, card, licence and training.
+    """Write a package whole or not at all. `metadata` gives scheme, card, licence and training."""
+    write(path, tensors, {**metadata, "format": FORMAT})
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole or not at all; the hash of its data is added to its metadata.
 
     The same tensors and metadata give the same bytes. Raises RushesError when the disk refuses.
     """
@@ -101,12 +97,12 @@ def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str])
     digest, header, offset = hashlib.sha256(), {}, 0
     for name, tensor in ordered:
         if not NAME.fullmatch(name) or tensor.dtype not in DTYPE_NAMES:
-            raise ValueError(f"a package cannot hold {name!r} of {tensor.dtype}: rename or convert it")
+            raise ValueError(f"{path} cannot hold {name!r} of {tensor.dtype}: rename or convert it")
         end = offset + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
         digest.update(_bytes_of(tensor))
-    facts = {**metadata, "format": FORMAT, "data_sha256": digest.hexdigest()}
+    facts = {**metadata, "data_sha256": digest.hexdigest()}
     text = json.dumps({"__metadata__": dict(sorted(facts.items())), **header}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -147,14 +143,18 @@ def open_package(path: Path) -> Package:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read {path}: {error}") from error
-    view = memoryview(data)
-    if hashlib.sha256(view[header.data_start :]).hexdigest() != header.metadata["data_sha256"]:
+    tensors = proved_tensors(path, header, data)
+    return Package(header.metadata, tensors, hashlib.sha256(memoryview(data)).hexdigest())
+
+
+def proved_tensors(path: Path, header: Header, data: mmap.mmap | bytearray) -> dict[str, Tensor]:
+    """The tensors in a file's bytes, as views of them. Raises BadInput when the data is not what the header hashed."""
+    if hashlib.sha256(memoryview(data)[header.data_start :]).hexdigest() != header.metadata.get("data_sha256"):
         raise BadInput(f"{path} is damaged: its data does not match the hash in its header; copy the file again")
-    tensors = {name: _tensor_at(data, header.data_start + entry.begin, entry) for name, entry in header.entries.items()}
-    return Package(header.metadata, tensors, hashlib.sha256(view).hexdigest())
+    return {name: _tensor_at(data, header.data_start + entry.begin, entry) for name, entry in header.entries.items()}
 
 
-def _tensor_at(data: mmap.mmap, offset: int, entry: Entry) -> Tensor:
+def _tensor_at(data: mmap.mmap | bytearray, offset: int, entry: Entry) -> Tensor:
     count = math.prod(entry.shape)
     if not count:
         return torch.empty(entry.shape, dtype=entry.dtype)
@@ -201,19 +201,7 @@ def card_from_json(text: str) -> Card:
         card = Card(**{key: tuple(value) if key == "patch" else value for key, value in facts.items()})
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(f"the card in these weights cannot be read: {error}; use the original file") from error
-    sizes = (
-        "dim",
-        "ffn",
-        "heads",
-        "layers",
-        "in_channels",
-        "out_channels",
-        "text_dim",
-        "text_len",
-        "freq_dim",
-        "steps",
-    )
-    for name in sizes:
+    for name in CARD_SIZES:
         value = getattr(card, name)
         if type(value) is not int or not 1 <= value <= 65_536:
             raise BadInput(f"the card in these weights gives {name} as {value!r}; it must be 1 to 65536")
