@@ -4,6 +4,7 @@
     vae       the autoencoder learns from crops of them, for --vae-minutes
     latents   every shot is encoded once
     fit       the transformer learns from those, for --minutes
+    polish    the decoder goes on learning with its latents fixed, for --polish-minutes
     package   both are quantized and written with a record of how they came to be
 
 Stop it at any time (at most a minute is lost) and start it again with the same folder: each part goes on where it was.
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=1000, help="how many shots to render (default 1000)")
     parser.add_argument("--vae-minutes", type=float, default=25.0, help="budget of the autoencoder (default 25)")
     parser.add_argument("--minutes", type=float, default=60.0, help="budget of the transformer (default 60)")
+    parser.add_argument("--polish-minutes", type=float, default=20.0, help="budget of the decoder alone (default 20)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default cpu)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads for training")
     parser.add_argument("--card", choices=("previs", "tiny"), default="previs")
@@ -59,6 +61,7 @@ def train(options: argparse.Namespace) -> None:
     latents.statistics(footage, vae, options.device)
     latents.encode_all(footage, encoded, vae, options.device)
     fit.fit(encoded, fit_run, card, options.minutes, options.device, fuse=fit.can_compile(options.device))
+    vae_fit.polish(footage, vae, options.work / "decoder.safetensors", options.polish_minutes, options.device)
     package.write(card, vae, vae_run, fit_run, len(list(encoded.glob("*.safetensors"))), options.out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.training.state import Run
 from models.vae import VAE, group
@@ -20,25 +21,42 @@ TAME = 1e-3  # weight of the latents' mean square: they must not grow to outshou
 
 
 def fit(footage: Path, path: Path, minutes: float, device: str, seed: int = 0) -> None:
-    """Train (or go on training) for a budget of minutes in all; the run is kept at `path`."""
+    """Train (or go on training) the whole autoencoder for a budget of minutes in all; the run is kept at `path`."""
     torch.manual_seed(seed)
     vae = VAE().to(device, memory_format=torch.channels_last)
-    rng = np.random.default_rng(seed)
     if not path.exists():
-        vae.start_from_components(cells(footage, rng).to(device))
+        vae.start_from_components(cells(footage, np.random.default_rng(seed)).to(device))
     run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99)
+    _train(run, vae, footage, device, seed)
+
+
+def polish(footage: Path, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1) -> None:
+    """Let the decoder of a finished autoencoder go on learning; its latents, and what was trained on them, stay valid.
+
+    The moving average of the run replaces the decoder of `vae`.
+    """
+    torch.manual_seed(seed)
+    for part in (vae.analysis, vae.encoder):
+        part.requires_grad_(False)
+    half = nn.ModuleDict({"synthesis": vae.synthesis, "decoder": vae.decoder})
+    run = Run(path, half, minutes=minutes, lr=1e-3, average=0.99)
+    _train(run, vae, footage, device, seed)
+    half.load_state_dict(run.ema.state_dict())
+
+
+def _train(run: Run, vae: VAE, footage: Path, device: str, seed: int) -> None:
+    run.ema.to(device)
     rng = np.random.default_rng([seed, run.step])
     going = run.progress < 1
     while going:
-        film = batch(footage, rng).to(device)
-        groups = group(film)
+        groups = group(batch(footage, rng).to(device))
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             z = vae.code(groups)
             seen = vae.film(z + NOISE * torch.randn_like(z))
         loss, error = distance(seen, groups)
         going = run.learn(loss + TAME * z.square().mean())
         if run.step % 50 == 0 or not going:
-            run.note(loss=round(loss.item(), 5), psnr=round(-10 * np.log10(error.item() / 4), 2))
+            run.note(loss=round(loss.item(), 5), psnr=round(-10 * math.log10(error.item() / 4), 2))
 
 
 def cells(footage: Path, rng: np.random.Generator, batches: int = 12) -> Tensor:
