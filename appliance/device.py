@@ -35,7 +35,6 @@ class Gpu:
     capability: tuple[int, int] | None  # (9, 0) is Hopper
     total_bytes: int | None
     free_bytes: int | None
-    used_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +220,7 @@ def _gpu(pynvml: Any, index: int, ram_total: int, ram_free: int) -> Gpu | None:
     # A GPU that shares the host's memory answers "not supported": its memory is the host's.
     total, free = (memory.total, memory.free) if memory is not None else (ram_total, ram_free)
     uuid = _ask(pynvml.nvmlDeviceGetUUID, handle) or ""
-    return Gpu(index, uuid, name, None if capability is None else tuple(capability), total, free, total - free)
+    return Gpu(index, uuid, name, None if capability is None else tuple(capability), total, free)
 
 
 def _ask(query: Callable[..., Any], *args: Any) -> Any:

@@ -36,7 +36,7 @@ class Calibration:
     """What delivered takes of a card on this machine took, over what arithmetic alone had estimated."""
 
     ratio: float  # the median
-    takes: int = 1
+    takes: int  # that it is the median of
 
 
 def estimate_seconds(
@@ -54,16 +54,15 @@ def estimate_seconds(
     return START_S + films + steps * passes * STEP_OVERHEAD_S + work / rate
 
 
-def interval(estimated: float, calibration: Calibration | float | None) -> tuple[float, float, float]:
+def interval(estimated: float, calibration: Calibration | None) -> tuple[float, float, float]:
     """(low, likely, high) seconds. Measured takes narrow it, from 50 % either way after one to 20 % after many.
 
     Raises ValueError for a ratio that no take can have.
     """
     if calibration is None:
         return estimated * UNMEASURED[0], estimated, estimated * UNMEASURED[1]
-    measured = calibration if isinstance(calibration, Calibration) else Calibration(float(calibration))
-    if not (math.isfinite(measured.ratio) and measured.ratio > 0 and measured.takes >= 1):
-        raise ValueError(f"{measured} cannot be: its ratio must be above 0 and of at least 1 take")
-    likely = estimated * measured.ratio
-    spread = 1.15 + 0.35 / math.sqrt(measured.takes)
+    if not (math.isfinite(calibration.ratio) and calibration.ratio > 0 and calibration.takes >= 1):
+        raise ValueError(f"{calibration} cannot be: its ratio must be above 0 and of at least 1 take")
+    likely = estimated * calibration.ratio
+    spread = 1.15 + 0.35 / math.sqrt(calibration.takes)
     return likely / spread, likely, likely * spread

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from appliance.curves import lerp
-from appliance.vocabulary import ANGLES, EYES, GROUND_CAMERA_M, SEATED_DROP, SIDES, SIZES, STANDING_M
+from appliance.vocabulary import ANGLES, GROUND_CAMERA_M, SEATED_DROP, SIDES, SIZES, STANDING_M
+from models.mannequin import EYES
 from models.optics import aim
 
 Array = np.ndarray

@@ -233,16 +233,13 @@ class Library(Ledger):
         rows = self.rows("SELECT name, facts_json, last_seen FROM machines ORDER BY last_seen DESC")
         return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
 
-    def median_ratio(self, card: str, last: int = 20) -> float | None:
-        """The ratio of `calibration`; None before the first take."""
-        measured = self.calibration(card, last)
-        return None if measured is None else measured.ratio
-
     def calibration(self, card: str, last: int = 20) -> Calibration | None:
         """Measured over nominal seconds of a card's last delivered takes, the median; None before the first.
 
         Nominal is the prediction before calibration was applied to it: else the ratio would chase itself.
         """
+        from statistics import median
+
         from appliance.estimate import Calibration
 
         rows = self.rows(
@@ -251,10 +248,8 @@ class Library(Ledger):
             card,
             last,
         )
-        ratios = sorted(row[0] for row in rows)
-        if not ratios:
-            return None
-        return Calibration((ratios[(len(ratios) - 1) // 2] + ratios[len(ratios) // 2]) / 2, len(ratios))
+        ratios = [row[0] for row in rows]
+        return Calibration(median(ratios), len(ratios)) if ratios else None
 
     # Upkeep
 

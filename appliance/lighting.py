@@ -11,10 +11,9 @@ import numpy as np
 from appliance.curves import sample
 from appliance.presets import expand
 from models.blocking import LightTrack, StageSet
-from models.optics import kelvin_rgb
+from models.optics import LUMINANCE, kelvin_rgb
 
 Array = np.ndarray
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 UP = np.array([0.0, 1.0, 0.0])
 GREY_CARD = 0.18
 
@@ -65,10 +64,10 @@ def under_sky(stage_set: StageSet, light: Any) -> StageSet:
 
 def _stops_to_level(level_pct: float, lamps: list[LightTrack], ambient: Array) -> float:
     """Stops that make a grey card, facing the key at the first frame, show at `level_pct` of full scale."""
-    falling = float(ambient[0] @ _LUMINANCE)
+    falling = float(ambient[0] @ LUMINANCE)
     if lamps:
         facing = lamps[0].direction[0]
-        falling += sum(float(lamp.rgb[0] @ _LUMINANCE) * max(0.0, float(facing @ lamp.direction[0])) for lamp in lamps)
+        falling += sum(float(lamp.rgb[0] @ LUMINANCE) * max(0.0, float(facing @ lamp.direction[0])) for lamp in lamps)
     return math.log2(level_pct / 100 / (GREY_CARD * falling))
 
 

@@ -77,12 +77,12 @@ def plan(
     direction: ShotDirection,
     device: Device,
     card: Card = PREVIS,
-    calibration: Calibration | float | None = None,
+    calibration: Calibration | None = None,
     request_device: str | None = None,
 ) -> Plan | Refusal:
     """What `device` does about `direction` with the model `card`.
 
-    `calibration` is what takes on this machine really took over what was estimated (a bare number is its ratio).
+    `calibration` is what takes on this machine really took over what was estimated.
     `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the best that fits is taken.
     """
     ask, snapped = _snap(direction, card)
@@ -134,7 +134,7 @@ def _beyond_training(ask: Ask) -> list[str]:
     return why
 
 
-def _plan(ask: Ask, device: Device, place: str, calibration: Calibration | float | None, why: tuple[str, ...]) -> Plan:
+def _plan(ask: Ask, device: Device, place: str, calibration: Calibration | None, why: tuple[str, ...]) -> Plan:
     size = footprint(ask.card, ask.geometry, PRECISION, place)
     capability = None if place == "cpu" else gpu_at(device, place).capability
     estimated = estimate_seconds(ask.card, ask.geometry, ask.steps, place, device.cores, capability)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 STANDING_M = 1.75  # the person that the table of sizes is written for
-EYES = 0.936  # of a standing height: where the eyes are (the same as the stage's mannequin)
 SEATED_DROP = 0.225  # of a standing height: how much lower the head of a seated person is
 
 

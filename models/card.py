@@ -35,6 +35,14 @@ class Card:
         """E, the width of one head."""
         return self.dim // self.heads
 
+    @property
+    def kept_blocks(self) -> frozenset[int]:
+        """The blocks that quantization leaves in bf16: the first two and the last three, which feel rounding most.
+
+        None in a network of at most 8 blocks: no block of one so shallow was seen to need more than int8.
+        """
+        return frozenset({0, 1, *range(self.layers - 3, self.layers)}) if self.layers > 8 else frozenset()
+
 
 # What the shipped model reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
 # (the layout of Wan I2V), 16 latent of the previs film, 16 latent of the depth film (the layout of Fun-Control),

@@ -15,7 +15,6 @@ from models.geometry import Geometry
 
 MIB = 2**20
 BYTES = {"fp32": 4, "bf16": 2, "int8": 1}  # a weight
-SENSITIVE_BLOCKS, SHALLOW = 5, 8  # the first two and the last three stay bf16, in a network of more than 8 blocks
 
 # The program itself: Python, torch, PyAV and thread stacks (0.45 GiB resident measured on the CPU build), or a CUDA
 # context with its library workspaces (0.6 GiB is usual). On top, what an allocator rounds up and holds back: 15 % of
@@ -143,18 +142,16 @@ def block_matrices(card: Card) -> int:
     return card.layers * (8 * card.dim**2 + 2 * card.dim * card.ffn)
 
 
-def weights_bytes(card: Card, precision: str = "int8", sensitive_blocks: int | None = None) -> int:
-    """Bytes of the transformer's weights: block matrices as `precision`, sensitive blocks and all the rest as bf16.
+def weights_bytes(card: Card, precision: str = "int8", kept_blocks: int | None = None) -> int:
+    """Bytes of the transformer's weights: block matrices as `precision`, kept blocks and all the rest as bf16.
 
-    `sensitive_blocks` None is the rule of models/quantize.py. Raises ValueError for a precision that is not in BYTES.
+    `kept_blocks` None asks the card. Raises ValueError for a precision that is not in BYTES.
     """
     if precision not in BYTES:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(BYTES)}")
     if precision == "fp32":
         return 4 * parameters(card)
-    if sensitive_blocks is None:
-        sensitive_blocks = SENSITIVE_BLOCKS if card.layers > SHALLOW else 0
-    blocks = card.layers - sensitive_blocks
+    blocks = card.layers - (len(card.kept_blocks) if kept_blocks is None else kept_blocks)
     small = block_matrices(card) * blocks // card.layers
     scales = 4 * blocks * (9 * card.dim + card.ffn) if precision == "int8" else 0  # fp32, one for each output channel
     return small * BYTES[precision] + scales + 2 * (parameters(card) - small)

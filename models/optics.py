@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 BASE = np.diag([1.0, -1.0, -1.0])  # camera axes (x right, y down, z forward) of a camera that looks along -Z, Y up
+LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of linear Rec.709, ITU-R BT.709-6
 BALANCE_K = 5600.0  # the camera is balanced for daylight: a lamp of this temperature is white
 
 
@@ -88,7 +89,7 @@ def kelvin_rgb(kelvin: ArrayLike, duv: float = 0.0) -> np.ndarray:
     """
     rgb = _chromatic_rgb(kelvin, duv) / _chromatic_rgb(BALANCE_K, 0.0)  # von Kries balance in Rec.709
     rgb = np.clip(rgb, 0.0, None)
-    return rgb / (rgb @ np.array([0.2126, 0.7152, 0.0722]))[..., None]
+    return rgb / (rgb @ LUMINANCE)[..., None]
 
 
 def _chromatic_rgb(kelvin, duv):

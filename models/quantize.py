@@ -21,23 +21,15 @@ from models.transformer import Transformer
 
 SCHEME = "w8a8/1"
 MATRIX = re.compile(r"blocks\.(\d+)\.((self_attn|cross_attn)\.[qkvo]|ffn\.[02])\.weight")
-SMALL_NETWORK_BLOCKS = 8  # no block of a network this shallow was seen to need more than int8
-
-
-def kept_blocks(card: Card) -> frozenset[int]:
-    """The blocks left in bf16: the first two and the last three of a deep network, which feel rounding most."""
-    if card.layers <= SMALL_NETWORK_BLOCKS:
-        return frozenset()
-    return frozenset({0, 1, *range(card.layers - 3, card.layers)})
 
 
 def quantize(state: Mapping[str, Tensor], card: Card, keep: Collection[int] | None = None) -> dict[str, Tensor]:
     """The tensors of a transformer in their stored form, on the CPU.
 
-    state: a state dict of `Transformer(card)`, any float dtype. keep: blocks not to quantize; None asks `kept_blocks`.
+    state: a state dict of `Transformer(card)`, any float dtype. keep: blocks not to quantize; None asks the card.
     The same weights give the same bytes.
     """
-    keep = kept_blocks(card) if keep is None else keep
+    keep = card.kept_blocks if keep is None else keep
     stored = {}
     for name, tensor in state.items():
         tensor = tensor.detach().cpu()

@@ -78,10 +78,7 @@ def test_a_quota_of_cpu_time_counts_as_cores(tmp_path):
     assert cores(tmp_path, membership) == cores(tmp_path, tmp_path / "none") >= 1
 
 
-GPUS = [
-    Gpu(n, f"GPU-{name}", f"card {n}", (8, 9), 24 * GIB, 20 * GIB, 4 * GIB)
-    for n, name in enumerate(("aa1", "ab2", "cc3"))
-]
+GPUS = [Gpu(n, f"GPU-{name}", f"card {n}", (8, 9), 24 * GIB, 20 * GIB) for n, name in enumerate(("aa1", "ab2", "cc3"))]
 
 
 @pytest.mark.parametrize(

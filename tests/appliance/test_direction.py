@@ -15,7 +15,6 @@ from appliance.obedience import LEVELS, level
 from appliance.presets import PRESETS, expand
 from appliance.vocabulary import MOVES, SIZES
 from models.errors import BadInput
-from models.mannequin import EYES
 
 ROOT = Path(__file__).resolve().parents[2]
 MARA = {"id": "mara"}
@@ -191,12 +190,6 @@ def test_vocabulary_is_what_the_schema_asks():
         "pan", "tilt", "roll", "truck", "pedestal", "dolly", "arc", "crane", "zoom", "dolly_zoom", "handheld",
         "rack_focus", "static",
     }  # fmt: skip
-
-
-def test_our_eyes_are_where_the_mannequin_has_them():
-    from appliance import vocabulary
-
-    assert vocabulary.EYES == EYES
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -7,6 +7,7 @@ import pytest
 
 from appliance.direction import from_plain
 from appliance.direction_file import from_json
+from appliance.estimate import Calibration
 from appliance.library import Fenced, Library
 from appliance.take import TRANSITIONS, Status
 from models.errors import BadInput, RushesError
@@ -104,18 +105,18 @@ def test_a_take_lives_through_claim_progress_and_delivery(library):
     assert (done.path, done.sha256, done.owner, done.lease_until) == (film, "ab", None, None)
     assert done.ended and done.ended_at >= done.started_at >= done.queued_at
     assert [event.kind for event in library.events(1)] == ["queued", "rendering", "delivered"]
-    assert library.median_ratio("previs") == pytest.approx(1.5)
-    assert library.median_ratio("other") is None
+    assert library.calibration("previs") == Calibration(1.5, takes=1)
+    assert library.calibration("other") is None
 
 
-def test_the_median_ratio_is_the_median(library):
+def test_takes_are_calibrated_by_their_median(library):
     for seconds in (10.0, 12.0, 90.0, 11.0):
         library.queue(shot())
         take = library.claim(HERE, 60)
         library.record(take, card="previs", nominal_seconds=10.0)
         library.change(take, Status.DELIVERED, seconds=seconds)
-    assert library.median_ratio("previs") == pytest.approx(1.15)
-    assert library.calibration("previs").takes == 4
+    measured = library.calibration("previs")
+    assert (measured.ratio, measured.takes) == (pytest.approx(1.15), 4)
 
 
 def test_a_house_can_move_to_another_disk(tmp_path):

@@ -28,7 +28,7 @@ MIB, GIB = 2**20, 2**30
 
 def gpu(free_gib, total_gib=None, capability=(8, 9), index=0):
     free, total = int(free_gib * GIB), int((total_gib or free_gib) * GIB)
-    return Gpu(index, f"GPU-{index:08d}", f"RTX {index}", capability, total, free, total - free)
+    return Gpu(index, f"GPU-{index:08d}", f"RTX {index}", capability, total, free)
 
 
 def machine(*gpus, cores=8, ram_gib=32.0, disk_gib=100.0, torch="2.13.0"):
@@ -208,7 +208,7 @@ def test_a_disk_without_room_is_refused_and_says_how_much():
 
 def test_takes_that_were_measured_correct_the_estimate_and_narrow_it():
     bare = plan(shot(), machine())
-    once = plan(shot(), machine(), calibration=0.5)
+    once = plan(shot(), machine(), calibration=Calibration(0.5, takes=1))
     often = plan(shot(), machine(), calibration=Calibration(0.5, takes=25))
     assert once.measured and often.measured and not bare.measured
     assert once.seconds == often.seconds == pytest.approx(bare.seconds / 2)
@@ -218,13 +218,13 @@ def test_takes_that_were_measured_correct_the_estimate_and_narrow_it():
     assert replace(often, seconds=0, seconds_low=0, seconds_high=0, measured=False) == replace(
         bare, seconds=0, seconds_low=0, seconds_high=0
     )
-    for wrong in (0.0, -1.0, float("nan"), Calibration(1.0, takes=0)):
+    for wrong in (Calibration(0.0, 1), Calibration(-1.0, 1), Calibration(float("nan"), 1), Calibration(1.0, 0)):
         with pytest.raises(ValueError, match="ratio"):
             plan(shot(), machine(), calibration=wrong)
 
 
 def test_a_plan_survives_json():
-    for made in (plan(shot(), machine()), plan(shot(seed=None), machine(gpu(24)), calibration=1.25)):
+    for made in (plan(shot(), machine()), plan(shot(seed=None), machine(gpu(24)), calibration=Calibration(1.25, 3))):
         text = made.to_json()
         assert Plan.from_json(text) == made and json.loads(text)["footprint"]["weights_bytes"] > 0
 

@@ -58,8 +58,8 @@ def test_parameters_of_ours_are_those_of_the_network(card):
 )
 def test_bytes_of_wan_as_published(card, precision, gb):
     """The table counts every block matrix as small; its 8 bit has no scales, which are below 0.3 %."""
-    assert weights_bytes(card, precision, sensitive_blocks=0) / 1e9 == pytest.approx(gb, rel=0.008)
-    assert weights_bytes(card, precision) >= weights_bytes(card, precision, sensitive_blocks=0)
+    assert weights_bytes(card, precision, kept_blocks=0) / 1e9 == pytest.approx(gb, rel=0.008)
+    assert weights_bytes(card, precision) >= weights_bytes(card, precision, kept_blocks=0)
 
 
 @pytest.mark.parametrize("card", [PREVIS, replace(PREVIS, layers=10)], ids=["shallow", "deep"])
