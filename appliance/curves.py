@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from appliance.fields import is_keyed
 from models.optics import ease
 
 Array = np.ndarray
@@ -13,7 +14,7 @@ Array = np.ndarray
 
 def sample(keyed: Any, t: Array) -> Array:
     """A constant or a list of keys at times t (T,): (T,), or (T, n) for points. Held outside its keys."""
-    if not (isinstance(keyed, tuple) and keyed and hasattr(keyed[0], "t_s")):
+    if not is_keyed(keyed):
         value = np.asarray(keyed, dtype=np.float64)
         return np.broadcast_to(value, t.shape + value.shape).copy()
     values = np.array([key.value for key in keyed], dtype=np.float64)

@@ -75,6 +75,11 @@ class Key:
     ease: str = "smooth"
 
 
+def is_keyed(value: Any) -> bool:
+    """Whether a value changes over the shot."""
+    return isinstance(value, tuple) and isinstance(value[0], Key)
+
+
 Keyed = float | tuple[Key, ...]  # constant, or changing over the shot
 Point = tuple[float, float, float]
 KeyedPoint = Point | tuple[Key, ...]

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
+from appliance.fields import is_keyed
+
 _LAMP = {"ref": "stand", "cct_k": 5600.0, "duv": 0.0, "on": True}
 _OFF = {"on": False}
 
@@ -161,7 +163,8 @@ def expand(light: Any) -> Any:
         own = getattr(light, name)
         missing = {f.name: numbers[f.name] for f in fields(own) if getattr(own, f.name) is None and f.name in numbers}
         parts[name] = replace(own, **missing)
-    side = first_value(parts["key"].az_deg)
+    side = parts["key"].az_deg
+    side = side[0].value if is_keyed(side) else side
     if parts["fill"].az_deg is None:
         parts["fill"] = replace(parts["fill"], az_deg=min(50.0, abs(side)) * (-1.0 if side > 0 else 1.0))
     if parts["rim"].az_deg is None:
@@ -173,8 +176,3 @@ def expand(light: Any) -> Any:
         name: preset.get(name, BASE[name]) for name in ("sky_stops", "exposure_ev") if getattr(light, name) is None
     }  # fmt: skip
     return replace(light, **parts, ratio_stops=ratio, **rest)
-
-
-def first_value(keyed: Any) -> float:
-    """The first value of something that may change over the shot."""
-    return keyed[0].value if isinstance(keyed, tuple) else keyed

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from appliance.fields import refuse, table, tidy
+from appliance.fields import is_keyed, refuse, table, tidy
 from appliance.reading import nearest
 from appliance.vocabulary import MOVES, WALK_MPS
 from models.errors import BadInput
@@ -86,7 +86,7 @@ def _frame_and_camera(direction: Any) -> None:
                 "left out when camera.pos_m is stated",
                 "leave one of them out",
             )
-        points = [key.value for key in camera.pos_m] if hasattr(camera.pos_m[0], "t_s") else [camera.pos_m]
+        points = [key.value for key in camera.pos_m] if is_keyed(camera.pos_m) else [camera.pos_m]
         if min(point[1] for point in points) < 0:
             raise refuse(
                 "camera.pos_m",
