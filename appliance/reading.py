@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING
 from typing import Any
 
-from appliance.fields import EASE, KEY_TIME, Key, Spec, defaults, join, refuse, specs, tidy
+from appliance.fields import EASE, KEY_TIME, Key, Spec, defaults, join, refuse, specs, table, tidy
 from appliance.text import clean
-from appliance.vocabulary import EASES, fold
+from appliance.vocabulary import EASES, MOVES, fold
 from models.errors import BadInput
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -24,7 +24,7 @@ _MEANT = {
     "aspect": "width and height", "prompt": "text.action", "characters": "cast", "lights": "light", "end": "to_s",
     "start": "from_s", "lens_mm": "focal_mm", "frames": "time.duration_s", "seconds": "duration_s",
     "resolution": "format.width and format.height", "aperture": "t_stop", "iso": "light.exposure_ev",
-    "stops": "stops_rel",
+    "stops": "stops_rel", "degrees": "amount_deg", "metres": "amount_m", "meters": "amount_m",
 }  # fmt: skip
 
 
@@ -73,17 +73,31 @@ def stated(
 
 
 def unknown(path: str, key: Any, names: Iterable[str]) -> BadInput:
-    """The refusal of a key that no field has, with the nearest that one has."""
-    names = list(names)
+    """The refusal of a key that no field has, with the nearest that one has: here, else in the whole direction."""
+    names, asked = list(names), fold(str(key))
     where = join(path, clean(str(key))[:40])
-    near = difflib.get_close_matches(fold(str(key)), names, 1, 0.6) or [
-        n for n in names if n.startswith(f"{fold(str(key))}_")
-    ]
-    if fold(str(key)) in _MEANT:
-        return BadInput(f"{where} is not a field: state {_MEANT[fold(str(key))]} instead")
-    if near:
-        return BadInput(f'{where} is not a field: did you mean "{near[0]}"?')
+    if asked in _MEANT:
+        return BadInput(f"{where} is not a field: state {_MEANT[asked]} instead")
+    if near := _near(asked, names) or _elsewhere(asked):
+        return BadInput(f'{where} is not a field: did you mean "{near}"?')
+    if asked in MOVES:
+        return BadInput(f'{where} is not a field: a move is a table of its own, [[moves]] with type = "{asked}"')
     return BadInput(f"{where} is not a field: the fields here are {', '.join(names)}")
+
+
+def _near(asked: str, names: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(asked, names, 1, 0.6) or [n for n in names if n.startswith(f"{asked}_")]
+    return found[0] if found else None
+
+
+def _elsewhere(asked: str) -> str | None:
+    """The path of a field that is named so but lies in another table; None where there is none, or more than one."""
+    from appliance.direction import ShotDirection  # deferred: it imports this module
+
+    paths = [row.path for row in table(ShotDirection)]
+    name = _near(asked, [path.rpartition(".")[2] for path in paths])
+    found = [path for path in paths if path.rpartition(".")[2] == name]
+    return found[0] if len(found) == 1 else None
 
 
 def nearest(value: str, words: Iterable[str]) -> str:
