@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.blocking import Blocking
 
 CHUNK = 8  # frames encoded at a time
+SKETCH = ".previs.mp4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,9 @@ class Previs:
 
 
 def render_previs(direction: ShotDirection, target: Path) -> Previs:
-    """Write the previs film of a direction and its filmstrip. A file of that name is replaced: a previs is a sketch."""
+    """Write the previs film of a direction and its filmstrip. An older previs is replaced: it is a sketch. Any other
+    file is not. Raises BadInput.
+    """
     from appliance.blocking import block
     from appliance.mp4 import Mp4Writer
     from appliance.pictures import filmstrip
@@ -48,6 +51,10 @@ def render_previs(direction: ShotDirection, target: Path) -> Previs:
     started = time.monotonic()
     if not target.parent.is_dir():
         raise BadInput(f"{target.parent} is not a folder: make it, or choose another with --out")
+    if target.suffix != ".mp4":
+        raise BadInput(f"{target} is no name for a film: end it in .mp4")
+    if target.exists() and not target.name.endswith(SKETCH):
+        raise BadInput(f"{target} exists already: name another file with --out; only *{SKETCH} is replaced")
     blocking = block(direction)
     strip = target.with_suffix(".strip.png")
     for old in (target, strip):
