@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 130 interrupted. Errors are one reada
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         """Exit 2 with the message; an unknown verb is answered with the nearest known one."""
         if "invalid choice" in message and message.startswith("argument VERB"):
             message = _unknown_verb(message)
-        self.exit(BAD_INPUT, f"rushes: {_clean(message)}; see `{self.prog} --help`\n")
+        self.exit(BAD_INPUT, f"rushes: {_clean(message)}; `{self.prog} --help` says more\n")
 
 
 def parser() -> Parser:
@@ -46,29 +47,30 @@ def parser() -> Parser:
     verb("doctor", "say whether this machine can shoot: device, disk, weights, database, daemon", json=True)
 
     shoot = verb("shoot", "queue shots and follow them to their takes", json=True)
-    shoot.add_argument(
-        "files", nargs="+", metavar="FILE", help="shot files (TOML); all are checked before any is queued"
-    )
+    shoot.add_argument("files", nargs="+", metavar="FILE", help="shot files; all are checked before any is queued")
     shoot.add_argument("--detach", action="store_true", help="queue and return; the daemon renders on")
     _overrides(shoot)
 
-    quote = verb("quote", "say what shots will cost on this machine, and why", json=True)
-    quote.add_argument("files", nargs="+", metavar="FILE", help="shot files (TOML)")
+    quote = verb("quote", "say what shots will cost here in time, memory and disk, and why", json=True)
+    quote.add_argument("files", nargs="+", metavar="FILE", help="shot files (.toml, or .json)")
     _overrides(quote)
 
     preview = verb("preview", "render the blocking exactly and at once (previs, no model)", json=True)
-    preview.add_argument("file", metavar="FILE", help="a shot file (TOML)")
-    preview.add_argument("--out", metavar="PATH", help="where the video goes (default: beside you, SHOT.previs.mp4)")
+    preview.add_argument("file", metavar="FILE", help="a shot file (.toml, or .json)")
+    preview.add_argument("--out", metavar="PATH", help="the film to write (default: SHOT.previs.mp4 in this folder)")
 
     example = verb("example", "list the example shots, or copy one to start from", json=True)
-    example.add_argument("name", nargs="?", help="which one to copy")
-    example.add_argument("--out", metavar="PATH", help="where to (default: NAME.toml here)")
+    example.add_argument("name", nargs="?", metavar="NAME", help="which one to copy")
+    example.add_argument("--out", metavar="PATH", help="where to (default: NAME.toml in this folder)")
 
     verb("board", "show what renders now, what is next and what just happened", json=True)
 
     takes = verb("takes", "list takes, newest first; words narrow it", json=True)
-    takes.add_argument("words", nargs="*", metavar="WORD", help="found in the slate, the direction or the error")
-    takes.add_argument("--status", choices=("queued", "rendering", "delivered", "failed", "cancelled"))
+    takes.add_argument(
+        "words", nargs="*", metavar="WORD", help="found in the slate, the action, the state or the error"
+    )
+    states = ("queued", "rendering", "delivered", "failed", "cancelled")
+    takes.add_argument("--status", choices=states, help="only those that stand so")
     takes.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default 50)")
 
     take = verb("take", "show one take: direction, plan, timings, files, history", json=True)
@@ -94,6 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    if sys.stdout is None:  # whoever started us closed it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for as long as we run)
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a letter that the terminal's encoding lacks shows as "?"
     try:
         code = _run(parser().parse_args(arguments))
         sys.stdout.flush()
@@ -139,9 +145,9 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 def _overrides(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--seed", type=_seed, metavar="N", help="use this seed in place of the file's")
-    sub.add_argument("--quality", choices=("draft", "take", "print"), help="use this quality in place of the file's")
-    sub.add_argument("--device", metavar="DEVICE", help="cpu, or cuda:0 (default: the plan chooses)")
+    sub.add_argument("--seed", type=_seed, metavar="N", help="in place of the file's: which film of all it allows")
+    sub.add_argument("--quality", choices=("draft", "take", "print"), help="in place of the file's: more steps, longer")
+    sub.add_argument("--device", metavar="DEVICE", help="cpu, gpu or cuda:N (default: the plan chooses)")
 
 
 def _seed(text: str) -> int:
@@ -170,7 +176,7 @@ def _unknown_verb(message: str) -> str:
     if not asked:
         return message
     near = difflib.get_close_matches(asked[1], re.findall(r"[a-z]+", asked[2]), n=1)
-    return f"{asked[1]!r} is not a verb" + (f"; did you mean `rushes {near[0]}`?" if near else "")
+    return f"{asked[1]!r} is not a verb" + (f": perhaps `rushes {near[0]}`" if near else "")
 
 
 def _clean(line: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.device import Device, Gpu
-from appliance.units import bytes_words
+from appliance.units import bytes_words, count_words
 from models.card import Card
 from models.footprint import footprint
 from models.geometry import Geometry
@@ -82,7 +82,8 @@ def fits_words(ask: Ask, device: Device, place: str) -> str:
     """Where it runs, and how much of what is free it takes."""
     needed = bytes_words(footprint(ask.card, ask.geometry, PRECISION, place).total_bytes)
     if place == "cpu":
-        return f"on the CPU, {device.cores} cores: {needed} of {bytes_words(device.ram_free_bytes)} free memory"
+        cores, free = count_words(device.cores, "core"), bytes_words(device.ram_free_bytes)
+        return f"on the CPU, {cores}: {needed} of {free} free memory"
     gpu = gpu_at(device, place)
     return f"on {place}, {gpu.name} ({gpu.uuid}): {needed} of {bytes_words(gpu.free_bytes or 0)} free memory"
 

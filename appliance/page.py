@@ -13,6 +13,8 @@ from typing import Any
 
 from appliance.text import clean
 
+MIN_CELLS = 8  # no column is made narrower
+
 
 def say(*lines: str) -> None:
     """Print lines on stdout, stripped of everything that could command the terminal."""
@@ -22,7 +24,8 @@ def say(*lines: str) -> None:
 
 def say_json(document: Any) -> None:
     """Print one JSON document; dataclasses, paths and enums become plain values."""
-    print(json.dumps(plain(document), indent=2, ensure_ascii=False))
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(plain(document), indent=2, ensure_ascii=not unicode))
 
 
 def plain(value: Any) -> Any:
@@ -39,23 +42,31 @@ def plain(value: Any) -> Any:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Two columns: a name and what it is."""
-    kept = [(name, text) for name, text in rows if text != ""]
+    """Two columns: a name and what it is; on a terminal, long text is wrapped beneath itself."""
+    kept = [(name, clean(text, keep_newlines=True)) for name, text in rows if text != ""]
     width = max((cells(name) for name, _ in kept), default=0)
+    room = max(MIN_CELLS, (columns() or sys.maxsize) - width - 2)
     for name, text in kept:
-        first, *more = text.split("\n")
+        longest = max(map(cells, text.split()), default=0)  # a path or a hash stays whole, to be copied
+        first, *more = (piece for line in text.split("\n") for piece in wrap(line, max(room, longest)))
         say(f"{pad(name, width)}  {first}", *(f"{' ' * width}  {line}" for line in more))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], stretch: int) -> None:
-    """Aligned columns; on a terminal the column number `stretch` is cut so that a row stays one line."""
+    """Aligned columns; on a terminal a row stays one line: column number `stretch` is cut first, then its end."""
     lines = [list(head), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(cells(line[i]) for line in lines) for i in range(len(head))]
-    if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
-        widths[stretch] = max(12, widths[stretch] + min(0, room))
+    whole = columns() or sys.maxsize
+    room = whole - sum(widths) - 2 * (len(widths) - 1)
+    widths[stretch] = max(min(MIN_CELLS, widths[stretch]), widths[stretch] + min(0, room))
     for line in lines:
-        say("  ".join(pad(cut(cell, width), width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        row = "  ".join(pad(cut(cell, width), width) for cell, width in zip(line, widths, strict=True))
+        say(cut(row.rstrip(), whole))
+
+
+def columns() -> int | None:
+    """How wide the terminal is; None where standard output is none, and nothing is cut or wrapped."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def cells(text: str) -> int:
@@ -81,3 +92,28 @@ def cut(text: str, width: int) -> str:
             break
         kept.append(char)
     return "".join(kept) + "…"
+
+
+def wrap(line: str, width: int) -> list[str]:
+    """A line in pieces of at most `width` cells, broken at spaces where there are any; indents are kept."""
+    if cells(line) <= width:
+        return [line]
+    indent = line[: len(line) - len(line.lstrip())]
+    pieces: list[str] = []
+    piece = indent
+    for word in line.split():
+        glue = "" if piece == indent else " "
+        while cells(piece) + cells(glue + word) > width:
+            if glue:
+                pieces.append(piece)
+                piece, glue = indent, ""
+                continue
+            head, used = 0, cells(piece)
+            while head < len(word) and used + cells(word[head]) <= width:
+                used += cells(word[head])
+                head += 1
+            head = max(1, head)
+            pieces.append(piece + word[:head])
+            piece, word = indent, word[head:]
+        piece += glue + word
+    return [*pieces, piece]

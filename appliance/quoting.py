@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.page import cells, pad
-from appliance.units import bytes_words, seconds_words
+from appliance.units import bytes_words, count_words, seconds_words
 from models.errors import BadInput, RushesError
 
 if TYPE_CHECKING:
@@ -43,8 +42,7 @@ class Quoted:
 
         if isinstance(self.outcome, Plan):
             return self.outcome
-        ways = "; ".join(self.outcome.remedies)
-        raise RushesError(f"{self.path}: {self.outcome.reason}" + (f": {ways}" if ways else ""))
+        raise RushesError("; ".join((f"{self.path}: {self.outcome.reason}", *self.outcome.remedies)))
 
     def headline(self) -> str:
         """The quote in one line: what, how long, how big."""
@@ -67,8 +65,18 @@ class Quoted:
             ("time", _about(plan) + ("" if plan.measured else ", not measured on this machine yet")),
             ("needs", f"{bytes_words(plan.memory_bytes)} of memory, {bytes_words(plan.disk_bytes)} on disk"),
             ("why", "\n".join(plan.why)),
-            ("obeyed", obeyed_words(self.direction, plan.card)),
+            *obeyed_words(self.direction, plan.card),
         ]
+
+    def to_json(self) -> dict[str, object]:
+        """The quote as `rushes quote --json` gives it: what fits has a plan, what does not has a refusal."""
+        from appliance.direction import obeyed
+        from models.card import PREVIS
+
+        return {
+            "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
+            "obeyed": obeyed(self.direction, PREVIS.name),
+        }  # fmt: skip
 
 
 def quote(path: Path, seed: int | None = None, quality: str | None = None, device: str | None = None) -> Quoted:
@@ -102,6 +110,15 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None) -> 
     return Quoted(path, direction, plan(direction, probe(), PREVIS, calibration, device))
 
 
+def must_shoot(*quotes: Quoted) -> None:
+    """Asked before anything is queued. Raises where the weights are not whole or the machine cannot shoot one."""
+    from appliance.packages import shipped
+
+    shipped()
+    for quoted in quotes:
+        quoted.require_plan()
+
+
 def again(take: Take, seed: int | None = None) -> ShotDirection:
     """A take's direction with another seed: the given one, or a new one."""
     from appliance.direction_file import from_json
@@ -114,16 +131,16 @@ def examples() -> list[Path]:
     return sorted(EXAMPLES.glob("*.toml"))
 
 
-def obeyed_words(direction: ShotDirection, card: str) -> str:
-    """Which fields of a direction this model obeys, and how: one line for each level."""
+def obeyed_words(direction: ShotDirection, card: str) -> list[tuple[str, str]]:
+    """(level, fields) of what this direction states: what the model does not obey exactly by name, the rest counted."""
     from appliance.direction import obeyed
 
     levels: dict[str, list[str]] = {}
     for name, level in obeyed(direction, card).items():
         levels.setdefault(level, []).append(name)
-    width = max((cells(level) for level in levels), default=0)
-    order = ("exact", "approximate", "text-only", "ignored")
-    return "\n".join(f"{pad(level, width)}  {', '.join(levels[level])}" for level in order if level in levels)
+    exact = len(levels.pop("exact", []))
+    named = [(level, ", ".join(levels[level])) for level in ("ignored", "text-only", "approximate") if level in levels]
+    return [*named, ("exact", f"{'the other ' if named else ''}{count_words(exact, 'field')} that the shot states")]
 
 
 def _about(plan: Plan) -> str:

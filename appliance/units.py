@@ -29,6 +29,11 @@ def seconds_words(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def count_words(count: int, thing: str) -> str:
+    """1 is "1 field", 3 is "3 fields"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def clock(seconds: float) -> str:
     """A countdown: 75 is "1:15", 3700 is "1:01:40"."""
     whole = max(0, round(seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import Namespace
@@ -41,7 +42,7 @@ def models(args: Namespace) -> int:
             ("  parameters", f"{package.parameters:,}"),
             ("  size", bytes_words(package.file_bytes)),
             ("  stored as", ", ".join(f"{name} {bytes_words(size)}" for name, size in package.bytes_by_type.items())),
-            *((f"  {name}", text) for name, text in package.metadata.items() if name != "card"),
+            *((f"  {name}", _spelled(text)) for name, text in package.metadata.items() if name != "card"),
         ]
     )
     say("", "known architectures")
@@ -60,6 +61,23 @@ def models(args: Namespace) -> int:
     ]
     table(head, rows, stretch=6)
     return 0
+
+
+def _spelled(text: str) -> str:
+    """A fact of a package's header: where it is a table in JSON, a line for each of its entries."""
+    try:
+        table = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(table, dict):
+        return text
+    return "\n".join(f"{name.replace('_', ' ')}: {_flat(value)}" for name, value in table.items())
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_flat(item)}" for name, item in value.items())
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def serve(args: Namespace) -> int:

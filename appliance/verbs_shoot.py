@@ -11,7 +11,7 @@ from appliance import house
 from appliance.follow import follow, progress_stream
 from appliance.library import Library
 from appliance.page import facts, say, say_json
-from appliance.quoting import Quoted, again, examples, plan_direction, read
+from appliance.quoting import Quoted, again, examples, must_shoot, plan_direction, read
 from appliance.take import Status, Take
 from appliance.units import seconds_words
 from appliance.verbs_library import files, record, strip_path
@@ -49,7 +49,7 @@ def quote(args: Namespace) -> int:
     """What shots will cost here. Exit code 1 when one of them cannot be shot on this machine."""
     quotes = _quotes(args)
     if args.json:
-        say_json([{"file": q.path, "slate": q.direction.slate, "fits": q.fits, "quote": q.outcome} for q in quotes])
+        say_json([quoted.to_json() for quoted in quotes])
     else:
         for index, quoted in enumerate(quotes):
             if index:
@@ -64,10 +64,12 @@ def quote(args: Namespace) -> int:
 
 def preview(args: Namespace) -> int:
     """The blocking rendered by the stage: exact, at once, without the model."""
-    from appliance.previs import render_previs
+    from appliance.previs import SKETCH, render_previs
 
     source = Path(args.file)
-    target = Path(args.out) if args.out else Path(f"{source.stem}.previs.mp4")
+    target = Path(args.out or ".")
+    if target.is_dir():
+        target /= f"{source.stem}{SKETCH}"
     film = render_previs(read(source), target)
     if args.json:
         say_json(film)
@@ -78,12 +80,8 @@ def preview(args: Namespace) -> int:
 
 def shoot(args: Namespace) -> int:
     """Check every file, quote, queue, follow to the end. Nothing is queued when one file is bad or does not fit."""
-    from appliance.packages import shipped
-
     quotes = _quotes(args)
-    shipped()  # weights that are missing or cut short are said before anything is queued
-    for quoted in quotes:
-        quoted.require_plan()
+    must_shoot(*quotes)
     for quoted in quotes:
         if not args.json:
             say(quoted.headline())
@@ -98,7 +96,7 @@ def retake(args: Namespace) -> int:
         old = library.take(args.take)
         direction = again(old, args.seed)
         quoted = plan_direction(Path(old.slate), direction, old.device)
-        quoted.require_plan()
+        must_shoot(quoted)
         if not args.json:
             say(quoted.headline())
         return _render(library, [library.queue(direction, prev_take=old.id, device=old.device)], args)

@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from appliance.page import cells
+from appliance.page import wrap
 from appliance.text import clean
 
 _KEY_NAMES = {
@@ -99,31 +99,6 @@ def facts(rows: Sequence[tuple[str, str]], width: int) -> Content:
             head = name if index == 0 else ""
             lines.append(Content.assemble((f"{head:<{names}}  ", "$quiet"), line))
     return Content("\n").join(lines)
-
-
-def wrap(line: str, width: int) -> list[str]:
-    """A line in pieces of at most `width` cells, broken at spaces where there are any; indents are kept."""
-    if cells(line) <= width:
-        return [line]
-    indent = line[: len(line) - len(line.lstrip())]
-    pieces: list[str] = []
-    piece = indent
-    for word in line.split():
-        glue = "" if piece == indent else " "
-        while cells(piece) + cells(glue + word) > width:
-            if glue:
-                pieces.append(piece)
-                piece, glue = indent, ""
-                continue
-            head, used = 0, cells(piece)
-            while head < len(word) and used + cells(word[head]) <= width:
-                used += cells(word[head])
-                head += 1
-            head = max(1, head)
-            pieces.append(piece + word[:head])
-            piece, word = indent, word[head:]
-        piece += glue + word
-    return [*pieces, piece]
 
 
 def key_table(*sources: type) -> list[tuple[str, str]]:

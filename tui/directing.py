@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from appliance.fields import tidy
+from appliance.units import count_words
 
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
@@ -106,7 +107,7 @@ def _subject(subject: Any) -> str:
     if subject.action:
         return f"{words} {subject.action}"
     if len(subject.track) > 1:
-        return f"{words} goes to {len(subject.track) - 1} mark{'s' if len(subject.track) > 2 else ''}"
+        return f"{words} goes to {count_words(len(subject.track) - 1, 'mark')}"
     return f"{words} sits" if subject.pose == "sit" else f"{words} stands"
 
 

@@ -9,12 +9,10 @@ def queue(path: Path) -> str:
     """Put a shot file at the end of the queue and make sure that a daemon serves it."""
     from appliance import house
     from appliance.library import Library
-    from appliance.packages import shipped
-    from appliance.quoting import quote
+    from appliance.quoting import must_shoot, quote
 
     quoted = quote(path)
-    quoted.require_plan()
-    shipped()  # weights that are missing or cut short are said before anything is queued
+    must_shoot(quoted)
     with Library.open() as library:
         take = library.queue(quoted.direction)
     house.ensure_running()
@@ -35,10 +33,12 @@ def retake(take_id: int) -> str:
     """Queue a take's direction again with a new seed."""
     from appliance import house
     from appliance.library import Library
-    from appliance.quoting import again
+    from appliance.quoting import again, must_shoot, plan_direction
 
     with Library.open() as library:
         old = library.take(take_id)
-        take = library.queue(again(old), prev_take=old.id, device=old.device)
+        quoted = plan_direction(Path(old.slate), again(old), old.device)
+        must_shoot(quoted)
+        take = library.queue(quoted.direction, prev_take=old.id, device=old.device)
     house.ensure_running()
     return f"{take.slate} is queued, with a new seed"

@@ -92,15 +92,14 @@ def look_at_machine() -> MachineSeen:
     """The machine and its daemon in a few words."""
     from appliance import house
     from appliance.device import probe
-    from appliance.units import bytes_words
+    from appliance.units import bytes_words, count_words
 
     device = probe()
     if device.gpus:
         gpu = device.gpus[0]
         words = gpu.name + (f", {bytes_words(gpu.free_bytes)} free" if gpu.free_bytes is not None else "")
     else:
-        cores = f"{device.cores} core{'s' if device.cores > 1 else ''}"
-        words = f"no GPU, {cores}, {bytes_words(device.ram_free_bytes)} free"
+        words = f"no GPU, {count_words(device.cores, 'core')}, {bytes_words(device.ram_free_bytes)} free"
     if device.disk_free_bytes is not None:
         words += f"   disk {bytes_words(device.disk_free_bytes)} free"
     return MachineSeen(words, "engine on" if house.daemon_pid() is not None else "engine idle")

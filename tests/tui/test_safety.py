@@ -19,8 +19,8 @@ from textual.color import Color
 from appliance.direction import from_plain
 from appliance.library import Library
 from appliance.opening import connect
-from appliance.page import cells
-from tui.dialogs import facts, wrap
+from appliance.page import cells, wrap
+from tui.dialogs import facts
 from tui.filter import CleanLines
 
 ROOT = Path(__file__).resolve().parents[2]
