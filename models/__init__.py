@@ -15,6 +15,7 @@ With torch:
     transformer  the Wan-architecture diffusion transformer
     vae          latents <-> frames, chunk by chunk
     sampler      flow-matching schedules and solvers
+    checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     conditions   Blocking -> what the network reads
     weights      safetensors packages, checked before they are believed
     quantize     bf16 network -> int8 package

@@ -34,6 +34,21 @@ class Conditioned:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """The first `index` steps were made by a render that was cut off: this one goes on after them."""
+
+    index: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something worth remembering that changes nothing in the film, in one line."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """One denoising step is done: index counts from 1."""
 
@@ -51,4 +66,4 @@ class Decoded:
     seconds: float
 
 
-Event = Loaded | Conditioned | Stepped | Decoded
+Event = Loaded | Conditioned | Resumed | Noted | Stepped | Decoded

@@ -2,16 +2,18 @@
 
 model    = load(package)               weights proved whole, kept warm between shots
 reading  = condition(model, blocking)  control films, rays and tokens
-latent   = denoise(...)                one Stepped a step
+latent   = denoise(...)                one Stepped a step, saved before it is told
 frames   = decode(...)                 chunk by chunk, final as they come
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,12 @@ from torch import Tensor
 from models import conditions
 from models.blocking import Blocking
 from models.card import Card
+from models.checkpoint import Checkpoints
 from models.errors import BadInput
-from models.events import Conditioned, Decoded, Event, Loaded, Settings, Stepped
+from models.events import Conditioned, Decoded, Event, Loaded, Noted, Resumed, Settings, Stepped
 from models.geometry import Geometry
 from models.quantize import load_quantized
-from models.sampler import denoise, noise, schedule
+from models.sampler import State, denoise, noise, schedule
 from models.transformer import Transformer
 from models.vae import VAE
 from models.weights import open_package
@@ -55,11 +58,13 @@ class Reading:
     context: Tensor  # (1, n, 64)
 
 
-def render(blocking: Blocking, settings: Settings, package: Path) -> Iterator[Event]:
+def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: Path | None = None) -> Iterator[Event]:
     """Render a blocking: Loaded, Conditioned, a Stepped a step, then Decoded chunks in order.
 
-    The same blocking, settings, weights and machine give the same frames. Raises BadInput for weights that are
-    not whole and for a device that is not there.
+    The same blocking, settings, weights and machine give the same frames. `checkpoints` is a folder for this render
+    alone: each step is on the disk there before its Stepped, and a render that finds some goes on after the last, says
+    so by Resumed, and gives the frames that an unbroken one gives. What the disk refuses or spoils is only Noted.
+    Raises BadInput for weights that are not whole and for a device that is not there.
     """
     clock = _Clock()
     model = load(package, settings.device)
@@ -69,13 +74,20 @@ def render(blocking: Blocking, settings: Settings, package: Path) -> Iterator[Ev
     yield Conditioned(clock.lap())
     levels = schedule(settings.solver, settings.steps, model.card.shift)
     size = (1, model.card.out_channels, *Geometry(blocking.frames, blocking.height, blocking.width).latent)
-    latent = noise(size, settings.seed).to(model.device)
-    walk = denoise(lambda x, t: velocity(model, reading, x, t), latent, levels, settings.solver)
+    state = State(0, levels.steps, noise(size, settings.seed).to(model.device))
+    saved = Checkpoints(checkpoints, walk_key(blocking, settings, model)) if checkpoints else None
+    if saved:
+        state, passed_over = saved.newest(state)
+        yield from map(Noted, passed_over)
+        if state.index:
+            yield Resumed(state.index, state.of)
+    walk = denoise(lambda x, t: velocity(model, reading, x, t), state.latent, levels, settings.solver, state)
     for state in _inferring(walk):
-        latent = state.latent
+        if saved and (trouble := saved.keep(state)):
+            yield Noted(trouble)
         yield Stepped(state.index, state.of, clock.lap())
     first = 0
-    for frames in _inferring(decode(model, latent)):
+    for frames in _inferring(decode(model, state.latent)):
         yield Decoded(first, frames, clock.lap())
         first += len(frames)
 
@@ -100,6 +112,13 @@ def decode(model: Model, latent: Tensor) -> Iterator[np.ndarray]:
     """Frames (n, h, w, 3) float32 in 0..1, in order."""
     for film in model.vae.decode_stream(latent):
         yield (film[0].permute(1, 2, 3, 0) * 0.5 + 0.5).contiguous().cpu().numpy()
+
+
+def walk_key(blocking: Blocking, settings: Settings, model: Model) -> str:
+    """One hash of all that a walk's numbers come from: on one machine, equal keys mean equal bits at every step."""
+    code = (model.kernels_sha256, _source_sha256("models"), torch.__version__)
+    facts = json.dumps([blocking.digest(), asdict(settings), model.weights_sha256, code])
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
 _warm: dict[tuple[Path, str, int, int], Model] = {}
@@ -143,8 +162,14 @@ def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
 
 def kernels_sha256() -> str:
     """Hash of the source of the kernels: a take says what computed it."""
+    return _source_sha256("kernels")
+
+
+@functools.cache
+def _source_sha256(folder: str) -> str:
+    """Asked once a process: what runs is what was there when it began, whatever is installed meanwhile."""
     seen = hashlib.sha256()
-    for path in sorted((Path(__file__).parents[1] / "kernels").glob("*.py")):
+    for path in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
         seen.update(path.name.encode() + b"\0" + path.read_bytes())
     return seen.hexdigest()
 

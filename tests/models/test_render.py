@@ -12,7 +12,7 @@ import torch
 from models import conditions, render
 from models.card import TINY
 from models.errors import BadInput
-from models.events import Conditioned, Decoded, Loaded, Settings, Stepped
+from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
 from models.quantize import SCHEME, quantize
 from models.training import scenes
 from models.transformer import Transformer
@@ -109,6 +109,52 @@ def test_a_model_stays_warm_until_its_file_changes(blocking, package, tmp_path):
     other = render.load(write_package(tmp_path / "other.safetensors", seed=1), "cpu")
     assert other is not first and other.weights_sha256 != first.weights_sha256
     assert render.load(package, "cpu") is not first  # one model in memory at a time
+
+
+@pytest.mark.parametrize("solver", ["unipc", "euler"])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_render_cut_off_after_a_step_goes_on_to_the_same_film(blocking, package, tmp_path, solver, step):
+    settings = Settings(steps=3, seed=1, solver=solver)
+    for event in render.render(blocking, settings, package, tmp_path):
+        if isinstance(event, Stepped) and event.index == step:
+            break
+    events = list(render.render(blocking, settings, package, tmp_path))
+    kinds = [Loaded, Conditioned, Resumed, *[Stepped] * (3 - step), *[Decoded] * 3]
+    assert [type(event) for event in events] == kinds and events[2] == Resumed(step, 3)
+    assert [event.index for event in events if isinstance(event, Stepped)] == list(range(step + 1, 4))
+    frames = np.concatenate([event.frames for event in events if isinstance(event, Decoded)])
+    np.testing.assert_array_equal(frames, film(blocking, package, steps=3, solver=solver))
+
+
+def test_only_what_would_give_the_same_film_is_gone_on_with(blocking, package, tmp_path):
+    """Another seed, solver, number of steps, blocking or weights: each starts anew, says why, and is not disturbed."""
+    settings = Settings(steps=2, seed=1)
+    other = write_package(tmp_path / "other.safetensors", seed=1)
+    exposed = replace(blocking, exposure_ev=blocking.exposure_ev + 1)
+    list(render.render(blocking, settings, package, tmp_path))
+    for shot, asked, weights in (
+        (blocking, replace(settings, seed=2), package),
+        (blocking, replace(settings, solver="euler"), package),
+        (blocking, replace(settings, steps=3), package),
+        (exposed, settings, package),
+        (blocking, settings, other),
+    ):
+        events = list(render.render(shot, asked, weights, tmp_path))
+        assert [type(event) for event in events[:4]] == [Loaded, Conditioned, Noted, Noted]
+        assert "another blocking, seed, setting, model or version" in events[2].text
+        assert [event.index for event in events if isinstance(event, Stepped)] == list(range(1, asked.steps + 1))
+        frames = np.concatenate([event.frames for event in events if isinstance(event, Decoded)])
+        np.testing.assert_array_equal(
+            frames, film(shot, weights, steps=asked.steps, seed=asked.seed, solver=asked.solver)
+        )
+
+
+def test_a_folder_that_is_not_there_costs_a_note(blocking, package, tmp_path):
+    events = list(render.render(blocking, Settings(steps=3, seed=1), package, tmp_path / "absent"))
+    assert [type(event) for event in events] == [Loaded, Conditioned, Noted, *[Stepped] * 3, *[Decoded] * 3]
+    assert "the render goes on without" in events[2].text
+    frames = np.concatenate([event.frames for event in events if isinstance(event, Decoded)])
+    np.testing.assert_array_equal(frames, film(blocking, package, steps=3))
 
 
 def test_what_cannot_be_rendered_is_refused_in_one_line(blocking, package, tmp_path):
