@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance import house, paths
 from appliance.device import disk_free_bytes, probe, version_of
@@ -34,7 +34,8 @@ def examine() -> list[Check]:
 def _safely(check: Callable[[], Check]) -> Check:
     """A check that cannot be made is a finding too, not the end of the others."""
     try:
-        return check()
+        found = check()
+        return replace(found, remedy="") if found.ok else found
     except (RushesError, OSError, ImportError) as error:
         return Check(check.__name__.strip("_"), False, str(error), "put this right first, then run doctor again")
 

@@ -105,8 +105,8 @@ def probe() -> Device:
 
 def disk_free_bytes(path: Path) -> int | None:
     """Bytes free where `path` lies or would lie; None when the system does not tell."""
-    there = next((folder for folder in (path, *path.parents) if folder.exists()), None)
     try:
+        there = next((folder for folder in (path, *path.parents) if folder.exists()), None)
         return None if there is None else shutil.disk_usage(there).free
     except OSError:
         return None

@@ -27,18 +27,22 @@ def load_file(path: Path) -> ShotDirection:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise BadInput(f"{name}: there is no such file; check the name, or write one from an example shot") from None
+        raise BadInput(f"{name}: there is no such file; check the name, or copy a shot with `rushes example`") from None
     except IsADirectoryError:
         raise BadInput(f"{name}: it is a folder; name a shot file in it") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise BadInput(f"{name}: it cannot be read ({one_line(reason)}); check its permissions") from error
+        raise BadInput(f"{name}: it cannot be read: {one_line(reason).lower()}; name another file") from error
     if len(data) > MOST_BYTES:
         raise BadInput(f"{name}: it is larger than 1 MiB, the most a shot file may be; is it a shot file?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{name}: byte {error.start} is not UTF-8 text; is it a shot file?") from error
+    if "\0" in text:
+        raise BadInput(f"{name}: byte {data.index(0)} is no text; is it a shot file?")
+    if not text.strip():
+        raise BadInput(f"{name}: it is empty; copy a shot with `rushes example` and edit that")
     try:
         return from_json(text) if path.suffix.lower() == ".json" else from_toml(text)
     except BadInput as error:
@@ -73,7 +77,7 @@ def _parse(parse, text: str, form: str) -> Any:
             raise BadInput(f"the {form} is larger than 1 MiB, the most a direction may be")
         return parse(text)
     except RecursionError:
-        raise BadInput(f"it is not {form} that a direction can be: it is nested too deeply") from None
+        raise BadInput(f"it is not {form} that a direction can be: it is nested too deeply; flatten it") from None
     except ValueError as error:  # what both parsers raise; neither text names more than the place
         raise BadInput(f"it is not valid {form}: {one_line(str(error), 160)}; mend that line") from error
 

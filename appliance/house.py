@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance import paths, process
+from appliance.publish import disk_error
 from appliance.text import one_line
 from models.errors import RushesError
 
@@ -27,9 +28,7 @@ class HouseLock:
             path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o660)
         except OSError as error:
-            raise RushesError(
-                f"cannot use {path}: {error.strerror}; make its folder writable for you, or set RUSHES_HOME to another"
-            ) from error
+            raise disk_error(error, path) from error
         self.path = path
 
     def take(self, wait_s: float = PROBE_SECONDS) -> bool:

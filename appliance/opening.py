@@ -13,12 +13,14 @@ when there is a table to make or change (appliance/migrations.py). A test holds 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.publish import fsync
+from appliance.publish import disk_error, fsync
 from appliance.text import one_line
 from models.errors import RushesError
 
@@ -79,6 +81,8 @@ def _create_empty(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o660)
     except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)) from None
         return
     try:
         os.fchmod(descriptor, 0o660)  # the umask may not narrow it: the folder decides who gets in
@@ -120,15 +124,12 @@ def told(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _explain(error, path) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RushesError(
-            f"cannot open the library {path}: {reason}; free or repair that place, or set RUSHES_HOME to another folder"
-        ) from error
+        raise disk_error(error, path, "open the library") from error
 
 
 def _explain(error: Exception, path: Path) -> RushesError:
     code = _code(error)
-    if code == SQLITE_FULL:
+    if code == SQLITE_FULL or (code == SQLITE_IOERR and not shutil.disk_usage(path.parent).free):
         return LibraryFull(f"no room to write the library {path}: free some space on that disk; nothing was lost")
     if code == SQLITE_IOERR:  # also a file-size limit or a quota, which SQLite sees as a failed write
         return LibraryFull(
@@ -142,7 +143,8 @@ def _explain(error: Exception, path: Path) -> RushesError:
         )
     if code == SQLITE_NOTADB:
         return RushesError(
-            f"{path} is not a Rushes library (it is no SQLite file): move it away, or set RUSHES_HOME to another folder"
+            f"{path} is not a Rushes library, or is damaged (it is no SQLite file): move it away, restore a backup, or "
+            "set RUSHES_HOME to another folder"
         )
     if code == SQLITE_CORRUPT:
         return RushesError(

@@ -14,10 +14,12 @@ from typing import Any
 
 from appliance import paths
 from appliance.text import one_line
+from models.card import FORMAT
 from models.errors import BadInput
 
 MAX_HEADER_BYTES = 16 * 2**20
 CHUNK_BYTES = 1 << 20
+WAY_OUT = "name a whole package with RUSHES_WEIGHTS, or unset it to use the one that ships"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,13 @@ def facts_of(path: Path) -> PackageFacts:
             parameters += math.prod(tensor["shape"])
             end = max(end, last)
     except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} is not a model package: its header names a tensor without a place") from error
+        raise BadInput(f"{path} is no model package: its header names a tensor without a place; {WAY_OUT}") from error
     if start + end != size:
         raise BadInput(f"{path} is not whole: {size} bytes where its header promises {start + end}; copy it again")
     facts = {name: one_line(str(text)) for name, text in metadata.items()}
+    if facts.get("format") != FORMAT:
+        found = facts.get("format", "none")
+        raise BadInput(f"{path} is no model package: its format is {found[:40]!r}, not {FORMAT!r}; {WAY_OUT}")
     return PackageFacts(path, _card(facts), parameters, size, sizes, facts, start)
 
 
@@ -103,18 +108,18 @@ def _header(path: Path) -> tuple[dict[str, Any], int, int]:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise BadInput(f"{path} is not a safetensors file, or is cut short: use a whole package")
+                raise BadInput(f"{path} is not a safetensors file, or is cut short; {WAY_OUT}")
             header = json.loads(file.read(length))
     except FileNotFoundError as error:
         raise BadInput(
             f"{path} is not there: set RUSHES_WEIGHTS to a model package, or install Rushes again"
         ) from error
     except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+        raise BadInput(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; {WAY_OUT}") from error
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not a safetensors file: its header cannot be read; use a whole package") from error
+        raise BadInput(f"{path} is not a safetensors file: its header cannot be read; {WAY_OUT}") from error
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise BadInput(f"{path} is not a safetensors file: its header is no table; use a whole package")
+        raise BadInput(f"{path} is not a safetensors file: its header is no table; {WAY_OUT}")
     return header, 8 + length, size
 
 

@@ -20,15 +20,16 @@ _PART = re.compile(r"^\..+\.(\d+)\.part$")
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # exFAT, some network shares
 
 _REASONS = {
-    errno.ENOSPC: "the disk is full: free some space, or point RUSHES_HOME at a larger disk",
-    errno.EDQUOT: "the disk quota is used up: free some space, or point RUSHES_HOME at another disk",
+    errno.ENOSPC: "the disk is full: free some space, or use a larger disk (RUSHES_HOME, --out)",
+    errno.EDQUOT: "the disk quota is used up: free some space, or use another disk (RUSHES_HOME, --out)",
     errno.EFBIG: "the file would exceed the size that this system allows: raise `ulimit -f`, or shoot shorter",
-    errno.EACCES: "permission denied: give yourself write access to the folder, or choose another with RUSHES_HOME",
-    errno.EPERM: "permission denied: give yourself write access to the folder, or choose another with RUSHES_HOME",
-    errno.EROFS: "the disk is mounted read-only: remount it, or point RUSHES_HOME at another disk",
+    errno.EACCES: "permission denied: give yourself write access to its folder, or use another (RUSHES_HOME, --out)",
+    errno.EPERM: "permission denied: give yourself write access to its folder, or use another (RUSHES_HOME, --out)",
+    errno.EROFS: "the disk is mounted read-only: remount it, or use another disk (RUSHES_HOME, --out)",
     errno.ENOENT: "the file or its folder does not exist: check the path",
-    errno.ENOTDIR: "a part of its folder's path is a file: choose another folder",
-    errno.EISDIR: "a folder has that name: choose another name",
+    errno.ENOTDIR: "a file stands where its folder should be: use another folder (RUSHES_HOME, --out)",
+    errno.EEXIST: "a file stands where its folder should be: use another folder (RUSHES_HOME, --out)",
+    errno.EISDIR: "a folder has that name: move it away, or choose another name",
     errno.ENAMETOOLONG: "the name is too long for this disk: choose a shorter one",
     errno.EIO: "the disk reported an error: check the disk before you go on",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from appliance import house
 from appliance.follow import follow, progress_stream
 from appliance.library import Library
 from appliance.page import facts, say, say_json
+from appliance.publish import publish, write_part
 from appliance.quoting import Quoted, again, examples, must_shoot, plan_direction, read
 from appliance.take import Status, Take
 from appliance.units import seconds_words
@@ -37,7 +37,9 @@ def example(args: Namespace) -> int:
         target = target / f"{name}.toml"
     if target.exists():
         raise BadInput(f"{target} exists already: name another file with --out")
-    shutil.copyfile(found, target)
+    if not target.parent.is_dir():
+        raise BadInput(f"{target.parent} is not a folder: make it, or choose another with --out")
+    publish(write_part(target, found.read_bytes()), target)
     if args.json:
         say_json({"copied": str(target)})
     else:

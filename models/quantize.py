@@ -110,18 +110,20 @@ def _exchange(network: Transformer, name: str, dtype: torch.dtype) -> None:
         setattr(holder, "1", nn.Identity())
 
 
+_WAY_OUT = ": the package is not whole, so use another (RUSHES_WEIGHTS), or the one that ships"
+
+
 def _check(card: Card, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     """The stored tensors must be the network's, by name, shape and kind. Raises BadInput."""
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
-            raise BadInput(f"the weights lack {name}, which a {card.name} network needs; use another file")
+            raise BadInput(f"the weights lack {name}, which a {card.name} network needs{_WAY_OUT}")
         if name not in expected:
-            raise BadInput(f"the weights hold {name}, which no {card.name} network has")
+            raise BadInput(f"the weights hold {name}, which no {card.name} network has{_WAY_OUT}")
         want, have = expected[name], tensors[name]
         if want.shape != have.shape:
-            raise BadInput(
-                f"{name} in the weights is {tuple(have.shape)}; a {card.name} network needs {tuple(want.shape)}"
-            )
+            found, needed = tuple(have.shape), tuple(want.shape)
+            raise BadInput(f"{name} in the weights is {found}; a {card.name} network needs {needed}{_WAY_OUT}")
         integer = have.dtype == torch.int8
         if integer != (want.dtype == torch.int8) or not (integer or have.dtype.is_floating_point):
-            raise BadInput(f"{name} in the weights is stored as {have.dtype}, which does not fit its place")
+            raise BadInput(f"{name} in the weights is stored as {have.dtype}, which does not fit its place{_WAY_OUT}")

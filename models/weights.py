@@ -26,10 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.card import Card
+from models.card import FORMAT, Card
 from models.errors import BadInput, RushesError
 
-FORMAT = "rushes.package/1"
 SCHEMES = ("none", "w8a8/1")  # how the transformer's matrices are stored: as they are, or by models/quantize.py
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_TENSORS = 65_536

@@ -8,6 +8,7 @@ import stat
 import pytest
 
 from appliance.packages import facts_of, prove
+from models.card import FORMAT
 from models.errors import BadInput
 
 DATA = bytes(range(256)) * 3
@@ -16,7 +17,7 @@ DATA = bytes(range(256)) * 3
 def write(path, header=None, data=DATA, **metadata):
     """A safetensors file by hand: 8 bytes of length, a JSON header, the data."""
     card = json.dumps({"name": "previs", "dim": 256})
-    facts = {"card": card, "data_sha256": hashlib.sha256(DATA).hexdigest(), **metadata}
+    facts = {"format": FORMAT, "card": card, "data_sha256": hashlib.sha256(DATA).hexdigest(), **metadata}
     header = header or {
         "__metadata__": facts,
         "a": {"dtype": "I8", "shape": [2, 256], "data_offsets": [0, 512]},
