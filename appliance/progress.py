@@ -52,7 +52,8 @@ def progress(take: Take, now: float) -> Progress:
         left = elapsed * (1 - share) / share if share > BEFORE_STEPS else None
         return Progress(share, left, words)
     if share <= BEFORE_STEPS:
-        left = max(take.predicted_seconds - elapsed, 0.0)
+        # No step is done, so all of their time is still to come, however late it is.
+        left = max(take.predicted_seconds - elapsed, (1 - BEFORE_STEPS) * take.predicted_seconds)
         share = min(BEFORE_STEPS, elapsed / take.predicted_seconds) if take.predicted_seconds > 0 else 0.0
     else:
         # share * (elapsed / share) + (1 - share) * predicted: measured and predicted totals, weighed by the work done

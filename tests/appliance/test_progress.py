@@ -27,6 +27,10 @@ def test_before_the_first_step_the_prediction_counts_down():
     assert at.words == "drafting"
 
 
+def test_a_start_that_takes_long_leaves_the_steps_their_time():
+    assert progress(RENDERING, now=170.0).left_seconds == pytest.approx((1 - BEFORE_STEPS) * 40)
+
+
 def test_a_prediction_that_was_half_the_truth_is_corrected_as_work_proceeds():
     """A render that takes 80 s where 40 s were predicted, half way through its steps."""
     late = progress(replace(RENDERING, step=4), now=100.0 + 80 * HALF)
