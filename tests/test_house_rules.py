@@ -90,7 +90,9 @@ def test_every_op_has_a_reference_of_the_same_signature():
     assert public
     for name, node in public.items():
         assert name in twins, f"kernels/reference.py has no {name}"
-        assert ast.unparse(node.args) == ast.unparse(twins[name].args), f"{name} and its reference differ"
+        for part in ("args", "returns"):
+            ours, twin = (ast.unparse(getattr(function, part)) for function in (node, twins[name]))
+            assert ours == twin, f"{name} and its reference differ"
 
 
 def _functions(path: Path) -> dict[str, ast.FunctionDef]:

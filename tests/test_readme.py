@@ -3,8 +3,6 @@
 import argparse
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,10 +24,10 @@ def test_every_verb_is_in_the_readme_and_has_help(verb):
         assert action.help or action.choices, f"rushes {verb} {action.dest} has no help"
 
 
-def test_help_of_every_verb_can_be_printed():
+def test_help_of_every_verb_can_be_printed(python):
     for verb, sub in VERBS.choices.items():
         assert f"usage: rushes {verb}" in sub.format_help()
-    run = subprocess.run([sys.executable, "-m", "appliance", "--help"], cwd=ROOT, capture_output=True, text=True)
+    run = python("-m", "appliance", "--help")
     assert run.returncode == 0 and all(verb in run.stdout for verb in VERBS.choices)
 
 

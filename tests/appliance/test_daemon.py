@@ -278,16 +278,13 @@ def test_a_take_that_is_queued_as_the_daemon_leaves_is_not_forgotten(house):
 
 
 ENSURE = """
-from appliance.daemon import ensure_running
+from appliance.house import ensure_running
 print(ensure_running(), ensure_running())
 """
 
 
-def test_a_daemon_is_started_where_there_is_none_and_outlives_who_started_it(tmp_path):
-    environment = {**os.environ, "RUSHES_HOME": str(tmp_path / "house"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", ENSURE], capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path
-    )
+def test_a_daemon_is_started_where_there_is_none_and_outlives_who_started_it(python, tmp_path):
+    done = python("-c", ENSURE, cwd=tmp_path, RUSHES_HOME=str(tmp_path / "house"))
     assert done.returncode == 0, done.stderr
     first, second = map(int, done.stdout.split())
     assert first == second == daemon_pid(tmp_path / "house" / "daemon.lock")
@@ -299,16 +296,7 @@ def test_a_daemon_is_started_where_there_is_none_and_outlives_who_started_it(tmp
     assert "leaving" in (tmp_path / "house" / "daemon.log").read_text()
 
 
-def test_a_daemon_that_cannot_start_says_why(tmp_path):
+def test_a_daemon_that_cannot_start_says_why(python, tmp_path):
     (tmp_path / "library.db").write_bytes(b"no database " * 500)
-    environment = {**os.environ, "RUSHES_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", ENSURE], capture_output=True, text=True, timeout=60, env=environment)
+    done = python("-c", ENSURE, RUSHES_HOME=str(tmp_path))
     assert "the daemon did not start" in done.stderr and "is not a Rushes library" in done.stderr
-
-
-def test_the_daemon_is_light():
-    script = "import sys, appliance.daemon; print(sorted({'torch', 'numpy', 'av', 'sqlite_utils'} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert done.stdout.strip() == "[]"

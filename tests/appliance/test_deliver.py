@@ -2,9 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from appliance.pictures import filmstrip, picture_png
 from appliance.probe import probe_video
 from models.errors import RushesError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FACTS = TakeFacts(
     take="12C T4",
     take_id=31,
@@ -169,7 +165,7 @@ def test_a_picture_of_values_outside_the_range_is_clipped(value, code):
 
 
 @pytest.mark.parametrize(("frames", "limit", "name"), [(5, 2_000, "x.mp4"), (1, 50_000, "x.png")])
-def test_a_full_disk_at_any_moment_leaves_nothing(tmp_path, frames, limit, name):
+def test_a_full_disk_at_any_moment_leaves_nothing(python, tmp_path, frames, limit, name):
     """First the film meets the limit, then, the film written, the larger picture of noise does."""
     code = (
         "import resource, sys; import numpy as np; from pathlib import Path\n"
@@ -182,8 +178,7 @@ def test_a_full_disk_at_any_moment_leaves_nothing(tmp_path, frames, limit, name)
         "        take.write(noise); take.finish(facts).publish()\n"
         "except RushesError as error: print(error); sys.exit(error.exit_code)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path), str(limit), str(frames)]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    done = python("-c", code, tmp_path, limit, frames)
     assert done.returncode == 1, done.stdout + done.stderr
     assert len(done.stdout.splitlines()) == 1 and "exceed the size" in done.stdout and name in done.stdout
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,7 @@
 """A direction holds only what can be shot; anything else is refused in one line that says how to mend it."""
 
 import math
-import subprocess
-import sys
 from dataclasses import FrozenInstanceError, replace
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +13,6 @@ from appliance.presets import PRESETS, expand
 from appliance.vocabulary import MOVES, SIZES
 from models.errors import BadInput
 
-ROOT = Path(__file__).resolve().parents[2]
 MARA = {"id": "mara"}
 
 
@@ -230,15 +226,3 @@ def test_a_shot_is_told_what_becomes_of_what_it_states():
     }
     with pytest.raises(BadInput, match="sora"):
         obeyed(shot, "sora")
-
-
-def test_reading_a_direction_loads_neither_torch_nor_numpy():
-    code = (
-        "import sys; from appliance.direction_file import from_toml; from_toml('scene = \"2\"')\n"
-        "print(sorted({'torch', 'safetensors', 'textual'} & set(sys.modules)))\n"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
-    quick = "import sys, appliance.direction, appliance.direction_file; print('numpy' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", quick], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "False"

@@ -21,13 +21,6 @@ def shot(action="Mara crosses"):
     return from_plain({"scene": "12", "setup": "C", "text": {"action": action}})
 
 
-def run(script, *arguments, **more):
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}, **more,
-    )  # fmt: skip
-
-
 def refusal(path):
     with pytest.raises(RushesError) as refused:
         Library.open(path)
@@ -184,8 +177,8 @@ except RushesError as error:
 """
 
 
-def test_a_write_that_the_system_refuses_is_one_line_and_keeps_what_was_acknowledged(tmp_path):
-    done = run(FILE_LIMIT, tmp_path / "library.db")
+def test_a_write_that_the_system_refuses_is_one_line_and_keeps_what_was_acknowledged(python, tmp_path):
+    done = python("-c", FILE_LIMIT, tmp_path / "library.db")
     acknowledged, line = done.stdout.splitlines()
     assert done.stderr == ""
     assert "what was written before is whole" in line or "nothing was lost" in line
@@ -211,14 +204,14 @@ except RushesError as error:
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_a_house_that_is_not_ours_to_write_is_one_line(existing):
+def test_a_house_that_is_not_ours_to_write_is_one_line(python, existing):
     with tempfile.TemporaryDirectory() as house:
         path = Path(house) / "library.db"
         if existing:
             Library.open(path).close()
             path.chmod(0o444)
         os.chmod(house, 0o555)
-        done = run(OPEN_AS_NOBODY, path)
+        done = python("-c", OPEN_AS_NOBODY, path)
         os.chmod(house, 0o755)
         assert done.stderr == ""
         (line,) = done.stdout.splitlines()
@@ -242,9 +235,9 @@ print(sorted(heavy), used.ru_utime + used.ru_stime)
 """
 
 
-def test_looking_at_takes_is_light(tmp_path):
+def test_looking_at_takes_is_light(python, tmp_path):
     with Library.open(tmp_path / "library.db") as library:
         library.queue(shot())
-    heavy, seconds = run(COLD, tmp_path / "library.db").stdout.rsplit(" ", 1)
+    heavy, seconds = python("-c", COLD, tmp_path / "library.db").stdout.rsplit(" ", 1)
     assert heavy == "[]"
     assert float(seconds) < 0.35  # of the processor, so that a busy machine does not matter; measured: 0.06

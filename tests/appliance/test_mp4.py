@@ -1,10 +1,7 @@
 """A film is what was rendered, and any player takes it: real files, decoded and scanned."""
 
 import math
-import subprocess
-import sys
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -14,8 +11,6 @@ from appliance.boxes import top_level
 from appliance.mp4 import Mp4Writer, frame_rate
 from appliance.probe import probe_video
 from models.errors import BadInput, RushesError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def moving(frames=17, height=64, width=96):
@@ -168,7 +163,7 @@ def test_an_error_while_rendering_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_is_one_line_and_leaves_no_file(tmp_path):
+def test_a_disk_that_fills_up_is_one_line_and_leaves_no_file(python, tmp_path):
     code = (
         "import resource, sys; import numpy as np; from pathlib import Path; from appliance.mp4 import Mp4Writer\n"
         "from models.errors import RushesError\n"
@@ -178,9 +173,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_no_file(tmp_path):
         "    with Mp4Writer(Path(sys.argv[1]), 224, 128, 16) as writer: writer.write(noise)\n"
         "except RushesError as error: print(error); sys.exit(error.exit_code)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a.mp4")], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = python("-c", code, tmp_path / "a.mp4")
     assert done.returncode == 1, done.stderr
     assert len(done.stdout.splitlines()) == 1 and "a.mp4" in done.stdout and "exceed the size" in done.stdout
     assert list(tmp_path.iterdir()) == []

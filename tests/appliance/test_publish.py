@@ -3,16 +3,12 @@
 import errno
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from appliance import publish
 from models.errors import RushesError
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def names(folder):
@@ -94,8 +90,8 @@ def test_a_replacement_that_is_refused_leaves_the_older_file_alone(tmp_path):
     assert names(tmp_path) == ["taken"] and (tmp_path / "taken" / "inside").read_bytes() == b"keep"
 
 
-def test_sweep_takes_the_parts_of_the_dead_and_leaves_the_living(tmp_path):
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+def test_sweep_takes_the_parts_of_the_dead_and_leaves_the_living(python, tmp_path):
+    ended = python("-c", "import os; print(os.getpid())")
     dead = tmp_path / "12C" / f".12C-T1.mp4.{int(ended.stdout)}.part"
     alive = tmp_path / "12C" / f".12C-T2.mp4.{os.getpid()}.part"
     stranger = tmp_path / "12C" / ".notes.part"
@@ -106,7 +102,7 @@ def test_sweep_takes_the_parts_of_the_dead_and_leaves_the_living(tmp_path):
     assert alive.exists() and stranger.exists()
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_nothing(python, tmp_path):
     """A real refusal by the kernel: a process that may not write files beyond 4 KB."""
     code = (
         "import resource, sys; from pathlib import Path; from appliance.publish import write_part\n"
@@ -115,9 +111,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         "try: write_part(Path(sys.argv[1]), b'x' * 100_000)\n"
         "except RushesError as error: print(error); sys.exit(error.exit_code)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "page.json")], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = python("-c", code, tmp_path / "page.json")
     assert done.returncode == 1 and done.stderr == ""
     assert len(done.stdout.splitlines()) == 1 and "page.json" in done.stdout and "ulimit -f" in done.stdout
     assert names(tmp_path) == []

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -31,25 +28,6 @@ def test_every_registered_op_can_be_called() -> None:
     names = torch._C._dispatch_get_all_op_names()
     registered = {name.removeprefix("rushes::") for name in names if name.startswith("rushes::")}
     assert registered == set(OPS) == {"quant_rows", "int8_linear"}
-
-
-@pytest.mark.parametrize("name", sorted(OPS))
-def test_every_op_has_a_twin_of_the_same_signature(name: str) -> None:
-    assert inspect.signature(OPS[name]) == inspect.signature(getattr(reference, name))
-
-
-def test_the_cpu_loads_no_compiler() -> None:
-    code = """
-import sys, torch
-from kernels import ops
-q, scale = ops.quant_rows(torch.ones(2, 3))
-ops.int8_linear(q, scale, q, scale, None, "none", torch.float32)
-print({"triton", "torch._dynamo"} & set(sys.modules))
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.strip() == "set()"  # either costs a second or more
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,20 +64,16 @@ def test_integer_products_are_exact(m: int, n: int, k: int, seed: int) -> None:
     assert torch.equal(reference.int_matmul(q, w), (q.long() @ w.long().t()).int())
 
 
-def test_integer_products_are_exact_where_the_processor_saturates() -> None:
+def test_integer_products_are_exact_where_the_processor_saturates(python) -> None:
     """Processors without VNNI sum pairs in 16 bits; oneDNN can be held to their instructions. Ours must notice."""
     code = """
 import torch
 from kernels import reference
 q, w = torch.full((65, 2100), 127, dtype=torch.int8), torch.full((33, 2100), -127, dtype=torch.int8)
-print(reference.int_mm_is_exact(), bool((reference.int_matmul(q, w) == -127 * 127 * 2100).all()))
+print(bool((reference.int_matmul(q, w) == -127 * 127 * 2100).all()))
 """
-    for instructions in ("AVX2", "ALL"):
-        ran = subprocess.run(
-            [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True,
-            env={"ONEDNN_MAX_CPU_ISA": instructions, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-        )  # fmt: skip
-        assert ran.stdout.split()[1] == "True", instructions
+    ran = python("-c", code, ONEDNN_MAX_CPU_ISA="AVX2", OMP_NUM_THREADS="1")
+    assert ran.stdout == "True\n", ran.stderr
 
 
 @pytest.mark.parametrize("act", ["none", "gelu_tanh"])

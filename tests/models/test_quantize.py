@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,13 +43,13 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
-@pytest.mark.parametrize(("card", "quantized"), [(PREVIS, PREVIS.layers), (TINY, 2), (DEEP, 4)], ids=["previs", "tiny", "deep"])
+@pytest.mark.parametrize(("card", "kept"), [(PREVIS, 0), (TINY, 0), (DEEP, 5)], ids=["previs", "tiny", "deep"])
 @torch.no_grad()
-def test_the_int8_network_stays_near(card: Card, quantized: int) -> None:
+def test_the_int8_network_stays_near(card: Card, kept: int) -> None:
     network = trained(card)
     stored = quantize(network.state_dict(), card)
     small = load_quantized(card, stored)
-    assert sum(isinstance(module, Int8Linear) for module in small.modules()) == quantized * MATRICES
+    assert sum(isinstance(module, Int8Linear) for module in small.modules()) == (card.layers - kept) * MATRICES
     exact, rough = network(*inputs(card)), small(*inputs(card))
     assert rough.shape == exact.shape and rough.dtype == torch.float32
     assert 1e-4 < relative(rough, exact) < 0.03
@@ -143,21 +141,6 @@ def test_bf16_inside() -> None:
     assert small.blocks[0].self_attn.q(torch.zeros(1, 3, TINY.dim)).dtype == torch.bfloat16
     assert small.blocks[0].self_attn.q.weight_scale.dtype == torch.float32
     assert relative(small(*inputs(TINY)), network(*inputs(TINY))) < 0.04
-
-
-def test_loading_needs_no_compiler() -> None:
-    """Some arithmetic on torch's meta device loads it, and costs two seconds of every start."""
-    code = """
-import sys
-from models.card import TINY
-from models.quantize import load_quantized, quantize
-from models.transformer import Transformer
-load_quantized(TINY, quantize(Transformer(TINY).state_dict(), TINY))
-print({"torch._dynamo", "triton"} & set(sys.modules))
-"""
-    root = Path(__file__).parents[2]
-    ran = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert ran.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,18 +244,16 @@ def test_the_package_proves_itself_and_says_how_it_was_made(trained, coded, vae,
     assert training["transformer"]["steps"] == steps and training["shots"] == 2
 
 
-def test_the_command_explains_itself():
-    said = subprocess.run(
-        [sys.executable, "-m", "models.training", "--help"], capture_output=True, text=True, check=True
-    )
+def test_the_command_explains_itself(python):
+    said = python("-m", "models.training", "--help")
     assert "--vae-minutes" in said.stdout and "each part goes on where it was" in said.stdout
 
 
-def test_footage_that_is_there_is_not_rendered_again(tmp_path):
+def test_footage_that_is_there_is_not_rendered_again(python, tmp_path):
     done = tmp_path / "footage" / f"{scenes.TEST_SEEDS:07d}.safetensors"
     done.parent.mkdir()
     done.write_bytes(b"rendered by another process")
-    command = [sys.executable, "-m", "models.training.footage", str(done.parent), "--count", "1"]
-    subprocess.run(command, check=True, timeout=60)  # without --first it begins after the seeds kept for testing
+    run = python("-m", "models.training.footage", done.parent, "--count", 1)
+    assert run.returncode == 0, run.stderr  # without --first it begins after the seeds kept for testing
     assert [path.name for path in done.parent.iterdir()] == [done.name]
     assert done.read_bytes() == b"rendered by another process"
