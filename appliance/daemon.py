@@ -1,7 +1,8 @@
 """The daemon: claims takes, plans them, hands them to its warm worker, publishes what comes back. Never loads torch.
 
 One daemon serves a house. What it promises:
-  a take is in the library or on the disk at every moment, so a power cut costs the render that ran and nothing else;
+  a take is in the library or on the disk at every moment, and so is each step of its render: a power cut, a crash or a
+  shutdown costs the step that ran and what comes before the first one, and the film comes out the same;
   a crash of the worker costs one attempt, a second crash costs the take, and neither costs the queue;
   shutdown is not failure: a rendering take goes back to the queue;
   an idle box has its memory back: the worker leaves after a while, and with --until-idle the daemon too.
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from appliance import paths, process
+from appliance import checkpoints, paths, process
 from appliance.house import HouseLock, ensure_running, log, only_daemon
 from appliance.library import Fenced, Library
 from appliance.opening import LibraryBusy, LibraryFull
@@ -109,6 +110,7 @@ class _Daemon:
         self.put_in_order()
         while not self.orders.stopping:
             try:
+                checkpoints.sweep(self.library)
                 take = self.next_take()
                 if take is not None:
                     self.render(take)

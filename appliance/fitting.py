@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from appliance.device import Device, Gpu
@@ -89,11 +90,12 @@ def fits_words(ask: Ask, device: Device, place: str) -> str:
 
 
 def disk_bytes(geometry: Geometry) -> int:
-    """What a take keeps on disk. H.264 at crf 16 is 0.1 to 0.3 bytes a pixel and frame, and 0.85 for pure noise: half a
-    byte is kept ready. The thumbnail is at most its raw 3 bytes a pixel, the page some kilobytes.
+    """What a take needs on disk. H.264 at crf 16 is 0.1 to 0.3 bytes a pixel and frame, and 0.85 for pure noise: half a
+    byte is kept ready. The thumbnail is at most its raw 3 bytes a pixel, the page some kilobytes. While it renders, two
+    saved steps and the next, each of four latents of 16 channels in float32.
     """
     pixels = geometry.width * geometry.height
-    return pixels * geometry.frames // 2 + 3 * pixels + 64 * 1024
+    return pixels * geometry.frames // 2 + 3 * pixels + 64 * 1024 + 3 * 4 * 16 * 4 * math.prod(geometry.latent)
 
 
 def steps_of(quality: str, card: Card) -> int:

@@ -236,7 +236,8 @@ class Library(Ledger):
     def calibration(self, card: str, last: int = 20) -> Calibration | None:
         """Measured over nominal seconds of a card's last delivered takes, the median; None before the first.
 
-        Nominal is the prediction before calibration was applied to it: else the ratio would chase itself.
+        Nominal is the prediction before calibration was applied to it: else the ratio would chase itself. Takes that
+        were begun twice do not count: the last attempt had only the rest to do.
         """
         from statistics import median
 
@@ -244,7 +245,7 @@ class Library(Ledger):
 
         rows = self.rows(
             "SELECT seconds / nominal_seconds FROM takes WHERE card = ? AND status = 'delivered' "
-            "AND seconds > 0 AND nominal_seconds > 0 ORDER BY id DESC LIMIT ?",
+            "AND fence = 1 AND seconds > 0 AND nominal_seconds > 0 ORDER BY id DESC LIMIT ?",
             card,
             last,
         )

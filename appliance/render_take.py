@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from appliance import paths
+from appliance import checkpoints, paths
 from appliance.house import log
 from appliance.library import Library
 from appliance.opening import LibraryBusy, LibraryFull
@@ -90,6 +90,7 @@ class RenderTake:
                 plan=self._plan.to_json(),
                 package=str(paths.weights()),
                 film=str(self.film),
+                checkpoints=self._checkpoints(),
             )
             worker.heard_at = time.monotonic()
             self._follow(worker)
@@ -212,6 +213,15 @@ class RenderTake:
                 if self.orders.stopping:
                     raise
                 time.sleep(1.0)
+
+    def _checkpoints(self) -> str | None:
+        """The folder where this attempt finds and saves its steps; None when the disk refuses one: it does without."""
+        try:
+            return str(checkpoints.take_over(self.library, self.take))
+        except OSError as error:
+            with _not_now():
+                self.library.note(self.take.id, f"its steps are not saved: {error}")
+            return None
 
     def _clear_names(self) -> None:
         """Thumbnail and page of an attempt that was cut off while it published; without their film they are nothing."""

@@ -1,7 +1,7 @@
 """The daemon's end of the line to its worker: orders out, reports in, one JSON document a line.
 
 Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...}, "package": PATH,
-          "film": PATH}  ·  {"order": "cancel", "take": 31}
+          "film": PATH, "checkpoints": PATH or null}  ·  {"order": "cancel", "take": 31}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}
          {"report": "note", "take": 31, "text": "..."}
          {"report": "done", "take": 31, "parts": {".mp4": PATH, ".json": PATH, ".png": PATH}, "sha256": HEX,

@@ -32,6 +32,7 @@ class TakeFacts:
     kernels_sha256: str
     timings_s: Mapping[str, float] = field(default_factory=dict)  # part of the render -> seconds
     peak_bytes: int | None = None  # resident memory at its highest
+    resumed_after: int = 0  # steps that an earlier attempt had made and saved: the timings are without them
 
 
 def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, label: Label) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, l
         "weights_sha256": facts.weights_sha256,
         "kernels_sha256": facts.kernels_sha256,
         "timings_s": {name: round(seconds, 4) for name, seconds in facts.timings_s.items()},
+        "resumed_after": facts.resumed_after,
         "peak_bytes": facts.peak_bytes,
         "software": software(),
     }

@@ -100,12 +100,13 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     from appliance.direction import obeyed
     from appliance.direction_file import from_json
     from appliance.plan import Plan
-    from models.events import Conditioned, Decoded, Loaded, Settings, Stepped
+    from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
     from models.render import render
 
     began = time.monotonic()
     _reset_peak()
     take, film = order["take"], Path(order["film"])
+    checkpoints = Path(order["checkpoints"]) if order["checkpoints"] else None
     direction, plan = from_json(order["direction"]), Plan.from_json(order["plan"])
 
     def progress(phase: str, step: int) -> None:
@@ -118,12 +119,13 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     settings = Settings(steps=plan.steps, seed=plan.seed, solver=plan.solver, device=plan.device)
     timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "total"), 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
+    resumed_after = 0
     progress("loading", 0)
     with TakeWriter(
         film.parent, film.stem, width=plan.width, height=plan.height, fps=plan.fps, frames=plan.frames,
         metadata={"title": order["slate"]},
     ) as writer:  # fmt: skip
-        for event in render(blocking, settings, Path(order["package"])):
+        for event in render(blocking, settings, Path(order["package"]), checkpoints):
             line.check(take)
             match event:
                 case Loaded():
@@ -133,6 +135,12 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
                 case Conditioned():
                     timings["conditioning"] += event.seconds
                     progress("rendering", 0)
+                case Noted():
+                    line.report("note", take=take, text=event.text)
+                case Resumed():
+                    resumed_after = event.index
+                    line.report("note", take=take, text=f"resumed after step {event.index} of {event.of}")
+                    progress("rendering", event.index)
                 case Stepped():
                     timings["rendering"] += event.seconds
                     progress("rendering" if event.index < event.of else "developing", event.index)
@@ -154,6 +162,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
                 seed=plan.seed,
                 timings_s=timings,
                 peak_bytes=peak_bytes,
+                resumed_after=resumed_after,
                 **digests,
             )
         )

@@ -81,7 +81,7 @@ def worker(tmp_path_factory):
     assert worker.process.wait(10) == 0
 
 
-def order(folder, package, take, **more):
+def order(folder, package, take, checkpoints=None, **more):
     direction = from_plain(
         {"scene": "12", "setup": "C", "quality": "draft", "seed": 5, "time": {"duration_s": 0.5},
          "format": {"width": 64, "height": 64}, "subjects": [{"id": "mara"}], **more}
@@ -91,7 +91,7 @@ def order(folder, package, take, **more):
     film = folder / "12C" / f"12C-T1_{take}.mp4"
     return outcome, film, {
         "order": "render", "take": take, "slate": "12C T1", "direction": to_json(direction), "plan": outcome.to_json(),
-        "package": str(package), "film": str(film),
+        "package": str(package), "film": str(film), "checkpoints": checkpoints and str(checkpoints),
     }  # fmt: skip
 
 
@@ -131,6 +131,47 @@ def test_another_seed_is_another_film(worker, package, tmp_path):
         worker.order(**order(tmp_path, package, take, seed=seed)[2])
         seen.add(probe_video(Path(worker.until("done", "error")[-1]["parts"][".mp4"])).frames_sha256)
     assert len(seen) == 2
+
+
+def test_a_take_whose_worker_is_killed_again_and_again_is_the_film_of_an_unbroken_one(worker, package, tmp_path):
+    """No step that was reported is made twice, and at most the one that ran when the worker died."""
+    from appliance.probe import probe_video
+
+    saved = tmp_path / "checkpoints"
+    saved.mkdir()
+    wanted = order(tmp_path, package, 1, checkpoints=saved, quality="take")[2]
+    made = 0
+    for last in (1, 5, None):
+        log = tmp_path / "worker.log"
+        doomed = Worker(log)
+        doomed.order(**wanted)
+        reports = []
+        while not (reports and reports[-1]["report"] in ("done", "error")):
+            reports.append(json.loads(doomed.process.stdout.readline()))
+            if last and reports[-1].get("step", 0) >= last and reports[-1]["phase"] == "rendering":
+                break
+        doomed.process.kill()
+        reports += map(json.loads, doomed.process.stdout.readlines())
+        doomed.process.communicate()
+        notes = [report["text"] for report in reports if report["report"] == "note"]
+        steps = [report["step"] for report in reports if report.get("phase") == "rendering" and report["step"]]
+        if made:
+            assert notes in ([f"resumed after step {made} of 8"], [f"resumed after step {made + 1} of 8"]), (
+                log.read_text()
+            )
+            assert steps[0] in (made, made + 1)
+        assert steps == list(range(steps[0], steps[0] + len(steps)))
+        made = steps[-1]
+    assert reports[-1]["report"] == "done", log.read_text()
+    page = json.loads(Path(reports[-1]["parts"][".json"]).read_text())
+    assert page["resumed_after"] >= 5 and {path.name for path in saved.iterdir()} == {
+        "step-7.safetensors", "step-8.safetensors",
+    }  # fmt: skip
+    worker.order(**order(tmp_path, package, 2, quality="take")[2])
+    unbroken = worker.until("done", "error")[-1]
+    films = [probe_video(Path(done["parts"][".mp4"])).frames_sha256 for done in (reports[-1], unbroken)]
+    assert films[0] == films[1]
+    assert json.loads(Path(unbroken["parts"][".json"]).read_text())["resumed_after"] == 0
 
 
 def test_a_cancelled_take_leaves_nothing_and_the_worker_goes_on(worker, package, tmp_path):
@@ -247,3 +288,45 @@ def test_from_queue_to_film_with_the_real_daemon_and_worker(package, tmp_path, s
             assert hashlib.sha256(ended.path.read_bytes()).hexdigest() == ended.sha256
             assert 0 < ended.seconds < 60 and ended.step == ended.steps
         assert library.calibration("previs").takes == 2
+
+
+def test_a_killed_daemon_and_a_killed_worker_cost_a_step_and_never_the_film(package, tmp_path):
+    import psutil
+
+    shot = {"scene": "12", "setup": "C", "quality": "print", "seed": 5, "time": {"duration_s": 0.5},
+            "format": {"width": 64, "height": 64}}  # fmt: skip
+    script = "from appliance.daemon import Patience, serve; serve(until_idle=True, patience=Patience(leave_s=0.2))"
+    environment = {**ENVIRONMENT, "RUSHES_HOME": str(tmp_path), "RUSHES_WEIGHTS": str(package)}
+    with Library.open(tmp_path / "library.db") as library, open(tmp_path / "served.log", "ab") as log:
+        takes = [library.queue(from_plain(shot)) for _ in range(3)]
+
+        def serve():
+            return subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=log)
+
+        def in_the_middle(take):
+            deadline = time.monotonic() + 120
+            while not 3 <= library.take(take.id).step < 18:
+                assert time.monotonic() < deadline, (tmp_path / "daemon.log").read_text()
+                time.sleep(0.002)
+
+        daemon = serve()
+        in_the_middle(takes[1])
+        daemon.kill()
+        daemon.wait()
+        daemon = serve()
+        in_the_middle(takes[2])
+        [worker] = psutil.Process(daemon.pid).children()
+        worker.kill()
+        assert daemon.wait(120) == 0
+        films = set()
+        for take, fence in zip(takes, (1, 3, 3), strict=True):
+            ended = library.take(take.id)
+            assert (ended.status, ended.fence) == (Status.DELIVERED, fence), ended
+            page = json.loads(ended.path.with_suffix(".json").read_text())
+            films.add(page["film"]["frames_sha256"])
+            history = " | ".join(event.text for event in library.events(take.id))
+            assert page["resumed_after"] >= 3 * (fence > 1)
+            assert (f"resumed after step {page['resumed_after']} of 20" in history) == (fence > 1), history
+        assert len(films) == 1
+        assert library.calibration("previs").takes == 1  # half a render says nothing of a whole one
+    assert list((tmp_path / "checkpoints").iterdir()) == []
