@@ -60,10 +60,10 @@ class Quoted:
         return [
             ("slate", self.direction.slate),
             ("action", self.direction.text.action.split("\n")[0]),
-            ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
-            ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("time", _about(plan) + ("" if plan.measured else ", not measured on this machine yet")),
             ("needs", f"{bytes_words(plan.memory_bytes)} of memory, {bytes_words(plan.disk_bytes)} on disk"),
+            ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
+            ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("why", "\n".join(plan.why)),
             *obeyed_words(self.direction, plan.card),
         ]

@@ -124,7 +124,7 @@ def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:
         if args.json:
             say_json([record(take) for take in takes])
         else:
-            say(*(f"{take.slate}  queued as take {take.id}" for take in takes))
+            say(*(f"{take.slate}  queued as #{take.id}" for take in takes))
         return 0
     ended = follow(library, [take.id for take in takes], house.ensure_running, progress_stream(args.json))
     for take in ended:

@@ -110,7 +110,7 @@ def test_the_same_seed_is_the_same_film_and_another_is_not(house, first):
 
 def test_detach_returns_at_once_and_the_daemon_renders_on(house, first):
     code, out, _ = rushes(house, "shoot", "shot.toml", "--detach")
-    assert code == 0 and "queued as take" in out
+    assert code == 0 and "queued as #" in out
     until_status(house, out.split("  ")[0].replace(" ", "-"), "delivered")
 
 

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from appliance.page import cells
+from appliance.page import cells, cut
 from appliance.take import Status, Take
 from appliance.text import clean
 from models.errors import RushesError
@@ -26,6 +26,7 @@ from tui.queue import TakeList
 from tui.watch import Watcher, look_at_machine
 from tui.words import details, in_full, now_line
 
+COMPACT_CELLS = 68  # below these the keys in the footer stand closer
 DETAILS_CELLS = 48  # of the pane beside the list; desk.tcss says the same
 EMPTY = "No takes yet.  Press n to choose a shot; some come with Rushes."
 NOTHING_FOUND = "No take holds these words.  Press esc to see all."
@@ -39,7 +40,7 @@ class Board(Screen[None]):
         Binding("x", "cancel", "Cancel"),
         Binding("r", "retake", "Retake"),
         Binding("slash,fullwidth_solidus,f3", "find", "Find", key_display="/"),
-        Binding("escape", "clear", "Clear", show=False),
+        Binding("escape", "clear", "All takes", show=False),
         Binding("question_mark,fullwidth_question_mark,f1", "help", "Help", key_display="?"),
         Binding("q,ctrl+q,f10", "leave", "Quit", key_display="q"),
     ]
@@ -86,6 +87,7 @@ class Board(Screen[None]):
 
     def on_resize(self) -> None:
         """Bars and rules follow the width."""
+        self.query_one(Footer).compact = self.size.width < COMPACT_CELLS
         self._draw()
 
     @on(LibraryChanged)
@@ -114,7 +116,7 @@ class Board(Screen[None]):
     @on(TakeList.Opened)
     def _opened(self, message: TakeList.Opened) -> None:
         take = message.take
-        self.app.push_screen(Page(f"{take.slate}  take {take.id}", in_full(take, self._clock())))
+        self.app.push_screen(Page(f"{take.slate}  #{take.id}", in_full(take, self._clock())))
 
     @on(Input.Changed, "#find")
     def _words_changed(self, event: Input.Changed) -> None:
@@ -196,6 +198,7 @@ class Board(Screen[None]):
         if self._snapshot and any(take.status is Status.RENDERING for take in self._snapshot.live):
             self._draw_now()
             self.query_one(TakeList).tick()
+            self._draw_details()
 
     def _draw(self) -> None:
         self._draw_head()
@@ -224,11 +227,10 @@ class Board(Screen[None]):
             content = Content.styled(text if self._snapshot else " ...", "$quiet")
         else:
             take = going[0]
-            what = f"  {clean(take.action)}" + (f"   and {len(going) - 1} more" if len(going) > 1 else "")
+            slate = f" NOW  {clean(take.slate)}"
+            what = cut(f"  {clean(take.action)}", width - cells(slate))  # a second line would push the bar out
             done, to_do, words = now_line(take, now, width)
-            content = Content.assemble(
-                (f" NOW  {clean(take.slate)}", "bold"), what, "\n      ", (done, "$accent"), (to_do, "$quiet"), words
-            )
+            content = Content.assemble((slate, "bold"), what, "\n      ", (done, "$accent"), (to_do, "$quiet"), words)
         self.query_one("#now", Static).update(content)
 
     def _draw_count(self) -> None:
@@ -243,10 +245,9 @@ class Board(Screen[None]):
 
     def _draw_details(self) -> None:
         take = self._current()
-        box = self.query_one("#facts", Static)
+        self.query_one("#details").set_class(take is None, "empty")
         if take is None:
-            box.update(Content(""))
             return
-        title = Content.styled(f"{clean(take.slate)}  take {take.id}", "bold")
+        title = Content.styled(f"{clean(take.slate)}  #{take.id}", "bold")
         width = (DETAILS_CELLS if self.has_class("-wide") else self.size.width) - 4
-        box.update(Content("\n").join([title, facts(details(take, self._clock()), width)]))
+        self.query_one("#facts", Static).update(Content("\n").join([title, facts(details(take, self._clock()), width)]))

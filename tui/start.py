@@ -51,7 +51,7 @@ class Start(ModalScreen[Path | None]):
             yield Input(placeholder="path of a shot file (.toml)", id="path")
             yield OptionList(*(Option(Content(clean(name))) for name, _ in self._offers), id="offers")
             yield Static(Content(""), id="quote")
-            yield Static(Content("enter queues it   arrows choose   tab to type a path   esc leaves"), classes="hint")
+            yield Static(Content("enter queues it   tab types a path   esc leaves"), classes="hint")
 
     def on_mount(self) -> None:
         """Offers first: most people pick."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 
+from appliance.page import cut, pad
 from appliance.progress import progress
 from appliance.take import Status, Take
 from appliance.text import clean
 from appliance.units import bytes_words, seconds_words, when
 
-# A word for every state, and the style component it is drawn with; the word alone is enough.
+# The word of every state, by which it is found too, and the style it is drawn with; the word alone is enough.
 STATES = {
-    Status.QUEUED: ("waiting", "waiting"),
+    Status.QUEUED: ("queued", "waiting"),
     Status.RENDERING: ("RENDER", "render"),
-    Status.DELIVERED: ("done", "done"),
+    Status.DELIVERED: ("delivered", "done"),
     Status.FAILED: ("FAILED", "failed"),
     Status.CANCELLED: ("cancelled", "quiet"),
 }
@@ -41,9 +42,10 @@ def time_words(take: Take, now: float) -> str:
 def now_line(take: Take, now: float, width: int) -> tuple[str, str, str]:
     """A take that renders as (done, to do, words): a bar whose halves differ without colour, then the numbers."""
     at = progress(take, now)
-    cells = max(12, min(60, width - 44))
-    full = at.full(cells)
-    return "━" * full, "╌" * (cells - full), f"  {at.fraction:4.0%}  {clean(at.words):<18} {at.left:>6} left"
+    cells = max(8, min(60, width - 44))
+    full, room = at.full(cells), max(0, min(18, width - cells - 26))
+    words = pad(cut(clean(at.words), room), room)
+    return "━" * full, "╌" * (cells - full), f"  {at.fraction:4.0%}  {words} {at.left:>6} left"
 
 
 def plan_words(plan_json: str | None) -> list[str]:
@@ -65,6 +67,8 @@ def details(take: Take, now: float) -> list[tuple[str, str]]:
         rows[0] = ("state", f"{state(take, now)[0]}, {at.words}, {at.left} left")
     if take.error:
         rows.append(("error", take.error))
+    if take.path is not None:
+        rows.append(("film", str(take.path)))
     rows += [
         ("action", take.action or "none given"),
         *_direction(take),
@@ -74,8 +78,6 @@ def details(take: Take, now: float) -> list[tuple[str, str]]:
     ]
     if take.peak_bytes:
         rows.append(("memory", f"{bytes_words(take.peak_bytes)} at its highest"))
-    if take.path is not None:
-        rows.append(("film", str(take.path)))
     return [(name, clean(text, keep_newlines=True)) for name, text in rows if text]
 
 

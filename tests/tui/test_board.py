@@ -9,6 +9,7 @@ from tui.app import Desk
 from tui.board import Board
 from tui.dialogs import Confirm, Page
 from tui.queue import TakeList
+from tui.words import STATES
 
 NOON = 1_800_000_000.0
 
@@ -154,12 +155,21 @@ async def test_q_leaves_and_renders_go_on(full_house, desk):
     assert Library.open().take("12C T1").status is Status.RENDERING
 
 
-@pytest.mark.parametrize("size", [(40, 12), (80, 24), (100, 30), (120, 40), (200, 60)])
-async def test_every_size_shows_the_footer_and_the_cursor(full_house, desk, size):
+def test_the_word_of_a_state_finds_the_takes_in_it():
+    for status, (word, _) in STATES.items():
+        assert word.casefold() in status, "the search looks in the library's own word"
+
+
+@pytest.mark.parametrize("size", [(40, 12), (60, 18), (80, 24), (100, 30), (120, 40), (200, 60)])
+async def test_every_size_shows_the_bar_the_keys_and_the_cursor(full_house, desk, size):
+    with Library.open() as library:
+        library.rows("UPDATE takes SET action = ? WHERE status = 'rendering'", "雨夜 a long action " * 20)
     async with desk.run_test(size=size) as pilot:
         await opened(desk, pilot)
         await until(pilot, lambda: "Details" in lines_of(desk)[-1])
         lines = lines_of(desk)
         assert all(cells(line) <= size[0] for line in lines)
         assert "RUSHES" in lines[0]
+        assert any("━" in line and "left" in line for line in lines)
+        assert "Quit" in lines[-1] or size[0] < 60
         assert any(line.startswith("> 12C T1") for line in lines)
