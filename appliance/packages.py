@@ -1,4 +1,4 @@
-"""Model packages as the appliance sees them: facts from a safetensors header, and a proof of its bytes, without torch.
+"""Model packages as the appliance sees them: facts from the header, and a proof of the bytes, without torch.
 
 The render opens packages with models.weights; this is what `rushes models` and `rushes doctor` say without loading it.
 """
@@ -6,19 +6,15 @@ The render opens packages with models.weights; this is what `rushes models` and 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from appliance import paths
 from appliance.text import one_line
-from models.card import FORMAT
 from models.errors import BadInput
+from models.header import card_from_json, package_header
 
-MAX_HEADER_BYTES = 16 * 2**20
-CHUNK_BYTES = 1 << 20
 WAY_OUT = "name a whole package with RUSHES_WEIGHTS, or unset it to use the one that ships"
 
 
@@ -66,68 +62,27 @@ def known() -> list[Known]:
 
 
 def facts_of(path: Path) -> PackageFacts:
-    """Facts from the header of a safetensors file. Raises BadInput where it is missing, cut short or something else."""
-    header, start, size = _header(path)
-    metadata = header.pop("__metadata__", {})
+    """Facts from the header of a package. Raises BadInput where it is missing, cut short or something else."""
+    header = package_header(path, WAY_OUT)
     sizes: dict[str, int] = {}
-    parameters = end = 0
-    try:
-        for tensor in header.values():
-            first, last = tensor["data_offsets"]
-            sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + last - first
-            parameters += math.prod(tensor["shape"])
-            end = max(end, last)
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} is no model package: its header names a tensor without a place; {WAY_OUT}") from error
-    if start + end != size:
-        raise BadInput(f"{path} is not whole: {size} bytes where its header promises {start + end}; copy it again")
-    facts = {name: one_line(str(text)) for name, text in metadata.items()}
-    if facts.get("format") != FORMAT:
-        found = facts.get("format", "none")
-        raise BadInput(f"{path} is no model package: its format is {found[:40]!r}, not {FORMAT!r}; {WAY_OUT}")
-    return PackageFacts(path, _card(facts), parameters, size, sizes, facts, start)
+    for tensor in header.entries.values():
+        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.end - tensor.begin
+    return PackageFacts(
+        path=path,
+        card=card_from_json(header.metadata["card"]).name,
+        parameters=sum(math.prod(tensor.shape) for tensor in header.entries.values()),
+        file_bytes=header.file_bytes,
+        bytes_by_type=sizes,
+        metadata={name: one_line(text) for name, text in header.metadata.items()},
+        data_start=header.data_start,
+    )
 
 
 def prove(facts: PackageFacts) -> str:
     """The SHA-256 of a package's tensors, compared with what its header says. Raises BadInput when they differ."""
-    digest = hashlib.sha256()
     with open(facts.path, "rb") as file:
         file.seek(facts.data_start)
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    said = facts.metadata.get("data_sha256")
-    if said and said != digest.hexdigest():
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if facts.metadata["data_sha256"] != digest:
         raise BadInput(f"{facts.path} is damaged: its data does not match the hash in its header; copy it again")
-    return digest.hexdigest()
-
-
-def _header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """(header, where the tensors begin, size of the file)."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise BadInput(f"{path} is not a safetensors file, or is cut short; {WAY_OUT}")
-            header = json.loads(file.read(length))
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"{path} is not there: set RUSHES_WEIGHTS to a model package, or install Rushes again"
-        ) from error
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; {WAY_OUT}") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not a safetensors file: its header cannot be read; {WAY_OUT}") from error
-    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-        raise BadInput(f"{path} is not a safetensors file: its header is no table; {WAY_OUT}")
-    return header, 8 + length, size
-
-
-def _card(metadata: dict[str, str]) -> str:
-    """The name of the card in a package's metadata, which holds it as JSON."""
-    said = metadata.get("card", "")
-    try:
-        card = json.loads(said)
-    except ValueError:
-        return said or "not stated"
-    return str(card.get("name", "not stated")) if isinstance(card, dict) else said
+    return digest

@@ -9,14 +9,15 @@ Torch-free (the desk and the daemon may load them):
     optics     angles, lenses, colour temperature, easing
     cast       what a character looks like
     sets       where a shot takes place
-    stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch)
-    events     what a render reports
+    stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch): solids, mannequin, defocus
+    conditions Blocking -> what the network reads
+    header     what a file of weights says of itself, checked before it is believed
+    events     what a render reports; errors: what people are told
 With torch:
     transformer  the Wan-architecture diffusion transformer
     vae          latents <-> frames, chunk by chunk
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
-    conditions   Blocking -> what the network reads
     weights      safetensors packages, checked before they are believed
     quantize     bf16 network -> int8 package
     render       the main path: Blocking -> frames

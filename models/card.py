@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-FORMAT = "rushes.package/1"  # what a package of ours says it is; models/weights.py writes it
-
 
 @dataclass(frozen=True, slots=True)
 class Card:

@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 
 from models.errors import BadInput, RushesError
+from models.header import read_header
 from models.sampler import State
-from models.weights import proved_tensors, read_header, write
+from models.weights import DTYPES, proved_tensors, write
 
 FORMAT = "rushes.checkpoint/1"
 NAME = re.compile(r"step-(\d{1,9})\.safetensors")
@@ -74,7 +75,7 @@ class Checkpoints:
         if says != self._header(index, start.of):
             raise BadInput(f"{path} is of another walk: another blocking, seed, setting, model or version")
         names = ["latent", *(f"history.{i}" for i in range(len(header.entries) - 1))]
-        kinds = {(entry.dtype, entry.shape) for entry in header.entries.values()}
+        kinds = {(DTYPES[entry.dtype], entry.shape) for entry in header.entries.values()}
         if set(names) != header.entries.keys() or kinds != {(start.latent.dtype, tuple(start.latent.shape))}:
             raise BadInput(f"{path} does not hold a state of this walk")
         tensors = proved_tensors(path, header, bytearray(path.read_bytes()))

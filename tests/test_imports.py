@@ -9,8 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("kernels", "models", "appliance", "tui")  # each may import those before it, and itself
 FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TORCH_FREE_MODELS = {
-    "card", "geometry", "footprint", "blocking", "optics", "cast", "sets", "stage", "solids", "mannequin", "defocus",
-    "events", "errors",
+    "card", "geometry", "footprint", "header", "blocking", "optics", "cast", "sets", "stage", "solids", "mannequin",
+    "defocus", "conditions", "events", "errors",
 }  # fmt: skip
 HEAVY = {"torch", "triton", "safetensors"}
 
@@ -88,7 +88,7 @@ SCREEN = {"textual", "rich"}
         ("import appliance.direction_file", HEAVY | SCREEN | {"numpy"}),
         ("from appliance.direction_file import from_toml; from_toml('[set]')", HEAVY | SCREEN),
         ("from appliance.device import probe; probe()", HEAVY | {"numpy"}),
-        ("import models.footprint", HEAVY | {"numpy"}),
+        ("import models.footprint, models.header", HEAVY | {"numpy"}),
         (
             "from models.conditions import context, control_films, rays; from models.training import footage, scenes;"
             "shot = scenes.shot(5, 5, 32, 48); control_films(shot), rays(shot), context(shot)",

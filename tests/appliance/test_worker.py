@@ -27,10 +27,11 @@ import sys
 from pathlib import Path
 import torch
 from models.card import TINY
+from models.header import card_to_json
 from models.quantize import SCHEME, quantize
 from models.transformer import Transformer
 from models.vae import VAE
-from models.weights import card_to_json, save
+from models.weights import save
 torch.manual_seed(0)
 parts = {f"transformer.{name}": value for name, value in quantize(Transformer(TINY).state_dict(), TINY).items()}
 parts |= {f"vae.{name}": value for name, value in VAE().state_dict().items()}

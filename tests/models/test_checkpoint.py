@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from models.checkpoint import Checkpoints
+from models.header import read_header
 from models.sampler import State, denoise, noise, schedule
-from models.weights import read_header
 
 ROOT = Path(__file__).resolve().parents[2]
 LEVELS = schedule("unipc", 6, 3.0)

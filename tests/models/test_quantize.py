@@ -10,9 +10,10 @@ import torch
 
 from models.card import PREVIS, TINY, WAN_14B, Card
 from models.errors import BadInput
+from models.header import SCHEMES, card_to_json
 from models.quantize import SCHEME, Int8Linear, load_quantized, quantize
 from models.transformer import Transformer
-from models.weights import SCHEMES, card_to_json, open_package, save
+from models.weights import open_package, save
 
 DEEP = replace(TINY, name="deep", layers=9)
 MATRICES = 10  # of a block

@@ -15,15 +15,8 @@ from hypothesis import strategies as st
 
 from models.card import CARDS, PREVIS, TINY
 from models.errors import BadInput, RushesError
-from models.weights import (
-    FORMAT,
-    MAX_TENSORS,
-    card_from_json,
-    card_to_json,
-    open_package,
-    read_header,
-    save,
-)
+from models.header import FORMAT, MAX_TENSORS, card_from_json, card_to_json, read_header
+from models.weights import open_package, save
 
 METADATA = {"scheme": "none", "card": card_to_json(TINY), "licence": "Apache-2.0", "training": "{}"}
 
@@ -126,12 +119,12 @@ def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
         (raw({"x": entry(0, 4)}, b"12345"), "1 bytes follow its last tensor"),
         (raw({"__metadata__": {"format": 1}}), "metadata is not text"),
         (raw({"__metadata__": {"format": "\x1b]0;owned\x07"}}), "control characters"),
-        (raw({"x": entry(0, 4)}, b"1234"), "not a package of ours: its format is 'none'"),
+        (raw({"x": entry(0, 4)}, b"1234"), "no model package: its format is 'none'"),
         (raw({"__metadata__": {"format": "pt"}, "x": entry(0, 4)}, b"1234"), "its format is 'pt'"),
         (raw({"__metadata__": {"format": FORMAT}, "x": entry(0, 4)}, b"1234"), "does not say its card"),
         (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0", "scheme": "w1a1"}}),
-            "stores its weights as 'w1a1'; known: none, w8a8/1",
+            "stores its weights as 'w1a1', known are none, w8a8/1",
         ),
         (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0" * 64}, "x": entry(0, 4)}, b"1234"),
