@@ -82,7 +82,8 @@ class ShotDirection:
     lock: tuple[str, ...] = string((), "paths of fields that nobody may change", 200, many=True)
 
     def __post_init__(self) -> None:
-        for name, spec in specs(type(self)).items():
+        of: type = type(self)
+        for name, spec in specs(of).items():
             object.__setattr__(self, name, read(spec, getattr(self, name), name))
         check(self)
 

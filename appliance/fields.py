@@ -8,6 +8,7 @@ path; `plain` turns it back into numbers, strings, lists and dicts; `table` list
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from functools import lru_cache
@@ -24,8 +25,8 @@ class Spec:
     kind: str  # "number" "integer" "flag" "text" "word" "choice" "color" "ease"; of fields: "table" "list" "named"
     help: str
     unit: str = ""
-    lo: float | None = None
-    hi: float | None = None
+    lo: float = -math.inf
+    hi: float = math.inf
     size: int = 1  # numbers in the value; 3 is a point
     keyed: bool = False  # may be a list of {t_s, value, ease} instead
     or_word: bool = False  # may be a subject's id instead
@@ -34,7 +35,7 @@ class Spec:
     lines: bool = False  # text may run over several lines
     many: bool = False  # a list of such texts
     most: int = 0  # characters of a text, items of a list
-    of: type | None = None  # of a table, and of the items of a list
+    of: Any = None  # the dataclass of a table, and of the items of a list
     optional: bool = False
 
     def options(self) -> tuple[str, ...]:
@@ -195,9 +196,10 @@ def plain(value: Any, everything: bool = False) -> dict[str, Any]:
 
     None is never written: an absent key is read back as not stated.
     """
-    found = {}
-    start = defaults(type(value))
-    for name, spec in specs(type(value)).items():
+    found: dict[str, Any] = {}
+    of: type = type(value)
+    start = defaults(of)
+    for name, spec in specs(of).items():
         here = getattr(value, name)
         if here is None or (here == start[name] and not everything):
             continue

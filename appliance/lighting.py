@@ -10,7 +10,7 @@ import numpy as np
 
 from appliance.curves import sample
 from appliance.presets import expand
-from models.blocking import LightTrack, StageSet
+from models.blocking import RGB, LightTrack, StageSet
 from models.optics import LUMINANCE, kelvin_rgb
 
 Array = np.ndarray
@@ -53,13 +53,13 @@ def light_plot(
 
 def under_sky(stage_set: StageSet, light: Any) -> StageSet:
     """The set with its sky as bright as the plot asks: a night has no day sky."""
-    stops = expand(light).sky_stops
-    if not stops:
-        return stage_set
-    top, horizon = (
-        tuple(float(min(1.0, c * 2.0**stops)) for c in sky) for sky in (stage_set.sky_top, stage_set.sky_horizon)
-    )
-    return replace(stage_set, sky_top=top, sky_horizon=horizon)
+    gain = 2.0 ** expand(light).sky_stops
+
+    def lit(sky: RGB) -> RGB:
+        red, green, blue = (min(1.0, c * gain) for c in sky)
+        return red, green, blue
+
+    return replace(stage_set, sky_top=lit(stage_set.sky_top), sky_horizon=lit(stage_set.sky_horizon))
 
 
 def _stops_to_level(level_pct: float, lamps: list[LightTrack], ambient: Array) -> float:

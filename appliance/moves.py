@@ -16,7 +16,7 @@ import numpy as np
 
 from appliance.curves import progress, tremor
 from appliance.framing import compose
-from appliance.vocabulary import MOVES
+from appliance.vocabulary import HANDHELD_DEG
 from models.errors import BadInput
 from models.optics import rotation
 
@@ -185,7 +185,7 @@ def _dolly_zoom(rig: Rig, move: Any, when: Span, path: str) -> None:
 
 
 def _handheld(rig: Rig, move: Any, when: Span, seed: int) -> None:
-    degrees = MOVES["handheld"].default if move.amount_deg is None else move.amount_deg
+    degrees = HANDHELD_DEG if move.amount_deg is None else move.amount_deg
     from_s, to_s = rig.t[when.first], rig.t[when.last]
     gain = np.ones_like(rig.t)
     if when.first > 0:

@@ -115,7 +115,7 @@ def _keys(spec: Spec, value: Any, path: str) -> tuple[Key, ...]:
     if len(value) > MOST_KEYS:
         raise BadInput(f"{path} has {len(value)} keys: at most {MOST_KEYS} are allowed; leave some out")
     at_rest = Spec(spec.kind, spec.help, spec.unit, spec.lo, spec.hi, spec.size)
-    keys = []
+    keys: list[Key] = []
     for i, item in enumerate(value):
         here = f"{path}[{i}]"
         if isinstance(item, Key):

@@ -81,6 +81,7 @@ class MoveKind:
     default: float | None = None  # of the first amount, when none is stated
 
 
+HANDHELD_DEG = 0.5  # rms of a steady hand, when none is stated
 _DEG, _M = "amount_deg", "amount_m"
 MOVES = {
     kind.name: kind
@@ -130,7 +131,7 @@ MOVES = {
             (Amount(_DEG, "deg", 0, 2),),
             "more",
             "a steady hand's shake: rms of pan and of tilt, 0.5 to 3 Hz",
-            default=0.5,
+            default=HANDHELD_DEG,
         ),
         MoveKind(
             "rack_focus",

@@ -30,7 +30,7 @@ class Checkpoints:
 
     def newest(self, start: State) -> tuple[State, list[str]]:
         """The newest state to go on from, `start` itself where there is none; and why newer ones were passed over."""
-        passed_over = []
+        passed_over: list[str] = []
         try:
             saved = self._saved()
         except OSError:

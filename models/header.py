@@ -113,9 +113,9 @@ def card_to_json(card: Card) -> str:
 def card_from_json(text: str) -> Card:
     """The inverse. Raises BadInput when a size is missing, unknown or out of bounds."""
     try:
-        facts = json.loads(text)
-        card = Card(**{key: tuple(value) if key == "patch" else value for key, value in facts.items()})
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        facts: dict[str, Any] = json.loads(text)
+        card = Card(**{**facts, "patch": tuple(facts["patch"])})
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(f"the card in these weights cannot be read: {error}; use the original file") from error
     for name in CARD_SIZES:
         value = getattr(card, name)

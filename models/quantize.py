@@ -103,9 +103,9 @@ class Int8Linear(nn.Module):
 def _exchange(network: Transformer, name: str, dtype: torch.dtype) -> None:
     """Put an int8 layer where a linear one stands. The feed-forward's GELU moves into its first layer's epilogue."""
     parent, _, own = name.rpartition(".")
-    holder, old = network.get_submodule(parent), network.get_submodule(name)
+    holder, (outputs, inputs) = network.get_submodule(parent), network.get_parameter(f"{name}.weight").shape
     first = name.endswith("ffn.0")
-    setattr(holder, own, Int8Linear(old.in_features, old.out_features, dtype, "gelu_tanh" if first else "none"))
+    setattr(holder, own, Int8Linear(inputs, outputs, dtype, "gelu_tanh" if first else "none"))
     if first:
         setattr(holder, "1", nn.Identity())
 

@@ -155,7 +155,7 @@ def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
     except RuntimeError as error:
         raise BadInput("the weights hold no autoencoder of this version's shape: use the package that ships") from error
     mean, std = vae.mean.clone(), vae.std.clone()
-    vae.to(device, _dtype(device), memory_format=torch.channels_last).eval()
+    vae.to(device, _dtype(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     vae.mean, vae.std = mean.to(device), std.to(device)
     return vae
 

@@ -72,7 +72,7 @@ class Transformer(nn.Module):
         if missing < 0:
             raise ValueError(f"context has {context.shape[1]} tokens; this model reads at most {self.card.text_len}")
         context = F.pad(context, (0, 0, 0, missing))
-        return self.text_embedding(context.to(self.text_embedding[0].weight.dtype))
+        return self.text_embedding(enter(self.text_embedding[0], context))
 
     def _grid(self, x: Tensor) -> tuple[int, int, int]:
         frames, height, width = x.shape[2:]
@@ -98,7 +98,7 @@ class Transformer(nn.Module):
                 else:
                     bound = math.sqrt(6.0 / sum(matrix.shape))
                     matrix.uniform_(-bound, bound, generator=generator)
-                module.bias.data.zero_()
+                module.bias.data.zero_()  # type: ignore[union-attr]
             elif isinstance(module, RMSNorm):
                 module.weight.data.fill_(1.0)
             elif isinstance(module, Block | Head):

@@ -121,4 +121,4 @@ def _tensor_at(data: mmap.mmap | bytearray, offset: int, entry: Entry) -> Tensor
 
 def _bytes_of(tensor: Tensor) -> memoryview:
     """A tensor's data, row by row, as any safetensors reader expects it (little-endian machines)."""
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -23,7 +23,7 @@ TAME = 1e-3  # weight of the latents' mean square: they must not grow to outshou
 def fit(footage: Path, path: Path, minutes: float, device: str, seed: int = 0) -> None:
     """Train (or go on training) the whole autoencoder for a budget of minutes in all; the run is kept at `path`."""
     torch.manual_seed(seed)
-    vae = VAE().to(device, memory_format=torch.channels_last)
+    vae = VAE().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not path.exists():
         vae.start_from_components(cells(footage, np.random.default_rng(seed)).to(device))
     run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99)
