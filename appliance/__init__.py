@@ -17,8 +17,7 @@ What is remembered:
     text       what people and files supply, made safe; paths: where things live; units: numbers in words
 What renders it:
     daemon     the loop; house (one daemon each), render_take (one take's life), renderer (its end of the line), process
-    checkpoints  where renders save their steps
-    worker     the child process with torch
+    worker     the child process with torch; checkpoints: where renders save their steps
 What leaves the box:
     deliver    film, thumbnail and page, proved before publish gives them names
     mp4        the film; color (exact RGB to YUV), label (AIGC), boxes (a witness), pictures, probe, sidecar

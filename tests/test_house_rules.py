@@ -37,6 +37,15 @@ def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse((ROOT / path).read_text())), f"{path} has no docstring"
 
 
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.name == "__init__.py"], ids=str)
+def test_the_map_of_a_package_names_every_module_and_nothing_else(path):
+    chart, folder = ast.get_docstring(ast.parse((ROOT / path).read_text())), (ROOT / path).parent
+    for module in folder.glob("*.py"):
+        assert module.stem.startswith("__") or re.search(rf"\b{module.stem}\b", chart), f"{path} forgets {module.stem}"
+    for name in re.findall(r"^    ([\w.]+)", chart, re.M):
+        assert any((folder / f"{name}{suffix}").exists() for suffix in ("", ".py")), f"{path}: there is no {name}"
+
+
 @pytest.mark.parametrize("path", PYTHON, ids=str)
 def test_nothing_that_we_refuse(path):
     for node in ast.walk(ast.parse((ROOT / path).read_text())):

@@ -1,8 +1,11 @@
 """How the shipped weights are made: `python -m models.training` (see __main__).
 
-scenes    random directed shots, a pure function of a seed
-footage   renders them ahead into files, in a process of its own
-latents   footage -> what the transformer learns from
-vae_fit   trains the autoencoder on crops of footage
-fit       trains the transformer on latents
+    scenes    random directed shots, a pure function of a seed
+    footage   renders them ahead into files, in a process of its own
+    vae_fit   trains the autoencoder on crops of footage
+    latents   footage -> what the transformer learns from
+    fit       trains the transformer on latents
+    state     a run on disk: weights, average and optimiser
+    package   both networks -> the package that ships, and its record
+    check     how near a package comes to the films it was told to make
 """
