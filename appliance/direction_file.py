@@ -79,7 +79,7 @@ def _parse(parse, text: str, form: str) -> Any:
     except RecursionError:
         raise BadInput(f"it is not {form} that a direction can be: it is nested too deeply; flatten it") from None
     except ValueError as error:  # what both parsers raise; neither text names more than the place
-        raise BadInput(f"it is not valid {form}: {one_line(str(error), 160)}; mend that line") from error
+        raise BadInput(f"it is not valid {form}: {one_line(str(error), 160)}; mend it") from error
 
 
 def _strict_json(text: str) -> Any:

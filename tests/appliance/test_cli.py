@@ -122,50 +122,11 @@ def test_an_example_is_copied_and_never_over_a_file(rushes):
     assert "mara_crosses" in refused(rushes("example", "nope"), 2)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('scene = "1"\nfocal = 35\n', "focal"),
-        ('[[moves]]\ntype = "pan"\namount_deg = 4000\n', "4000"),
-        ("[time]\nduration_s = 0\n", "duration_s"),
-        ('scene = "1', "bad.toml"),
-        ("\x00\xff", "bad.toml"),
-    ],
-)
-def test_a_shot_that_is_wrong_queues_nothing(rushes, text, said):
-    (rushes.work / "bad.toml").write_bytes(text.encode("latin-1"))
-    assert said in refused(rushes("shoot", SHOT, "bad.toml"), 2)
-    assert json.loads(rushes("takes", "--json").stdout) == []
-
-
-def test_a_file_that_is_missing(rushes):
-    assert "nope.toml" in refused(rushes("shoot", "nope.toml"), 2)
-
-
-def test_a_gpu_that_is_not_there(rushes):
-    hidden = {"CUDA_VISIBLE_DEVICES": ""}
-    assert "cuda:0" in refused(rushes("shoot", SHOT, "--device", "cuda:0", **hidden), 1)
-    assert "warp" in refused(rushes("shoot", SHOT, "--device", "warp"), 2)
-    assert json.loads(rushes("takes", "--json").stdout) == []
-
-
-@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04" * 100, (4096).to_bytes(8, "little") + b"{"])
-def test_weights_that_are_no_weights_queue_nothing(rushes, content):
-    weights = rushes.work / "model.safetensors"
-    if content is not None:
-        weights.write_bytes(content)
-    assert "model.safetensors" in refused(rushes("shoot", SHOT, RUSHES_WEIGHTS=str(weights)), 2)
-    assert json.loads(rushes("takes", "--json").stdout) == []
-    doctor = rushes("doctor", "--json", RUSHES_WEIGHTS=str(weights))
+def test_doctor_finds_weights_that_are_none(rushes):
+    (rushes.work / "model.safetensors").write_bytes(b"PK")
+    doctor = rushes("doctor", "--json", RUSHES_WEIGHTS=str(rushes.work / "model.safetensors"))
     assert doctor.returncode == 1
     assert [check["name"] for check in json.loads(doctor.stdout)["checks"] if not check["ok"]] == ["weights"]
-
-
-def test_a_library_that_is_something_else_is_not_touched(rushes):
-    rushes.home.mkdir()
-    (rushes.home / "library.db").write_bytes(b"my precious notes" * 40)
-    assert "library.db" in refused(rushes("takes"), 1)
-    assert (rushes.home / "library.db").read_bytes() == b"my precious notes" * 40
 
 
 def test_debug_shows_where(rushes):

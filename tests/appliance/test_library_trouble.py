@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -42,14 +41,6 @@ def test_one_driver_for_the_whole_process():
 )  # fmt: skip
 def test_the_versions_with_the_wal_reset_bug_are_known(version, safe):
     assert sqlite_version_ok(version) is safe
-
-
-def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path):
-    path = tmp_path / "library.db"
-    path.write_bytes(b"not a database at all, but long enough to look like one " * 40)
-    before = path.read_bytes()
-    assert "is not a Rushes library" in refusal(path)
-    assert path.read_bytes() == before
 
 
 def test_another_programs_database_is_left_as_it_is(tmp_path):
@@ -186,42 +177,6 @@ def test_a_write_that_the_system_refuses_is_one_line_and_keeps_what_was_acknowle
         assert library.faults() == []
         assert len(library.takes(limit=1000)) == int(acknowledged) < 500
         library.queue(shot())
-
-
-OPEN_AS_NOBODY = """
-import os, sys
-from pathlib import Path
-from appliance.direction import from_plain
-from appliance.library import Library
-from models.errors import RushesError
-if os.getuid() == 0:
-    os.setgroups([]); os.setgid(65534); os.setuid(65534)
-try:
-    Library.open(Path(sys.argv[1]))
-except RushesError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize("existing", [False, True])
-def test_a_house_that_is_not_ours_to_write_is_one_line(python, existing):
-    with tempfile.TemporaryDirectory() as house:
-        path = Path(house) / "library.db"
-        if existing:
-            Library.open(path).close()
-            path.chmod(0o444)
-        os.chmod(house, 0o555)
-        done = python("-c", OPEN_AS_NOBODY, path)
-        os.chmod(house, 0o755)
-        assert done.stderr == ""
-        (line,) = done.stdout.splitlines()
-        assert str(path) in line and ("permission" in line) and "RUSHES_HOME" in line
-        assert path.exists() is existing
-
-
-def test_a_folder_where_a_file_stands_is_one_line(tmp_path):
-    (tmp_path / "house").write_text("a file")
-    assert "RUSHES_HOME" in refusal(tmp_path / "house" / "library.db")
 
 
 COLD = """
