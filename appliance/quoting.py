@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance.units import bytes_words, count_words, seconds_words
 from models.errors import BadInput, RushesError
@@ -16,14 +15,13 @@ if TYPE_CHECKING:
     from appliance.plan import Plan, Refusal
     from appliance.take import Take
 
-LONGEST_SEED = 2**31
 DEVICE = re.compile(r"cpu|gpu|cuda|cuda:[0-9]{1,3}")
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A shot file read, and what this machine would do about it. The direction has a seed."""
+    """A shot file read, and what this machine would do about it."""
 
     path: Path
     direction: ShotDirection
@@ -85,15 +83,11 @@ def quote(path: Path, seed: int | None = None, quality: str | None = None, devic
 
 
 def read(path: Path, seed: int | None = None, quality: str | None = None) -> ShotDirection:
-    """The direction of a file with overrides; a seed is drawn where none was asked. Raises BadInput."""
+    """The direction of a file, with what was asked in place of its values. Raises BadInput."""
     from appliance.direction import load
 
-    direction = load(path)
-    if quality is not None:
-        direction = replace(direction, quality=quality)
-    if seed is None:
-        seed = direction.seed if direction.seed is not None else secrets.randbelow(LONGEST_SEED)
-    return replace(direction, seed=seed)
+    asked: dict[str, Any] = {"seed": seed, "quality": quality}
+    return replace(load(path), **{name: value for name, value in asked.items() if value is not None})
 
 
 def plan_direction(path: Path, direction: ShotDirection, device: str | None) -> Quoted:
@@ -120,10 +114,10 @@ def must_shoot(*quotes: Quoted) -> None:
 
 
 def again(take: Take, seed: int | None = None) -> ShotDirection:
-    """A take's direction with another seed: the given one, or a new one."""
+    """A take's direction with another seed: the given one, or (None) the one that is drawn when it is queued."""
     from appliance.direction_file import from_json
 
-    return replace(from_json(take.direction_json), seed=secrets.randbelow(LONGEST_SEED) if seed is None else seed)
+    return replace(from_json(take.direction_json), seed=seed)
 
 
 def examples() -> list[Path]:
