@@ -113,8 +113,11 @@ def cancel(args: Namespace) -> int:
 
 
 def record(take: Take) -> dict[str, Any]:
-    """A take as one JSON object: direction and plan as objects, and the files that are there."""
-    document = plain(take)
+    """A take as one JSON object: direction and plan as objects, the files that are there, times in unix seconds.
+
+    Who renders it, and under which lease, is the library's own business and left out.
+    """
+    document = {name: value for name, value in plain(take).items() if name not in ("owner", "lease_until", "fence")}
     document["direction"] = json.loads(document.pop("direction_json"))
     plan = document.pop("plan_json")
     document["plan"] = json.loads(plan) if plan else None

@@ -1,7 +1,9 @@
 """The command line as a person meets it: real processes, exit codes, one readable line for every error."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from appliance.direction import from_plain
 from appliance.library import Library
+from appliance.page import cells
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOT = ROOT / "appliance" / "examples" / "mara_crosses.toml"
@@ -111,6 +114,7 @@ def test_a_preview_is_a_film_and_a_picture(rushes):
     assert made["frames"] == 33
     assert (rushes.work / "mara.mp4").stat().st_size > 1000
     assert (rushes.work / "mara.strip.png").read_bytes().startswith(b"\x89PNG")
+    assert "mara.mp4 exists already" in refused(rushes("preview", SHOT, "--out", "mara.mp4"), 2)
 
 
 def test_an_example_is_copied_and_never_over_a_file(rushes):
@@ -120,6 +124,68 @@ def test_an_example_is_copied_and_never_over_a_file(rushes):
     assert (rushes.work / "mara_crosses.toml").read_bytes() == SHOT.read_bytes()
     assert "exists already" in refused(rushes("example", "mara_crosses"), 2)
     assert "mara_crosses" in refused(rushes("example", "nope"), 2)
+
+
+TAKE = {
+    "id", "slate", "scene", "setup", "take_number", "action", "device", "status", "phase", "step", "steps", "seed",
+    "path", "sha256", "error", "attempt", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds",
+    "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files",
+}  # fmt: skip
+PLAN = {
+    "card", "frames", "width", "height", "fps", "steps", "solver", "seed", "device", "precision", "footprint",
+    "memory_bytes", "seconds", "seconds_low", "seconds_high", "measured", "disk_bytes", "why",
+}  # fmt: skip
+
+
+def test_the_keys_of_every_json_document_stay(queued):
+    """Scripts read these: a key may be added here, and none is ever taken away."""
+
+    def document(*arguments, code=0):
+        run = queued(*arguments, "--json")
+        assert run.returncode == code, run.stderr
+        return json.loads(run.stdout)
+
+    (quote,) = document("quote", SHOT)
+    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed"} and quote["quote"].keys() == PLAN
+    assert quote["obeyed"]["text.action"] == "text-only" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
+    (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
+    assert not refusal["fits"] and refusal["quote"].keys() == {"reason", "remedies"}
+    assert all(take.keys() == TAKE for take in (*document("takes"), *document("board")))
+    assert document("take", "1").keys() == TAKE | {"events"}
+    assert document("take", "1")["events"][0].keys() == {"id", "take_id", "at", "kind", "text"}
+    assert document("cancel", "1").keys() == TAKE
+    assert document("doctor").keys() == {"ok", "checks"}
+    assert document("doctor")["checks"][0].keys() == {"name", "ok", "found", "remedy"}
+    models = document("models")
+    assert models.keys() == {"shipped", "known"}
+    assert models["shipped"].keys() >= {"path", "card", "parameters", "file_bytes", "bytes_by_type", "metadata"}
+    assert models["known"][0].keys() == {"name", "layers", "dim", "heads", "parameters", "int8_bytes", "ships"}
+    assert document("example", "whisper").keys() == {"copied"}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_encoding_shows_what_it_can_and_json_is_whole(queued, encoding):
+    listed = queued("takes", PYTHONIOENCODING=encoding)
+    assert listed.returncode == 0 and "12C T2" in listed.stdout and listed.stderr == ""
+    assert json.loads(queued("take", "2", "--json", PYTHONIOENCODING=encoding).stdout)["action"].startswith("雨夜")
+
+
+@pytest.mark.parametrize("command", [("takes",), ("board",), ("quote", SHOT.name)], ids=lambda c: c[0])
+def test_a_narrow_terminal_is_not_overrun(queued, command):
+    (queued.work / SHOT.name).write_bytes(SHOT.read_bytes())
+    master, slave = pty.openpty()
+    environment = {**os.environ, "RUSHES_HOME": str(queued.home), "PYTHONPATH": str(ROOT), "COLUMNS": "40"}
+    run = subprocess.Popen(
+        [sys.executable, "-P", "-m", "appliance", *command], cwd=queued.work, env=environment, stdout=slave
+    )
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # a terminal's way of saying that its last writer is gone
+        while piece := os.read(master, 4096):
+            shown += piece
+    os.close(master)
+    assert run.wait() == 0 and b"12C" in shown
+    assert all(cells(line) <= 40 for line in shown.decode().splitlines()), shown.decode()
 
 
 def test_doctor_finds_weights_that_are_none(rushes):
