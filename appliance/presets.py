@@ -139,16 +139,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 PRESET_ALIASES = {
-    "default": "three_point",
-    "loop light": "loop",
-    "paramount": "butterfly",
-    "sunset": "golden_hour",
-    "backlight": "rim",
-    "night": "moonlight",
-    "day": "noon",
-    "cloudy": "overcast",
-    "magic hour": "golden_hour",
-}
+    "default": "three_point", "loop light": "loop", "paramount": "butterfly", "sunset": "golden_hour",
+    "backlight": "rim", "night": "moonlight", "day": "noon", "cloudy": "overcast", "magic hour": "golden_hour",
+}  # fmt: skip
 
 
 def expand(light: Any) -> Any:

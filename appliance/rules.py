@@ -19,12 +19,8 @@ _RESERVED = ("all", "camera")
 def check(direction: Any) -> None:
     """Raises BadInput for the first rule that the direction breaks."""
     if not _SETUP.fullmatch(direction.setup.upper()):
-        raise refuse(
-            "setup",
-            direction.setup,
-            "1 or 2 letters, A to Z without I and O",
-            'they read as 1 and 0 on a slate: try "A"',
-        )
+        why = 'they read as 1 and 0 on a slate: try "A"'
+        raise refuse("setup", direction.setup, "1 or 2 letters, A to Z without I and O", why)
     object.__setattr__(direction, "setup", direction.setup.upper())
     _subjects(direction)
     _frame_and_camera(direction)
@@ -75,42 +71,27 @@ def _frame_and_camera(direction: Any) -> None:
         if isinstance(name, str):
             _exists(path, name, ids)
     if camera.pos_m is not None:
-        end = next(
-            (n for n in ("size", "angle", "side", "elevation_deg", "side_deg") if getattr(frame.end, n) is not None),
-            None,
-        )
-        if end:
-            raise refuse(
-                f"frame.end.{end}",
-                getattr(frame.end, end),
-                "left out when camera.pos_m is stated",
-                "leave one of them out",
-            )
+        for name in ("size", "angle", "side", "elevation_deg", "side_deg"):
+            if (value := getattr(frame.end, name)) is not None:
+                raise _one_of(f"frame.end.{name}", value, "camera.pos_m")
         points = [key.value for key in camera.pos_m] if is_keyed(camera.pos_m) else [camera.pos_m]
-        if min(point[1] for point in points) < 0:
-            raise refuse(
-                "camera.pos_m",
-                min(point[1] for point in points),
-                "0 to 100 m in y",
-                "the floor is y = 0: raise the camera",
-            )
-    if camera.shake.hz_lo > camera.shake.hz_hi:
-        raise refuse(
-            "camera.shake.hz_lo", camera.shake.hz_lo, f"at most hz_hi, {tidy(camera.shake.hz_hi)} Hz", "swap them"
-        )
-    if direction.continuity.axis_side and len(ids) < 2:
-        raise refuse(
-            "continuity.axis_side",
-            direction.continuity.axis_side,
-            "left out with fewer than two subjects",
-            "leave it out",
-        )
+        if (lowest := min(point[1] for point in points)) < 0:
+            raise refuse("camera.pos_m", lowest, "0 to 100 m in y", "the floor is y = 0: raise the camera")
+    shake = camera.shake
+    if shake.hz_lo > shake.hz_hi:
+        raise refuse("camera.shake.hz_lo", shake.hz_lo, f"at most hz_hi, {tidy(shake.hz_hi)} Hz", "swap them")
+    if (side := direction.continuity.axis_side) and len(ids) < 2:
+        raise refuse("continuity.axis_side", side, "left out with fewer than two subjects", "leave it out")
 
 
 def _exists(path: str, name: str, ids: list[str], more: str = "") -> None:
     if name not in ids:
         allowed = f"the id of a subject ({', '.join(ids) or 'there is none'})" + (f", {more}" if more else "")
         raise refuse(path, name, allowed, nearest(name, ids) if ids else "add one under [[subjects]]")
+
+
+def _one_of(path: str, value: Any, other: str) -> BadInput:
+    return refuse(path, value, f"left out when {other} is stated", "leave one of them out")
 
 
 def _move(direction: Any, move: Any, path: str) -> None:
@@ -127,19 +108,14 @@ def _move(direction: Any, move: Any, path: str) -> None:
             allowed = f"{tidy(amount.lo)} to {tidy(amount.hi)} {amount.unit} for a {move.type}"
             raise refuse(f"{path}.{key}", getattr(move, key), allowed, f"the nearest allowed is {tidy(near)}")
     if len(given) > 1:
-        raise refuse(
-            f"{path}.{given[1]}",
-            getattr(move, given[1]),
-            f"left out when {given[0]} is stated",
-            "leave one of them out",
-        )
+        raise _one_of(f"{path}.{given[1]}", getattr(move, given[1]), given[0])
     if keys and not given and kind.default is None and not (move.type == "rack_focus" and move.target is not None):
         first = kind.amounts[0]
         by_target = " or target" if move.type == "rack_focus" else ""
         span = f"{tidy(first.lo)} to {tidy(first.hi)} {first.unit}, + is {kind.plus}"
         raise BadInput(f"{path}.{first.key} is missing: a {move.type} is {span}; state {' or '.join(keys)}{by_target}")
     if move.type == "rack_focus" and given and move.target is not None:
-        raise refuse(f"{path}.to_m", move.to_m, "left out when target is stated", "leave one of them out")
+        raise _one_of(f"{path}.to_m", move.to_m, "target")
     if move.target is not None and kind.target == "never":
         raise refuse(f"{path}.target", move.target, f"left out: a {move.type} has no target", "leave it out")
     if isinstance(move.target, str):
@@ -148,12 +124,8 @@ def _move(direction: Any, move: Any, path: str) -> None:
         raise refuse(f"{path}.boom_m", move.boom_m, f"left out: a {move.type} has no arm", "leave it out")
     length = direction.time.duration_s
     if move.from_s >= length:
-        raise refuse(
-            f"{path}.from_s",
-            move.from_s,
-            f"before the shot ends at {tidy(length)} s",
-            "start it earlier, or lengthen time.duration_s",
-        )
+        allowed = f"before the shot ends at {tidy(length)} s"
+        raise refuse(f"{path}.from_s", move.from_s, allowed, "start it earlier, or lengthen time.duration_s")
     if move.to_s is not None and not move.from_s < move.to_s <= length:
         allowed = f"after from_s, {tidy(move.from_s)} s, and at most {tidy(length)} s"
         raise refuse(f"{path}.to_s", move.to_s, allowed, "end it with the shot, or lengthen time.duration_s")
@@ -165,20 +137,12 @@ def _locked_off(direction: Any) -> None:
     for i, (start, end, kind) in enumerate(spans):
         for other_start, other_end, other in spans if kind == "static" else ():
             if other not in ("static", "rack_focus") and other_start < end and start < other_end:
-                raise refuse(
-                    f"moves[{i}].type",
-                    kind,
-                    f"alone in its time, but a {other} overlaps it",
-                    "give them different times",
-                )
+                allowed = f"alone in its time, but a {other} overlaps it"
+                raise refuse(f"moves[{i}].type", kind, allowed, "give them different times")
     shake = direction.camera.shake
     if any(kind == "static" for _, _, kind in spans) and (shake.rot_rms_deg or shake.pos_rms_m):
-        raise refuse(
-            "camera.shake.rot_rms_deg",
-            shake.rot_rms_deg,
-            "0 with a static move",
-            "leave the shake or the static move out",
-        )
+        way_out = "leave the shake or the static move out"
+        raise refuse("camera.shake.rot_rms_deg", shake.rot_rms_deg, "0 with a static move", way_out)
 
 
 def legs(track: Any, path: str) -> list[tuple[float, float, float]]:
@@ -194,9 +158,8 @@ def legs(track: Any, path: str) -> list[tuple[float, float, float]]:
         metres = math.hypot(mark.x_m - before.x_m, mark.z_m - before.z_m)
         if mark.t_s is None:
             if metres < 1e-6:
-                raise BadInput(
-                    f"{here}.t_s is missing: the mark is where the one before is; state until when they stay"
-                )
+                where = "the mark is where the one before is"
+                raise BadInput(f"{here}.t_s is missing: {where}; state until when they stay")
             depart, arrive = now, now + metres / (mark.speed_mps or WALK_MPS)
         else:
             arrive = mark.t_s
@@ -205,12 +168,8 @@ def legs(track: Any, path: str) -> list[tuple[float, float, float]]:
                 allowed = f"later than {now + (metres / mark.speed_mps if mark.speed_mps else 0):.2f} s"
                 raise refuse(f"{here}.t_s", mark.t_s, allowed, "give them more time, or a higher speed_mps")
             if metres / (arrive - max(depart, now)) > 12:
-                raise refuse(
-                    f"{here}.t_s",
-                    mark.t_s,
-                    f"at least {now + metres / 12:.2f} s",
-                    f"{metres:.1f} m by then is faster than 12 m/s",
-                )
+                too_fast = f"{metres:.1f} m by then is faster than 12 m/s"
+                raise refuse(f"{here}.t_s", mark.t_s, f"at least {now + metres / 12:.2f} s", too_fast)
         depart = max(depart, now)
         found.append((depart, arrive, metres))
         now = arrive

@@ -86,75 +86,34 @@ _DEG, _M = "amount_deg", "amount_m"
 MOVES = {
     kind.name: kind
     for kind in (
-        MoveKind(
-            "pan", (Amount(_DEG, "deg", -360, 360),), "right", "turn about the vertical; the camera stays where it is"
-        ),
+        MoveKind("pan", (Amount(_DEG, "deg", -360, 360),), "right",
+                 "turn about the vertical; the camera stays where it is"),
         MoveKind("tilt", (Amount(_DEG, "deg", -120, 120),), "up", "turn up or down; the camera stays where it is"),
         MoveKind("roll", (Amount(_DEG, "deg", -360, 360),), "clockwise", "turn about the lens"),
-        MoveKind(
-            "truck", (Amount(_M, "m", -50, 50),), "right", "travel sideways on level rails laid when the move starts"
-        ),
+        MoveKind("truck", (Amount(_M, "m", -50, 50),), "right",
+                 "travel sideways on level rails laid when the move starts"),
         MoveKind("pedestal", (Amount(_M, "m", -50, 50),), "up", "rise or sink straight along the world's vertical"),
-        MoveKind(
-            "dolly", (Amount(_M, "m", -50, 50),), "forward", "travel forward on level rails laid when the move starts"
-        ),
-        MoveKind(
-            "arc",
-            (Amount(_DEG, "deg", -360, 360),),
-            "to its right",
-            "circle the target, which stays where it is in frame",
-            "may",
-        ),
-        MoveKind(
-            "crane",
-            (Amount(_DEG, "deg", -85, 85),),
-            "up",
-            "rise on a circle in the vertical plane around the target; with boom_m: "
-            "on an arm that long, keeping its aim",
-            "may",
-        ),
-        MoveKind(
-            "zoom",
-            (Amount("amount_x", "x", 0.1, 10), Amount("to_mm", "mm", 12, 200)),
-            "tighter",
-            "change the focal length only",
-        ),
-        MoveKind(
-            "dolly_zoom",
-            (Amount(_M, "m", -50, 50),),
-            "forward",
-            "travel along the lens while the focal length keeps the target's size",
-            "may",
-        ),
-        MoveKind(
-            "handheld",
-            (Amount(_DEG, "deg", 0, 2),),
-            "more",
-            "a steady hand's shake: rms of pan and of tilt, 0.5 to 3 Hz",
-            default=HANDHELD_DEG,
-        ),
-        MoveKind(
-            "rack_focus",
-            (Amount("to_m", "m", 0.2, 10000),),
-            "farther",
-            "pull focus to a distance, or to a target",
-            "may",
-        ),
+        MoveKind("dolly", (Amount(_M, "m", -50, 50),), "forward",
+                 "travel forward on level rails laid when the move starts"),
+        MoveKind("arc", (Amount(_DEG, "deg", -360, 360),), "to its right",
+                 "circle the target, which stays where it is in frame", "may"),
+        MoveKind("crane", (Amount(_DEG, "deg", -85, 85),), "up",
+                 "rise on a circle in the vertical plane around the target; with boom_m: on an arm that long, keeping "
+                 "its aim", "may"),
+        MoveKind("zoom", (Amount("amount_x", "x", 0.1, 10), Amount("to_mm", "mm", 12, 200)), "tighter",
+                 "change the focal length only"),
+        MoveKind("dolly_zoom", (Amount(_M, "m", -50, 50),), "forward",
+                 "travel along the lens while the focal length keeps the target's size", "may"),
+        MoveKind("handheld", (Amount(_DEG, "deg", 0, 2),), "more",
+                 "a steady hand's shake: rms of pan and of tilt, 0.5 to 3 Hz", default=HANDHELD_DEG),
+        MoveKind("rack_focus", (Amount("to_m", "m", 0.2, 10000),), "farther",
+                 "pull focus to a distance, or to a target", "may"),
         MoveKind("static", (), "", "locked off: nothing moves while it lasts"),
     )
-}
-MOVE_ALIASES = {
-    "push": "dolly",
-    "push in": "dolly",
-    "orbit": "arc",
-    "jib": "crane",
-    "boom": "pedestal",
-    "locked off": "static",
-    "rack": "rack_focus",
-    "vertigo": "dolly_zoom",
-    "zolly": "dolly_zoom",
-    "dollyzoom": "dolly_zoom",
-}
+}  # fmt: skip
+MOVE_ALIASES = {"push": "dolly", "push in": "dolly", "orbit": "arc", "jib": "crane", "boom": "pedestal",
+                "locked off": "static", "rack": "rack_focus", "vertigo": "dolly_zoom", "zolly": "dolly_zoom",
+                "dollyzoom": "dolly_zoom"}  # fmt: skip
 
 EASES = ("linear", "smooth", "in", "out", "hold", "exp(a)")
 FOCAL_LIMITS_MM = (6.0, 600.0)  # where a zoom or dolly zoom may take a 12 to 200 mm lens
