@@ -17,9 +17,10 @@ MIN_CELLS = 8  # no column is made narrower
 
 
 def say(*lines: str) -> None:
-    """Print lines on stdout, stripped of everything that could command the terminal."""
+    """Print lines on stdout; on a terminal, long ones are wrapped at spaces."""
     for line in lines:
-        print(clean(line).rstrip(), flush=True)
+        for piece in _fitted(clean(line).rstrip(), columns() or sys.maxsize):
+            _put(piece)
 
 
 def say_json(document: Any) -> None:
@@ -47,9 +48,9 @@ def facts(rows: Iterable[tuple[str, str]]) -> None:
     width = max((cells(name) for name, _ in kept), default=0)
     room = max(MIN_CELLS, (columns() or sys.maxsize) - width - 2)
     for name, text in kept:
-        longest = max(map(cells, text.split()), default=0)  # a path or a hash stays whole, to be copied
-        first, *more = (piece for line in text.split("\n") for piece in wrap(line, max(room, longest)))
-        say(f"{pad(name, width)}  {first}", *(f"{' ' * width}  {line}" for line in more))
+        pieces = (piece for line in text.split("\n") for piece in _fitted(line, room))
+        for index, piece in enumerate(pieces):
+            _put(f"{pad(name if index == 0 else '', width)}  {piece}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], stretch: int) -> None:
@@ -61,12 +62,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], stretch: int) -> N
     widths[stretch] = max(min(MIN_CELLS, widths[stretch]), widths[stretch] + min(0, room))
     for line in lines:
         row = "  ".join(pad(cut(cell, width), width) for cell, width in zip(line, widths, strict=True))
-        say(cut(row.rstrip(), whole))
+        _put(cut(row.rstrip(), whole))
 
 
 def columns() -> int | None:
     """How wide the terminal is; None where standard output is none, and nothing is cut or wrapped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _put(line: str) -> None:
+    """The one way onto stdout for text: stripped of everything that could command the terminal."""
+    print(clean(line).rstrip(), flush=True)
+
+
+def _fitted(line: str, width: int) -> list[str]:
+    """The line wrapped; a path or a hash that is longer stays whole, to be copied."""
+    return wrap(line, max([width, *(len(word) for word in line.split() if word.isascii())]))
 
 
 def cells(text: str) -> int:

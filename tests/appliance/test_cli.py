@@ -170,7 +170,7 @@ def test_any_encoding_shows_what_it_can_and_json_is_whole(queued, encoding):
     assert json.loads(queued("take", "2", "--json", PYTHONIOENCODING=encoding).stdout)["action"].startswith("雨夜")
 
 
-@pytest.mark.parametrize("command", [("takes",), ("board",), ("quote", SHOT.name)], ids=lambda c: c[0])
+@pytest.mark.parametrize("command", [("takes",), ("board",), ("quote", SHOT.name), ("example",)], ids=lambda c: c[0])
 def test_a_narrow_terminal_is_not_overrun(queued, command):
     (queued.work / SHOT.name).write_bytes(SHOT.read_bytes())
     master, slave = pty.openpty()
