@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+PREDICTIONS = ("velocity", "film")
+
 
 @dataclass(frozen=True, slots=True)
 class Card:
@@ -29,6 +31,7 @@ class Card:
     steps: int = 50
     fps: float = 16.0
     vae: str = "wan2.1"
+    prediction: str = "velocity"  # what the network gives: "velocity" of the flow, or the "film" itself
 
     @property
     def head_dim(self) -> int:
@@ -44,12 +47,14 @@ class Card:
         return frozenset({0, 1, *range(self.layers - 3, self.layers)}) if self.layers > 8 else frozenset()
 
 
-# What the shipped model reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
+# The shipped model gives the film: told so densely what to show, it is nearly right at any noise, where a velocity
+# would have to carry the noise through all layers to be subtracted (Li & He 2025, "Back to basics", on x-prediction).
+# What it reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
 # (the layout of Wan I2V), 16 latent of the previs film, 16 latent of the depth film (the layout of Fun-Control),
 # 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid).
 PREVIS = Card(
     name="previs", dim=256, ffn=1024, heads=4, layers=6, in_channels=16 + 4 + 16 + 16 + 16 + 24,
-    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs",
+    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", prediction="film",
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second
 

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.card import Card
+from models.card import PREDICTIONS, Card
 from models.errors import BadInput
 
 FORMAT = "rushes.package/1"
@@ -126,6 +126,9 @@ def card_from_json(text: str) -> Card:
         raise BadInput(f"the card in these weights gives eps, shift and fps as {floats}; they must be above 0")
     if card.patch != (1, 2, 2) or not all(isinstance(name, str) for name in (card.name, card.vae)):
         raise BadInput(f"the card in these weights has patches of {card.patch}; only 1x2x2 is known")
+    if card.prediction not in PREDICTIONS:
+        known = " or ".join(PREDICTIONS)
+        raise BadInput(f"the card in these weights predicts {card.prediction!r}; only {known} is known")
     if card.dim % card.heads or card.head_dim % 2:
         raise BadInput(f"the card in these weights has {card.dim} channels in {card.heads} heads: no even share")
     return card

@@ -105,7 +105,8 @@ def condition(model: Model, blocking: Blocking) -> Reading:
 def velocity(model: Model, reading: Reading, latent: Tensor, t: float) -> Tensor:
     """The flow at a latent (1, 16, F, H, W) and time t in 0..1000."""
     times = torch.tensor([t], dtype=torch.float32, device=model.device)
-    return model.transformer(torch.cat([latent, reading.maps], 1), times, reading.context)
+    given = model.transformer(torch.cat([latent, reading.maps], 1), times, reading.context)
+    return (latent - given) / (t / 1000) if model.card.prediction == "film" else given
 
 
 def decode(model: Model, latent: Tensor) -> Iterator[np.ndarray]:
