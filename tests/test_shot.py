@@ -6,13 +6,11 @@ two sides of a person. The stage tells where the person is; it is not what is me
 
 from __future__ import annotations
 
-import hashlib
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from appliance.blocking import block
 from appliance.direction_file import from_toml
@@ -50,14 +48,6 @@ top = "#8a8a8a"
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def all_cores():
-    """The renders below are the longest part of the suite: give them what the machine has."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def shoot(pan: float = 0.0, key: float = -40.0, place: str = "room", size: str = "MS", seed: int = 5):
     """The film (T, h, w, 3) of a shot, and its blocking."""
     blocking = block(from_toml(SHOT.format(pan=pan, key=key, place=place, size=size)))
@@ -65,13 +55,17 @@ def shoot(pan: float = 0.0, key: float = -40.0, place: str = "room", size: str =
     return np.concatenate(film), blocking
 
 
-def test_the_same_shot_and_seed_give_the_same_frames():
-    digests = {hashlib.sha256(shoot()[0].tobytes()).hexdigest() for _ in range(2)}
-    assert len(digests) == 1
+@pytest.fixture(scope="module")
+def film():
+    return shoot(seed=5)[0]
 
 
-def test_another_seed_gives_another_film():
-    assert not np.array_equal(shoot(seed=5)[0], shoot(seed=6)[0])
+def test_the_same_shot_and_seed_give_the_same_frames(film):
+    assert np.array_equal(shoot(seed=5)[0], film)
+
+
+def test_another_seed_gives_another_film(film):
+    assert not np.array_equal(shoot(seed=6)[0], film)
 
 
 def test_a_render_reports_every_step_and_every_frame_once():
