@@ -192,10 +192,11 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
     level = torch.linspace(0.1, 0.95, len(noise))
 
     def loss(network: Transformer) -> float:
-        x = batch["rgb"].lerp(noise, level[:, None, None, None, None])
+        mixed = level[:, None, None, None, None]
+        x = batch["rgb"].lerp(noise, mixed)
         with torch.inference_mode():
-            v = network(torch.cat([x, given], 1), 1000 * level, context)
-        return float((v - (noise - batch["rgb"])).square().mean())
+            out = network(torch.cat([x, given], 1), 1000 * level, context)
+        return float(fit.error(network.card, out, batch["rgb"], noise, mixed))
 
     assert loss(new) < 0.95 * loss(old)
 
