@@ -20,15 +20,13 @@ from dataclasses import dataclass
 from types import FrameType
 
 from appliance import checkpoints, paths, process
-from appliance.house import HouseLock, ensure_running, log, only_daemon
+from appliance.house import HouseLock, log, only_daemon
 from appliance.library import Fenced, Library
 from appliance.opening import LibraryBusy, LibraryFull
 from appliance.render_take import Orders, RenderTake, note_published
 from appliance.renderer import Renderer
 from appliance.take import Take
 from models.errors import RushesError
-
-__all__ = ["Patience", "ensure_running", "serve"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,12 @@
 """A take becomes files: the film, its thumbnail and its page, all proved before any of them is published.
 
 `TakeWriter` takes frames as they are rendered. `finish` decodes the film that was really written, compares it with
-what was planned, puts the content hash in its AIGC label, and leaves three hidden parts; `TakeFiles.publish` gives them
-their names, the film last, so whoever sees a film finds the rest beside it. An error or a cancel leaves nothing.
+what was planned, puts the content hash in its AIGC label, and leaves three hidden parts, to be given their names by
+`publish_take`. An error or a cancel leaves nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,36 +18,19 @@ from appliance import label
 from appliance.mp4 import Mp4Writer, frame_rate
 from appliance.pictures import picture_png
 from appliance.probe import VideoFacts, probe_video
-from appliance.publish import create_part, json_bytes, part_path, publish, write_part
+from appliance.publish import create_part, file_sha256, json_bytes, part_path, write_part
 from appliance.sidecar import TakeFacts, sidecar
 from models.errors import RushesError
 
 
 @dataclass(frozen=True, slots=True)
 class TakeFiles:
-    """A take's three files, written and proved, still hidden; and the names they will have."""
+    """A take's three files, written and proved, still hidden."""
 
-    mp4: Path
-    png: Path
-    json: Path
-    mp4_part: Path
-    png_part: Path
-    json_part: Path
+    film: Path  # the name it will have
+    parts: dict[str, Path]  # by suffix: ".mp4", ".png", ".json"
     sha256: str  # of the film's bytes
-    frames_sha256: str  # of its decoded pictures
     video: VideoFacts
-
-    def publish(self) -> Path:
-        """Give the files their names, the film last; returns the film. May be called again after an interruption."""
-        for part, final in ((self.png_part, self.png), (self.json_part, self.json), (self.mp4_part, self.mp4)):
-            if part.exists() or not final.exists():
-                publish(part, final)
-        return self.mp4
-
-    def discard(self) -> None:
-        """Take the hidden parts away: the take was cancelled, or is another's by now."""
-        for part in (self.png_part, self.json_part, self.mp4_part):
-            part.unlink(missing_ok=True)
 
 
 class TakeWriter:
@@ -103,9 +84,10 @@ class TakeWriter:
         png, page = self.film.with_suffix(".png"), self.film.with_suffix(".json")
         document = sidecar(facts, self.film, digest, video, settled)
         assert self._middle is not None  # _check proved that all frames were written
-        parts = part, write_part(png, picture_png(self._middle, settled)), write_part(page, json_bytes(document))
+        parts = {".mp4": part, ".png": write_part(png, picture_png(self._middle, settled))}
+        parts[".json"] = write_part(page, json_bytes(document))
         self._open = False
-        return TakeFiles(self.film, png, page, *parts, digest, video.frames_sha256, video)
+        return TakeFiles(self.film, parts, digest, video)
 
     def abandon(self) -> None:
         """Leave nothing of this take on the disk."""
@@ -134,30 +116,3 @@ class TakeWriter:
     ) -> None:
         if self._open:
             self.abandon()
-
-
-def delivered(folder: Path, stem: str) -> TakeFiles | None:
-    """A take that was published before the power went and could not be noted: its files, when film and page agree.
-
-    None when there is no film of that name. Raises RushesError when there is one that its page does not describe.
-    """
-    film = folder / f"{stem}.mp4"
-    if not film.exists():
-        return None
-    png, page = film.with_suffix(".png"), film.with_suffix(".json")
-    digest = file_sha256(film)
-    try:
-        noted = json.loads(page.read_bytes())["film"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        noted = None
-    if noted != digest:
-        raise RushesError(f"{film} is not the film that {page.name} describes: move both away and retake it")
-    video = probe_video(film)
-    parts = part_path(film), part_path(png), part_path(page)
-    return TakeFiles(film, png, page, *parts, digest, video.frames_sha256, video)
-
-
-def file_sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

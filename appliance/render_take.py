@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from appliance import checkpoints, paths
 from appliance.house import log
 from appliance.library import Library
 from appliance.opening import LibraryBusy, LibraryFull
-from appliance.publish import sweep
+from appliance.publish import publish_take, published, sweep
 from appliance.renderer import Renderer, RendererDied
 from appliance.take import Status, Take
 from models.errors import RushesError
@@ -57,14 +56,12 @@ class RenderTake:
 
         try:
             direction = from_json(self.take.direction_json)
-            device, asked = probe(), self.take.device
-            outcome = plan(direction, device, PREVIS, self.library.calibration(PREVIS.name), asked)
-            nominal = plan(direction, device, PREVIS, None, asked)
+            measured = self.library.calibration(PREVIS.name)
+            outcome = plan(direction, probe(), PREVIS, measured, self.take.device)
         except RushesError as error:
             self._end(Status.FAILED, error=str(error))
             return False
-        if isinstance(outcome, Refusal) or isinstance(nominal, Refusal):
-            assert isinstance(outcome, Refusal)  # what fits does not depend on how long it takes
+        if isinstance(outcome, Refusal):
             self._end(Status.FAILED, error="; ".join((outcome.reason, *outcome.remedies)))
             return False
         self._plan = outcome
@@ -72,7 +69,7 @@ class RenderTake:
             "plan_json": outcome.to_json(),
             "card": PREVIS.name,
             "predicted_seconds": outcome.seconds,
-            "nominal_seconds": nominal.seconds,
+            "nominal_seconds": outcome.seconds / (measured.ratio if measured else 1.0),
         }
         self._surely(lambda: self.library.record(self.take, phase="starting", step=0, steps=outcome.steps, **facts))
         return True
@@ -156,20 +153,20 @@ class RenderTake:
 
     def _deliver(self, report: dict[str, Any]) -> None:
         """Names for the files, the film last; then the library. A crash between the two is put right at the start."""
-        from appliance.publish import publish
-
         parts = {suffix: Path(part) for suffix, part in report["parts"].items()}
+
+        def discard() -> None:
+            for part in parts.values():
+                part.unlink(missing_ok=True)
+
         cancelled = self._surely(lambda: self.library.heartbeat(self.take, self.patience.lease_s))  # or Fenced
         if cancelled:
-            for part in parts.values():
-                part.unlink(missing_ok=True)
+            discard()
             return self._end(Status.CANCELLED, note="stopped as asked, when the film was done")
         try:
-            for suffix in (".png", ".json", ".mp4"):
-                publish(parts[suffix], self.film.with_suffix(suffix))
+            publish_take(self.film, parts)
         except RushesError as error:
-            for part in parts.values():
-                part.unlink(missing_ok=True)
+            discard()
             return self._disk_failed(str(error))
         self._end(
             Status.DELIVERED,
@@ -239,27 +236,22 @@ def note_published(library: Library) -> Iterator[Take]:
     """Writes down the takes whose film was published just before the power went, and yields them."""
     for take in library.takes(status=Status.RENDERING, limit=1_000):
         film = film_of(library, take)
-        if not film.exists():
-            continue
-        from appliance.deliver import delivered
-
         try:
-            files = delivered(film.parent, film.stem)
+            page = published(film)
         except RushesError as error:
             library.note(take.id, str(error), kind="warning")
             continue
-        assert files is not None
-        page = json.loads(files.json.read_bytes())
-        yield library.change(
-            take,
-            Status.DELIVERED,
-            "its film had been published before the daemon ended",
-            path=film,
-            sha256=files.sha256,
-            seconds=page["timings_s"].get("total"),
-            peak_bytes=page["peak_bytes"],
-            phase="",
-        )
+        if page is not None:
+            yield library.change(
+                take,
+                Status.DELIVERED,
+                "its film had been published before the daemon ended",
+                path=film,
+                sha256=page["film"]["sha256"],
+                seconds=page["timings_s"].get("total"),
+                peak_bytes=page["peak_bytes"],
+                phase="",
+            )
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from appliance.device import cores
 from appliance.process import die_with_parent
 from appliance.text import one_line
 from models.errors import BadInput, RushesError
@@ -71,15 +72,14 @@ def _guard_stdout() -> BinaryIO:
 def main() -> None:
     """Renders what is ordered, until the orders end."""
     die_with_parent()
-    with contextlib.suppress(
-        OSError
-    ):  # not ours to change everywhere; where it is, memory pressure ends us, not the desk
+    # Memory pressure is to end us, not the desk; whether that is ours to say differs from system to system.
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as appliance/device.py numbers them
     line = Line()
     import torch
 
-    torch.set_num_threads(_cores())
+    torch.set_num_threads(cores())
     line.report("ready")
     while True:
         order = line.renders.get()
@@ -167,7 +167,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
             )
         )
     return {
-        "parts": {".mp4": str(files.mp4_part), ".json": str(files.json_part), ".png": str(files.png_part)},
+        "parts": {suffix: str(part) for suffix, part in files.parts.items()},
         "sha256": files.sha256,
         "seconds": time.monotonic() - began,
         "peak_bytes": peak_bytes,
@@ -209,13 +209,6 @@ def _causes(error: BaseException) -> list[BaseException]:
         causes.append(cause)
         cause = cause.__cause__
     return causes
-
-
-def _cores() -> int:
-    """The cores this process may use, not those the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _reset_peak() -> None:

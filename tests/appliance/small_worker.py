@@ -76,7 +76,7 @@ def deliver(take, film, direction, plan):
         files = writer.finish(
             TakeFacts(film.stem, take, direction, {}, "b", plan, plan["seed"], "w", "k", {"total": 2.5}, 7)
         )
-    parts = {".mp4": str(files.mp4_part), ".json": str(files.json_part), ".png": str(files.png_part)}
+    parts = {suffix: str(part) for suffix, part in files.parts.items()}
     say("done", take=take, parts=parts, sha256=files.sha256, seconds=2.5, peak_bytes=7)
 
 

@@ -216,6 +216,7 @@ def test_a_film_that_was_published_but_not_noted_is_noted_and_not_rendered_again
     import numpy as np
 
     from appliance.deliver import TakeFacts, TakeWriter
+    from appliance.publish import publish_take
     from appliance.render_take import film_of
 
     house.queue("crash")  # what would happen if it were rendered
@@ -224,7 +225,7 @@ def test_a_film_that_was_published_but_not_noted_is_noted_and_not_rendered_again
     with TakeWriter(film.parent, film.stem, width=64, height=64, fps=16, frames=5) as writer:
         writer.write(np.zeros((5, 64, 64, 3), np.float32))
         files = writer.finish(TakeFacts("12C T1", 1, {}, {}, "b", {}, 1, "w", "k", {"total": 3.0}, 9))
-    files.publish()
+    publish_take(files.film, files.parts)
     house.serve().wait(60)
     noted = house.library.take(take.id)
     assert (noted.status, noted.path, noted.sha256) == (Status.DELIVERED, film, files.sha256)

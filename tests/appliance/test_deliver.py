@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from appliance import label
-from appliance.deliver import TakeFacts, TakeWriter, delivered, file_sha256
+from appliance.deliver import TakeFacts, TakeWriter
 from appliance.pictures import filmstrip, picture_png
 from appliance.probe import probe_video
+from appliance.publish import file_sha256, publish_take, published
 from models.errors import RushesError
 
 FACTS = TakeFacts(
@@ -46,29 +47,34 @@ def deliver(folder):
         return take.finish(FACTS)
 
 
+def published_film(folder):
+    files = deliver(folder)
+    publish_take(files.film, files.parts)
+    return files.film
+
+
 def visible(folder):
     return sorted(p.name for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
 
 def test_nothing_is_public_before_publish_and_everything_after(tmp_path):
     files = deliver(tmp_path / "12C")
-    assert visible(tmp_path) == [] and files.mp4_part.exists()
-    assert files.publish() == tmp_path / "12C" / "12C-T4_31.mp4"
+    assert visible(tmp_path) == [] and files.parts[".mp4"].exists()
+    publish_take(files.film, files.parts)
     assert sorted(p.name for p in (tmp_path / "12C").iterdir()) == ["12C-T4_31.json", "12C-T4_31.mp4", "12C-T4_31.png"]
-    files.publish()  # after an interruption it may be said again
+    publish_take(files.film, files.parts)  # after an interruption it may be said again
     assert len(visible(tmp_path)) == 3
 
 
 def test_the_hashes_are_those_of_the_file_and_of_its_pictures(tmp_path):
     files = deliver(tmp_path)
-    film = files.publish()
-    assert files.sha256 == file_sha256(film) and files.frames_sha256 == probe_video(film).frames_sha256
-    assert files.video == probe_video(film)
+    publish_take(files.film, files.parts)
+    assert files.sha256 == file_sha256(files.film) and files.video == probe_video(files.film)
 
 
 def test_the_label_names_the_take_and_the_pictures_it_shows(tmp_path, monkeypatch):
     monkeypatch.setenv("RUSHES_PRODUCER", "001191440300708461136T1XGW3")
-    film = deliver(tmp_path).publish()
+    film = published_film(tmp_path)
     read = label.read_label(film)
     assert read.produce_id == f"12C-T4_31.{probe_video(film).frames_sha256[:16]}"
     assert read.content_producer == "001191440300708461136T1XGW3"
@@ -78,7 +84,7 @@ def test_the_label_names_the_take_and_the_pictures_it_shows(tmp_path, monkeypatc
 
 
 def test_the_page_holds_what_made_the_take(tmp_path):
-    film = deliver(tmp_path).publish()
+    film = published_film(tmp_path)
     page = json.loads(film.with_suffix(".json").read_text())
     assert page["schema"] == "rushes-take/1" and page["take"] == "12C T4" and page["seed"] == 7
     assert page["direction"] == FACTS.direction and page["asked"] == FACTS.asked and page["plan"] == FACTS.plan
@@ -93,11 +99,11 @@ def test_the_page_holds_what_made_the_take(tmp_path):
 
 def test_two_takes_of_the_same_frames_are_the_same_film(tmp_path):
     a, b = deliver(tmp_path / "a"), deliver(tmp_path / "b")
-    assert a.sha256 == b.sha256 and a.frames_sha256 == b.frames_sha256
+    assert a.sha256 == b.sha256 and a.video == b.video
 
 
 def test_the_thumbnail_is_the_middle_frame(tmp_path):
-    film = deliver(tmp_path).publish()
+    film = published_film(tmp_path)
     with Image.open(film.with_suffix(".png")) as still:
         assert still.size == (64, 48)
         assert set(np.unique(np.asarray(still))) == {round(255 * float(pictures()[4, 0, 0, 0]))}
@@ -118,12 +124,10 @@ def test_an_error_or_a_cancel_leaves_nothing(tmp_path):
     with writer(tmp_path) as take:  # left without finishing: cancelled
         take.write(pictures(9))
     assert list(tmp_path.rglob("*")) == []
-    deliver(tmp_path).discard()
-    assert list(tmp_path.rglob("*")) == []
 
 
 def test_a_delivered_take_is_not_overwritten(tmp_path):
-    film = deliver(tmp_path).publish()
+    film = published_film(tmp_path)
     before = film.read_bytes()
     with pytest.raises(RushesError, match="already delivered"):
         writer(tmp_path)
@@ -131,18 +135,20 @@ def test_a_delivered_take_is_not_overwritten(tmp_path):
 
 
 def test_a_take_published_before_the_power_went_is_found_again(tmp_path):
-    assert delivered(tmp_path, "12C-T4_31") is None
-    files = deliver(tmp_path)
-    files.publish()
-    assert delivered(tmp_path, "12C-T4_31") == files
-    page = files.json.read_text()
-    files.json.write_text(page.replace(files.sha256, "0" * 64))
+    assert published(tmp_path / "12C-T4_31.mp4") is None
+    film = published_film(tmp_path)
+    page = film.with_suffix(".json")
+    assert published(film) == json.loads(page.read_text())
+    page.write_text(page.read_text().replace(file_sha256(film), "0" * 64))
     with pytest.raises(RushesError, match="not the film that"):
-        delivered(tmp_path, "12C-T4_31")
+        published(film)
+    page.unlink()
+    with pytest.raises(RushesError, match="not the film that"):
+        published(film)
 
 
 def test_a_filmstrip_shows_frames_in_order_with_the_slate_beneath(tmp_path):
-    film = deliver(tmp_path).publish()
+    film = published_film(tmp_path)
     strip_path = tmp_path / "strip.png"
     filmstrip(film, strip_path, count=3)
     with Image.open(strip_path) as strip:
@@ -175,7 +181,7 @@ def test_a_full_disk_at_any_moment_leaves_nothing(python, tmp_path, frames, limi
         "facts = TakeFacts('12C T4', 1, {}, {}, '', {}, 1, '', '')\n"
         "try:\n"
         "    with TakeWriter(Path(sys.argv[1]), 'x', width=224, height=128, fps=16, frames=len(noise)) as take:\n"
-        "        take.write(noise); take.finish(facts).publish()\n"
+        "        take.write(noise); take.finish(facts)\n"
         "except RushesError as error: print(error); sys.exit(error.exit_code)\n"
     )
     done = python("-c", code, tmp_path, limit, frames)
