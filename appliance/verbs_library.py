@@ -95,14 +95,8 @@ def take(args: Namespace) -> int:
 
 def cancel(args: Namespace) -> int:
     """Cancel a take; one that has ended already is bad input."""
-    from models.errors import BadInput
-
     library = Library.open()
-    found = library.take(args.take)
-    if found.ended:
-        raise BadInput(f"{found.slate} is {found.status} already: only a queued or rendering take can be cancelled")
-    library.request_cancel(found.id)
-    found = library.take(str(found.id))
+    found = library.request_cancel(library.take(args.take).id)
     if args.json:
         say_json(record(found))
     elif found.status is Status.CANCELLED:

@@ -22,17 +22,13 @@ SHOT = ROOT / "appliance" / "examples" / "mara_crosses.toml"
 
 
 @pytest.fixture
-def rushes(tmp_path):
+def rushes(python, tmp_path):
     """Runs a verb in a house of its own; the working folder is empty."""
     work = tmp_path / "work"
     work.mkdir()
 
     def run(*arguments, **env):
-        environment = {**os.environ, "RUSHES_HOME": str(tmp_path / "house"), "PYTHONPATH": str(ROOT), **env}
-        return subprocess.run(
-            [sys.executable, "-P", "-m", "appliance", *map(str, arguments)],
-            cwd=work, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        return python("-m", "appliance", *arguments, cwd=work, RUSHES_HOME=str(tmp_path / "house"), **env)
 
     run.home = tmp_path / "house"
     run.work = work
