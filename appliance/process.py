@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -142,7 +141,7 @@ def owner() -> str:
     """Who holds a claim, as the library stores it: "HOST BOOT PID". BOOT changes with every start of the machine, so
     that a power cut is told from a crash.
     """
-    return f"{_word(socket.gethostname())} {boot_id()} {os.getpid()}"
+    return f"{''.join(os.uname().nodename.split()) or '-'} {boot_id()} {os.getpid()}"
 
 
 def boot_id() -> str:
@@ -151,7 +150,3 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:
         return "-"
-
-
-def _word(text: str) -> str:
-    return "".join(text.split()) or "-"
