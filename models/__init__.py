@@ -18,8 +18,9 @@ With torch:
     vae          latents <-> frames, chunk by chunk
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
-    weights      safetensors packages, checked before they are believed
+    weights      safetensors files, proved before they are believed
     quantize     bf16 network -> int8 package
+    loading      a package -> networks on a device, kept warm
     render       the main path: Blocking -> frames
     training     how the shipped weights are made
 

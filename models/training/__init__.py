@@ -1,5 +1,6 @@
 """How the shipped weights are made: `python -m models.training` (see __main__).
 
+May import: the rest of models, Pillow for the picture of the learning curves.
     scenes    random directed shots, a pure function of a seed
     footage   renders them ahead into files, in a process of its own
     vae_fit   trains the autoencoder on crops of footage

@@ -19,7 +19,8 @@ from models.blocking import Array, Blocking
 from models.conditions import SAMPLES
 from models.events import Settings
 from models.geometry import Geometry
-from models.render import Model, Reading, condition, decode, load, velocity
+from models.loading import Model, load
+from models.render import Reading, condition, decode, velocity
 from models.sampler import denoise, noise, schedule
 from models.training import footage, scenes
 from models.training.latents import pixels

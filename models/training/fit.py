@@ -1,7 +1,7 @@
 """Trains the transformer on encoded shots: rectified flow, every condition dropped now and then for itself.
 
-x_s = (1 - s) x0 + s noise, the network learns v = noise - x0, or x0 itself, at t = 1000 s; s is logit-normal, then shifted
-towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
+x_s = (1 - s) x0 + s noise, the network learns v = noise - x0, or x0 itself, at t = 1000 s; s is logit-normal, then
+shifted towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import conditions, render
+from models import conditions, loading, render
 from models.card import TINY
 from models.errors import BadInput
 from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
@@ -87,7 +87,7 @@ def test_what_is_directed_reaches_the_network(blocking, package):
 
 def test_the_network_reads_what_training_showed_it(blocking, package):
     """Keyframe (20), previs (16), depth (16), rays (24): the order of training.fit.drop."""
-    model = render.load(package, "cpu")
+    model = loading.load(package, "cpu")
     with torch.inference_mode():
         reading = render.condition(model, blocking)
         previs, depth = conditions.control_films(blocking)
@@ -104,11 +104,11 @@ def test_the_network_reads_what_training_showed_it(blocking, package):
 
 
 def test_a_model_stays_warm_until_its_file_changes(blocking, package, tmp_path):
-    first = render.load(package, "cpu")
-    assert render.load(package, "cpu") is first
-    other = render.load(write_package(tmp_path / "other.safetensors", seed=1), "cpu")
+    first = loading.load(package, "cpu")
+    assert loading.load(package, "cpu") is first
+    other = loading.load(write_package(tmp_path / "other.safetensors", seed=1), "cpu")
     assert other is not first and other.weights_sha256 != first.weights_sha256
-    assert render.load(package, "cpu") is not first  # one model in memory at a time
+    assert loading.load(package, "cpu") is not first  # one model in memory at a time
 
 
 @pytest.mark.parametrize("solver", ["unipc", "euler"])

@@ -1,0 +1,109 @@
+"""A package becomes networks on a device, proved whole, and kept warm between shots."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.card import Card
+from models.errors import BadInput
+from models.quantize import load_quantized
+from models.transformer import Transformer
+from models.vae import VAE
+from models.weights import open_package
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """Networks in memory on one device, and the hashes that name them."""
+
+    transformer: Transformer
+    vae: VAE
+    device: torch.device
+    weights_sha256: str
+    kernels_sha256: str
+
+    @property
+    def card(self) -> Card:
+        """The sizes of the network."""
+        return self.transformer.card
+
+
+_warm: dict[tuple[Path, str, int, int], Model] = {}
+
+
+def load(package: Path, device: str) -> Model:
+    """The model of a package on a device; the last one is kept, so the next shot with it starts at once."""
+    where = _device(device)
+    package = package.resolve()
+    try:
+        seen = package.stat()
+    except OSError as error:
+        raise BadInput(
+            f"weights {package} cannot be read ({error.strerror}): put the package back, or set RUSHES_WEIGHTS"
+        ) from error
+    key = (package, device, seen.st_mtime_ns, seen.st_size)
+    if key not in _warm:
+        _warm.clear()
+        opened = open_package(package)
+        transformer = load_quantized(opened.card, opened.part("transformer."), _dtype(where)).to(where)
+        vae = load_vae(opened.part("vae."), where)
+        _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"))
+    return _warm[key]
+
+
+def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
+    """The autoencoder of a package; its latent statistics stay float32 whatever the weights are.
+
+    Raises BadInput when the tensors are not those of an autoencoder.
+    """
+    vae = VAE()
+    try:
+        vae.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadInput("the weights hold no autoencoder of this version's shape: use the package that ships") from error
+    mean, std = vae.mean.clone(), vae.std.clone()
+    vae.to(device, _dtype(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    vae.mean, vae.std = mean.to(device), std.to(device)
+    return vae
+
+
+@functools.cache
+def source_sha256(folder: str) -> str:
+    """Hash of the code in a folder of ours ("kernels", "models"): a take says what computed it.
+
+    Asked once a process: what runs is what was there when it began, whatever is installed meanwhile.
+    """
+    seen = hashlib.sha256()
+    for path in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
+        seen.update(path.name.encode() + b"\0" + path.read_bytes())
+    return seen.hexdigest()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"device {name!r} is not known: it must be cpu, cuda:0, cuda:1, ...") from error
+    gpus = torch.cuda.device_count() if device.type == "cuda" and torch.cuda.is_available() else 0
+    if device.type == "cuda" and not gpus:
+        raise BadInput(
+            f"device {name} was asked for, but this machine has no usable GPU: use --device cpu, or see rushes doctor"
+        )
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise BadInput(
+            f"device {name} was asked for, but this machine's last GPU is cuda:{gpus - 1}: use that or lower"
+        )
+    return device
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the processor multiplies it natively; elsewhere float32 is faster as well as exact."""
+    if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        return torch.float32
+    return torch.bfloat16
