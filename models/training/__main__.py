@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from models.card import PREVIS, TINY
+from models.training import scenes
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
 
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--polish-minutes", type=float, default=20.0, help="budget of the decoder alone (default 20)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default cpu)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads for training")
+    half = max(1, (os.cpu_count() or 1) // 2)
+    parser.add_argument("--renderers", type=int, default=half, help=f"processes that render shots (default {half})")
     parser.add_argument("--card", choices=("previs", "tiny"), default="previs")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="package to write (default: the shipped one)")
     options = parser.parse_args()
@@ -52,7 +55,7 @@ def train(options: argparse.Namespace) -> None:
     vae_run, fit_run = options.work / "vae.safetensors", options.work / "transformer.safetensors"
     card = TINY if options.card == "tiny" else PREVIS
     options.work.mkdir(parents=True, exist_ok=True)
-    with Footage(footage, options.shots) as rendering:
+    with Footage(footage, options.shots, options.renderers) as rendering:
         rendering.wait_for(min(32, options.shots))
         vae_fit.fit(footage, vae_run, options.vae_minutes, options.device)
         rendering.wait_for(options.shots)
@@ -60,34 +63,39 @@ def train(options: argparse.Namespace) -> None:
     vae.load_state_dict(state.read(vae_run)[0])
     latents.statistics(footage, vae, options.device)
     latents.encode_all(footage, encoded, vae, options.device)
-    fit.fit(encoded, fit_run, card, options.minutes, options.device, fuse=fit.can_compile(options.device))
+    fuse = options.minutes >= 10 and fit.can_compile(options.device)  # compiling takes two minutes itself
+    fit.fit(encoded, fit_run, card, options.minutes, options.device, fuse=fuse)
     vae_fit.polish(footage, vae, options.work / "decoder.safetensors", options.polish_minutes, options.device)
     package.write(card, vae, vae_run, fit_run, len(list(encoded.glob("*.safetensors"))), options.out)
 
 
 class Footage:
-    """The process that renders shots ahead, ended with the block."""
+    """The processes that render shots ahead, ended with the block."""
 
-    def __init__(self, folder: Path, shots: int) -> None:
+    def __init__(self, folder: Path, shots: int, renderers: int) -> None:
         self.folder = folder
-        self.command = [sys.executable, "-m", "models.training.footage", str(folder), "--count", str(shots)]
+        self.commands = [
+            [sys.executable, "-m", "models.training.footage", str(folder), "--first", str(scenes.TEST_SEEDS + index),
+             "--end", str(scenes.TEST_SEEDS + shots), "--stride", str(renderers)]
+            for index in range(renderers)
+        ]  # fmt: skip
 
     def __enter__(self) -> Footage:
-        root = str(Path(__file__).parents[2])
-        self.process = subprocess.Popen(self.command, env=os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"})
+        there = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        self.processes = [subprocess.Popen(command, env=there) for command in self.commands]
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
 
     def wait_for(self, shots: int) -> None:
-        """Until the folder holds that many shots. Raises RuntimeError when the renderer has died."""
+        """Until the folder holds that many shots. Raises RuntimeError when a renderer has died."""
         while len(list(self.folder.glob("*.safetensors"))) < shots:
-            if self.process.poll() not in (None, 0):
-                raise RuntimeError(
-                    f"rendering footage into {self.folder} stopped with {self.process.returncode}: see above"
-                )
+            if any(process.poll() not in (None, 0) for process in self.processes):
+                raise RuntimeError(f"rendering footage into {self.folder} stopped: see above")
             time.sleep(1)
 
 

@@ -1,7 +1,8 @@
 """Renders training shots ahead into files: `python -m models.training.footage FOLDER`, at its own pace.
 
 One safetensors file a shot: rgb and previs (T, h, w, 3) and depth (T, h, w), all uint8. The blocking is not
-stored: its seed is the file's name, and scenes.shot draws it again. Several processes may share a folder.
+stored: its seed is the file's name, and scenes.shot draws it again. Several processes may share a folder, each
+with a first seed of its own and a common stride.
 """
 
 from __future__ import annotations
@@ -47,10 +48,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     first = "first seed (default: the first that is not for testing)"
     parser.add_argument("--first", type=int, default=scenes.TEST_SEEDS, help=first)
-    parser.add_argument("--count", type=int, default=1_000_000)
+    parser.add_argument("--end", type=int, default=1_000_000, help="the seed to stop before")
+    parser.add_argument("--stride", type=int, default=1, help="take every so many-th seed (default 1)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    for seed in range(options.first, options.first + options.count):
+    for seed in range(options.first, options.end, options.stride):
         final = options.folder / f"{seed:07d}.safetensors"
         if final.exists():
             continue
