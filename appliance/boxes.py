@@ -64,14 +64,10 @@ def boxes(data: bytes, start: int, end: int) -> list[Box] | None:
     return found
 
 
-def find_all(data: bytes, kind: bytes) -> Iterator[Box]:
+def find_all(data: bytes, kind: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
     """Every box of a kind inside a movie box, at any depth below moov, trak, udta and mdia."""
-    yield from _find(data, kind, 0, len(data))
-
-
-def _find(data: bytes, kind: bytes, start: int, end: int) -> Iterator[Box]:
-    for box in boxes(data, start, end) or []:
+    for box in boxes(data, start, len(data) if end is None else end) or []:
         if box.kind == kind:
             yield box
         elif box.kind in _PARENTS:
-            yield from _find(data, kind, box.start, box.end)
+            yield from find_all(data, kind, box.start, box.end)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from appliance.fields import tidy
+from appliance.fields import is_keyed, tidy
 from appliance.units import count_words
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _value(value: Any, unit: str) -> str:
     """A number, a point, or the first and last of its keys: "35 to 85 mm"."""
     if isinstance(value, str):
         return value
-    if isinstance(value, tuple) and value and hasattr(value[0], "t_s"):
+    if is_keyed(value):
         first, last = _bare(value[0].value), _bare(value[-1].value)
         return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"
     return f"{_bare(value)} {unit}"

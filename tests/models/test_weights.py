@@ -83,12 +83,10 @@ def test_a_package_may_be_changed_in_memory_only(tmp_path: Path) -> None:
 def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
     whole = packed(tmp_path).read_bytes()
     start = 8 + int.from_bytes(whole[:8], "little")
-    moved = raw(whole[8:start].rstrip() + b" ", whole[start:])
     for extra in range(8):
         (tmp_path / "q").write_bytes(raw(whole[8:start].rstrip() + b" " * extra, whole[start:]))
         package = open_package(tmp_path / "q")
         assert all(torch.equal(package.tensors[name], tensor) for name, tensor in tensors().items())
-    assert moved != whole
 
 
 @pytest.mark.parametrize(

@@ -254,7 +254,7 @@ def test_footage_that_is_there_is_not_rendered_again(python, tmp_path):
     done = tmp_path / "footage" / f"{scenes.TEST_SEEDS:07d}.safetensors"
     done.parent.mkdir()
     done.write_bytes(b"rendered by another process")
-    run = python("-m", "models.training.footage", done.parent, "--count", 1)
+    run = python("-m", "models.training.footage", done.parent, "--end", scenes.TEST_SEEDS + 1)
     assert run.returncode == 0, run.stderr  # without --first it begins after the seeds kept for testing
     assert [path.name for path in done.parent.iterdir()] == [done.name]
     assert done.read_bytes() == b"rendered by another process"
