@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from models.card import Card
+from models.header import card_to_json
 from models.quantize import SCHEME, quantize
 from models.training import footage, scenes, state
 from models.vae import VAE
@@ -37,7 +37,7 @@ def write(card: Card, vae: VAE, vae_run: Path, fit_run: Path, shots: int, out: P
         kept = torch.float32 if name in ("mean", "std") else torch.bfloat16
         tensors[f"vae.{name}"] = tensor.detach().to("cpu", kept).contiguous()
     metadata = {"scheme": SCHEME, "licence": LICENCE}
-    metadata |= {"card": json.dumps(asdict(card)), "training": json.dumps(training)}
+    metadata |= {"card": card_to_json(card), "training": json.dumps(training)}
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, tensors, metadata)
     _curves(vae_facts["history"], facts["history"], out.with_name("curves.png"))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from models import conditions, loading, render
 from models.card import TINY
 from models.errors import BadInput
 from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
+from models.header import card_to_json
 from models.quantize import SCHEME, quantize
 from models.training import scenes
 from models.transformer import Transformer
@@ -29,7 +29,7 @@ def write_package(path, seed=0):
             parameter.normal_(std=0.2)  # a fresh head is silent: nothing that is read would then matter
     tensors = {f"transformer.{k}": v for k, v in quantize(network.state_dict(), TINY).items()}
     tensors |= {f"vae.{k}": v.clone() for k, v in VAE().state_dict().items()}
-    save(path, tensors, {"scheme": SCHEME, "card": json.dumps(asdict(TINY)), "licence": "none", "training": "{}"})
+    save(path, tensors, {"scheme": SCHEME, "card": card_to_json(TINY), "licence": "none", "training": "{}"})
     return path
 
 
