@@ -1,6 +1,6 @@
 """Decide, queue, remember, deliver.
 
-May import: models, pynvml, psutil, sqlite_utils, av. Never tui; torch in worker alone, in its own process.
+May import: models, numpy, pillow, av, pynvml, psutil, sqlite_utils. Never tui; torch in worker alone, a process apart.
 What was asked:
     direction  the shot, as typed values and film words; beside it direction_camera, direction_stage, direction_notes
     fields     the one table of fields: reading (values), rules (between fields), direction_file (TOML and JSON)
