@@ -5,7 +5,7 @@
     latents   every shot is encoded once
     fit       the transformer learns from those, for --minutes
     polish    the decoder goes on learning with its latents fixed, for --polish-minutes
-    package   both are quantized and written with a record of how they came to be
+    package   both are quantized, written, and scored on shots kept for testing, with a record of how it came to be
 
 Stop it at any time (at most a minute is lost) and start it again with the same folder: each part goes on where it was.
 """
@@ -39,6 +39,7 @@ def main() -> None:
     half = max(1, (os.cpu_count() or 1) // 2)
     parser.add_argument("--renderers", type=int, default=half, help=f"processes that render shots (default {half})")
     parser.add_argument("--card", choices=("previs", "tiny"), default="previs")
+    parser.add_argument("--check-shots", type=int, default=6, help="test shots to score at the end (default 6)")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="package to write (default: the shipped one)")
     options = parser.parse_args()
     train(options)
@@ -47,26 +48,27 @@ def main() -> None:
 def train(options: argparse.Namespace) -> None:
     import torch
 
-    from models.training import fit, latents, package, state, vae_fit
+    from models.training import check, fit, latents, package, state, vae_fit
     from models.vae import VAE
 
     torch.set_num_threads(options.threads)
     footage, encoded = options.work / "footage", options.work / "latents"
-    vae_run, fit_run = options.work / "vae.safetensors", options.work / "transformer.safetensors"
+    runs = {name: options.work / f"{name}.safetensors" for name in ("autoencoder", "transformer", "decoder")}
     card = TINY if options.card == "tiny" else PREVIS
     options.work.mkdir(parents=True, exist_ok=True)
     with Footage(footage, options.shots, options.renderers) as rendering:
         rendering.wait_for(min(32, options.shots))
-        vae_fit.fit(footage, vae_run, options.vae_minutes, options.device)
+        vae_fit.fit(footage, runs["autoencoder"], options.vae_minutes, options.device)
         rendering.wait_for(options.shots)
     vae = VAE().to(options.device)
-    vae.load_state_dict(state.read(vae_run)[0])
+    vae.load_state_dict(state.read(runs["autoencoder"])[0])
     latents.statistics(footage, vae, options.device)
     latents.encode_all(footage, encoded, vae, options.device)
     fuse = options.minutes >= 10 and fit.can_compile(options.device)  # compiling takes two minutes itself
-    fit.fit(encoded, fit_run, card, options.minutes, options.device, fuse=fuse)
-    vae_fit.polish(footage, vae, options.work / "decoder.safetensors", options.polish_minutes, options.device)
-    package.write(card, vae, vae_run, fit_run, len(list(encoded.glob("*.safetensors"))), options.out)
+    fit.fit(encoded, runs["transformer"], card, options.minutes, options.device, fuse=fuse)
+    vae_fit.polish(footage, vae, runs["decoder"], options.polish_minutes, options.device)
+    package.write(card, vae, runs, len(list(encoded.glob("*.safetensors"))), options.out)
+    package.record(options.out, check.check(options.out, options.check_shots, card.steps, options.device))
 
 
 class Footage:

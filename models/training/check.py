@@ -58,7 +58,9 @@ def check(package: Path, shots: int, steps: int, device: str = "cpu") -> dict[st
             films = [_film(model, r, blocking, Settings(steps, seed)) for r in (reading, blind)]
         rows.append([psnr(f, true) for f in (films[0], previs, ceiling, films[1])])
     means = np.mean(rows, 0)
-    return {name: round(float(v), 2) for name, v in zip(("film", "previs", "ceiling", "blind"), means, strict=True)}
+    return {"shots": shots, "steps": steps} | {
+        name: round(float(v), 2) for name, v in zip(("film", "previs", "ceiling", "blind"), means, strict=True)
+    }
 
 
 def psnr(film: Array, true: Array) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,22 +14,24 @@ from models.header import card_to_json
 from models.quantize import SCHEME, quantize
 from models.training import footage, scenes, state
 from models.vae import VAE
-from models.weights import save
+from models.weights import open_package, save
 
 LICENCE = "Apache-2.0"
 
 
-def write(card: Card, vae: VAE, vae_run: Path, fit_run: Path, shots: int, out: Path) -> None:
-    """Write the package `out`, and TRAINING.md and curves.png in its folder."""
-    network, facts = state.read(fit_run)
-    _, vae_facts = state.read(vae_run)
+def write(card: Card, vae: VAE, runs: Mapping[str, Path], shots: int, out: Path) -> None:
+    """Write the package `out`, and curves.png in its folder.
+
+    runs: the files of the runs by what they trained; "transformer" gives the network, the others their record.
+    """
+    network, _ = state.read(runs["transformer"])
+    facts = {name: state.read(path)[1] for name, path in runs.items()}
     training = {
         "shots": shots,
         "first_seed": scenes.TEST_SEEDS,
         "pixels": [footage.HEIGHT, footage.WIDTH],
         "frames": [footage.SHORT, footage.LONG],
-        "vae": _spent(vae_facts),
-        "transformer": _spent(facts),
+        "runs": {name: _spent(run) for name, run in facts.items()},
         "hardware": _hardware(),
         "torch": torch.__version__,
     }
@@ -40,12 +43,53 @@ def write(card: Card, vae: VAE, vae_run: Path, fit_run: Path, shots: int, out: P
     metadata |= {"card": card_to_json(card), "training": json.dumps(training)}
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, tensors, metadata)
-    _curves(vae_facts["history"], facts["history"], out.with_name("curves.png"))
-    out.with_name("TRAINING.md").write_text(_record(card, training, out))
+    _curves({name: run["history"] for name, run in facts.items()}, out.with_name("curves.png"))
 
 
 def _spent(facts: dict) -> dict:
     return {"steps": facts["step"], "minutes": round(facts["seconds"] / 60, 1), "last": facts["history"][-1]}
+
+
+def record(package: Path, scores: Mapping[str, float]) -> None:
+    """Write TRAINING.md beside a package: how it came to be, and its scores (check.check) on shots not trained on."""
+    opened = open_package(package)
+    training, card = json.loads(opened.metadata["training"]), opened.card
+    (high, wide), lengths = training["pixels"], " or ".join(map(str, training["frames"]))
+    rows = "\n".join(
+        f"| {name} | {run['steps']} | {run['minutes']} | loss {run['last']['loss']}"
+        + (f", PSNR {run['last']['psnr']} dB on its last crops |" if "psnr" in run["last"] else " |")
+        for name, run in training["runs"].items()
+    )
+    package.with_name("TRAINING.md").write_text(f"""# How {package.name} was trained
+
+Everything it has seen was rendered by `models/stage.py`: {training["shots"]} random directed shots of
+`models/training/scenes.py`, seeds from {training["first_seed"]} on, {wide}x{high} pixels, {lengths} frames.
+Seeds below {training["first_seed"]} are kept for testing.
+
+The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it predicts the {card.prediction}.
+
+| trained | steps | minutes | at the end |
+|---|---|---|---|
+{rows}
+
+Hardware: {training["hardware"]}; torch {training["torch"]}. Licence of the weights: {LICENCE}.
+
+## On shots it was not trained on
+
+PSNR in dB against the stage's own film, mean of {scores["shots"]} shots of the test seeds, {scores["steps"]} steps:
+
+| film | dB |
+|---|---|
+| of the network | {scores["film"]} |
+| the previs it was given, as it is | {scores["previs"]} |
+| the stage's film through the autoencoder: the most the network can reach | {scores["ceiling"]} |
+| of the network without its control films, from camera rays and tokens alone | {scores["blind"]} |
+
+![Learning curves](curves.png)
+
+Made by `python -m models.training --work FOLDER` (see its `--help` for the budgets); scored by
+`python -m models.training.check`.
+""")
 
 
 def _hardware() -> str:
@@ -60,48 +104,25 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _record(card: Card, training: dict, out: Path) -> str:
-    vae, net, first = training["vae"], training["transformer"], training["first_seed"]
-    (high, wide), lengths = training["pixels"], " or ".join(map(str, training["frames"]))
-    width = f"`{card.name}`: width {card.dim}, {card.layers} layers"
-    return f"""# How {out.name} was trained
-
-Everything it has seen was rendered by `models/stage.py`: {training["shots"]} random directed shots of
-`models/training/scenes.py`, seeds from {first} on, {wide}x{high} pixels, {lengths} frames.
-Seeds below {first} are kept for testing.
-
-| network | steps | minutes | at the end |
-|---|---|---|---|
-| autoencoder | {vae["steps"]} | {vae["minutes"]} | PSNR {vae["last"]["psnr"]} dB on training crops |
-| transformer ({width}) | {net["steps"]} | {net["minutes"]} | loss {net["last"]["loss"]} |
-
-Hardware: {training["hardware"]}; torch {training["torch"]}. Licence of the weights: {LICENCE}.
-
-![Learning curves](curves.png)
-
-Made by `python -m models.training --work FOLDER --vae-minutes {vae["minutes"]:g} --minutes {net["minutes"]:g}`.
-"""
-
-
-def _curves(vae: list[dict], network: list[dict], path: Path) -> None:
-    """Both learning curves as a picture: PSNR of the autoencoder, loss of the transformer, over minutes."""
+def _curves(histories: Mapping[str, list[dict]], path: Path) -> None:
+    """The learning curves as a picture, one panel a run: PSNR where it was measured, else the loss, over minutes."""
     from PIL import Image, ImageDraw
 
-    wide, high, edge = 480, 260, 40
-    sheet = Image.new("RGB", (2 * wide, high), "white")
+    wide, high, edge = 400, 260, 40
+    sheet = Image.new("RGB", (len(histories) * wide, high), "white")
     draw = ImageDraw.Draw(sheet)
-    curves = (("autoencoder, PSNR dB", vae, "psnr"), ("transformer, loss", network, "loss"))
-    for column, (name, rows, key) in enumerate(curves):
+    for column, (name, rows) in enumerate(histories.items()):
+        key, unit = ("psnr", "PSNR dB") if "psnr" in rows[-1] else ("loss", "loss")
         x = [row["minutes"] for row in rows]
         y = [row[key] for row in rows]
         low, top, last = min(y), max(max(y), min(y) + 1e-6), max(x[-1], 1e-6)
-        left = column * wide + edge
-        box = (left, edge, (column + 1) * wide - edge, high - edge)
-        draw.rectangle(box, outline="grey")
+        left, right = column * wide + edge, (column + 1) * wide - edge
+        draw.rectangle((left, edge, right, high - edge), outline="grey")
         points = [
-            (box[0] + (box[2] - box[0]) * a / last, box[3] - (box[3] - box[1]) * (b - low) / (top - low))
+            (left + (right - left) * a / last, high - edge - (high - 2 * edge) * (b - low) / (top - low))
             for a, b in zip(x, y, strict=True)
         ]
         draw.line(points, fill=(30, 90, 200), width=2)
-        draw.text((left, 12), f"{name}: {y[-1]:g} after {last:g} minutes (range {low:g} to {top:g})", fill="black")
+        draw.text((left, 8), f"{name}: {unit} {y[-1]:g} after {last:g} min", fill="black")
+        draw.text((left, 22), f"from {low:g} to {top:g}", fill="grey")
     sheet.save(path)

@@ -230,7 +230,8 @@ def test_the_autoencoder_begins_well_and_goes_on_where_it_was(coded, work, monke
 
 def test_the_package_proves_itself_and_says_how_it_was_made(trained, coded, vae, tmp_path):
     out = tmp_path / "weights" / "small.safetensors"
-    package.write(CARD, vae, coded, trained, len(SEEDS), out)
+    package.write(CARD, vae, {"autoencoder": coded, "transformer": trained}, len(SEEDS), out)
+    package.record(out, {"shots": 1, "steps": 2, "film": 20.5, "previs": 21.0, "ceiling": 30.0, "blind": 10.0})
     opened = open_package(out)
     assert opened.card == CARD
     networks = opened.part("vae."), opened.part("transformer.")
@@ -240,9 +241,10 @@ def test_the_package_proves_itself_and_says_how_it_was_made(trained, coded, vae,
     record = (out.parent / "TRAINING.md").read_text()
     steps = state.read(trained)[1]["step"]
     assert f"| {steps} |" in record and "2 random directed shots" in record and f"{WIDTH}x{HEIGHT}" in record
+    assert "| of the network | 20.5 |" in record
     assert (out.parent / "curves.png").read_bytes().startswith(b"\x89PNG")
     training = json.loads(opened.metadata["training"])
-    assert training["transformer"]["steps"] == steps and training["shots"] == 2
+    assert training["runs"]["transformer"]["steps"] == steps and training["shots"] == 2
 
 
 def test_the_command_explains_itself(python):
