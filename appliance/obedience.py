@@ -15,8 +15,9 @@ from models.errors import BadInput
 
 LEVELS = ("exact", "approximate", "text-only", "ignored")
 
-# The longest prefix of a path decides. The shipped model reads: rays, depth, clay shading and ids of the blocking, the
-# lamps, the focal plane, and appearance; it has a small vocabulary of words and no language model.
+# The longest prefix of a path decides. The shipped model reads what models/conditions.py makes of a blocking: camera
+# rays, its previs and depth as films, and tokens of the camera, the focal plane, the lamps, the set and who looks how.
+# No word of the direction reaches it.
 _PREVIS = {
     "version": "exact", "scene": "exact", "setup": "exact", "take": "exact", "seed": "exact", "quality": "exact",
     "time": "exact", "format": "exact",
@@ -30,7 +31,7 @@ _PREVIS = {
     "cast": "approximate", "cast.*.refs": "ignored", "cast.*.embedding": "ignored", "cast.*.wardrobe": "ignored",
     "cast.*.height_m": "exact",
     "continuity": "ignored", "refs": "ignored",
-    "text": "ignored", "text.action": "text-only", "text.style": "text-only",
+    "text": "ignored",
     "tolerances": "exact", "lock": "exact",
 }  # fmt: skip
 

@@ -14,7 +14,6 @@ class Settings:
     seed: int
     solver: str = "unipc"  # "unipc" | "euler"
     device: str = "cpu"  # "cpu" | "cuda:0"
-    tags: tuple[str, ...] = ()  # words of the model's small vocabulary; unknown words are dropped by the plan, not here
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,7 +143,7 @@ def test_the_keys_of_every_json_document_stay(queued):
 
     (quote,) = document("quote", SHOT)
     assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed"} and quote["quote"].keys() == PLAN
-    assert quote["obeyed"]["text.action"] == "text-only" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
+    assert quote["obeyed"]["text.action"] == "ignored" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
     assert not refusal["fits"] and refusal["quote"].keys() == {"reason", "remedies"}
     assert all(take.keys() == TAKE for take in (*document("takes"), *document("board")))

@@ -210,6 +210,8 @@ def test_honesty_covers_every_field_and_no_more_than_is_true():
     for path in ("lens.focal_mm", "moves[].amount_deg", "subjects[].track[].x_m", "light.key.az_deg", "lens.focus_m"):
         assert previs[path] == "exact", path
     assert wan["moves[].amount_deg"] == "ignored"
+    assert previs["text.action"] == previs["text.style"] == "ignored"  # no word reaches a model without a text encoder
+    assert wan["text.action"] == "text-only"
 
 
 def test_a_shot_is_told_what_becomes_of_what_it_states():
@@ -222,7 +224,7 @@ def test_a_shot_is_told_what_becomes_of_what_it_states():
         "subjects[0].id": "exact",
         "subjects[0].gaze": "ignored",
         "cast.mara.hat": "approximate",
-        "text.action": "text-only",
+        "text.action": "ignored",
     }
     with pytest.raises(BadInput, match="sora"):
         obeyed(shot, "sora")
