@@ -30,7 +30,8 @@ def control_films(blocking: Blocking) -> tuple[Array, Array]:
         shown = stage.render_frame(blocking, t, samples=SAMPLES)
         return shown.previs, code_depth(shown.depth, blocking.subject_distance_m)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy leaves the interpreter free while it computes
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(cores) as pool:  # numpy leaves the interpreter free while it computes
         previs, depth = zip(*pool.map(frame, range(blocking.frames)), strict=True)
     return np.stack(previs), np.stack(depth)
 
