@@ -19,7 +19,7 @@ What renders it:
     daemon     the loop; house (one daemon each), render_take (one take's life), renderer (its end of the line), process
     worker     the child process with torch; checkpoints: where renders save their steps
 What leaves the box:
-    deliver    film, thumbnail and page, proved before publish gives them names
+    deliver    film, pictures and page, proved before publish gives them names
     mp4        the film; color (exact RGB to YUV), label (AIGC), boxes (a witness), pictures, probe, sidecar
 How people ask:
     cli        the parser and the error boundary; verbs_shoot, verbs_library, verbs_machine, checks (doctor), packages

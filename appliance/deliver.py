@@ -1,7 +1,7 @@
-"""A take becomes files: the film, its thumbnail and its page, all proved before any of them is published.
+"""A take becomes files: the film, its filmstrip, thumbnail and page, all proved before any of them is published.
 
 `TakeWriter` takes frames as they are rendered. `finish` decodes the film that was really written, compares it with
-what was planned, puts the content hash in its AIGC label, and leaves three hidden parts, to be given their names by
+what was planned, puts the content hash in its AIGC label, and leaves hidden parts, to be given their names by
 `publish_take`. An error or a cancel leaves nothing.
 """
 
@@ -16,19 +16,19 @@ import numpy as np
 
 from appliance import label
 from appliance.mp4 import Mp4Writer, frame_rate
-from appliance.pictures import picture_png
+from appliance.pictures import filmstrip_png, picture_png
 from appliance.probe import VideoFacts, probe_video
-from appliance.publish import create_part, file_sha256, json_bytes, part_path, write_part
+from appliance.publish import BESIDE, create_part, file_sha256, json_bytes, part_path, write_part
 from appliance.sidecar import TakeFacts, sidecar
 from models.errors import RushesError
 
 
 @dataclass(frozen=True, slots=True)
 class TakeFiles:
-    """A take's three files, written and proved, still hidden."""
+    """A take's files, written and proved, still hidden."""
 
     film: Path  # the name it will have
-    parts: dict[str, Path]  # by suffix: ".mp4", ".png", ".json"
+    parts: dict[str, Path]  # by suffix: ".mp4" and those of publish.BESIDE
     sha256: str  # of the film's bytes
     video: VideoFacts
 
@@ -70,7 +70,7 @@ class TakeWriter:
         self._mp4.write(frames)
 
     def finish(self, facts: TakeFacts) -> TakeFiles:
-        """Prove the film and write its page and thumbnail; returns all three, still hidden. Raises RushesError."""
+        """Prove the film, write its pictures and its page; returns them all, still hidden. Raises RushesError."""
         part = self._mp4.path
         self._mp4.close()
         video = probe_video(part)
@@ -81,11 +81,12 @@ class TakeWriter:
             raise RushesError(f"{self.film} does not carry the AIGC label that was written into it; render it again")
         video = probe_video(part)  # after the last byte changed: the facts are those of the file that is delivered
         digest = file_sha256(part)
-        png, page = self.film.with_suffix(".png"), self.film.with_suffix(".json")
         document = sidecar(facts, self.film, digest, video, settled)
         assert self._middle is not None  # _check proved that all frames were written
-        parts = {".mp4": part, ".png": write_part(png, picture_png(self._middle, settled))}
-        parts[".json"] = write_part(page, json_bytes(document))
+        beside = (filmstrip_png(part, video), picture_png(self._middle, settled), json_bytes(document))
+        parts = {".mp4": part}
+        for suffix, data in zip(BESIDE, beside, strict=True):
+            parts[suffix] = write_part(self.film.with_suffix(suffix), data)
         self._open = False
         return TakeFiles(self.film, parts, digest, video)
 
@@ -93,7 +94,7 @@ class TakeWriter:
         """Leave nothing of this take on the disk."""
         self._open = False
         self._mp4.abandon()
-        for suffix in (".png", ".json"):
+        for suffix in BESIDE:
             part_path(self.film.with_suffix(suffix)).unlink(missing_ok=True)
 
     def _check(self, video: VideoFacts) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from appliance import label
-from appliance.probe import probe_video
-from appliance.publish import replace, write_part
+from appliance.probe import VideoFacts
 
 _GUTTER = 3  # pixels between pictures
 _PAPER = (18, 18, 20)
@@ -26,9 +25,8 @@ def picture_png(rgb: np.ndarray, marked: label.Label | None = None) -> bytes:
     return _png(Image.fromarray(codes), marked)
 
 
-def filmstrip(film: Path, path: Path, count: int = 6) -> None:
-    """`count` pictures of a film side by side, first and last included, its slate and size beneath, as a PNG file."""
-    facts = probe_video(film)
+def filmstrip_png(film: Path, facts: VideoFacts, count: int = 6) -> bytes:
+    """`count` pictures of a film side by side, first and last included, its slate and size beneath, as PNG."""
     wanted = sorted(set(np.linspace(0, facts.frames - 1, max(1, count)).round().astype(int).tolist()))
     scale = min(1.0, _TALLEST / facts.height)
     width, height = max(1, round(facts.width * scale)), max(1, round(facts.height * scale))
@@ -46,7 +44,7 @@ def filmstrip(film: Path, path: Path, count: int = 6) -> None:
         wide = text.replace(" ", "  ")  # this face has thin spaces
         ink.text((place, strip.height - _SLATE), wide, _INK, font, anchor=anchor)
     value = facts.metadata.get(label.KEY)
-    replace(write_part(path, _png(strip, label.read_label(film) if value else None)), path)
+    return _png(strip, label.read_label(film) if value else None)
 
 
 def _decode(film: Path, wanted: list[int]):

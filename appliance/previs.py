@@ -46,7 +46,9 @@ def render_previs(direction: ShotDirection, target: Path) -> Previs:
     """
     from appliance.blocking import block
     from appliance.mp4 import Mp4Writer
-    from appliance.pictures import filmstrip
+    from appliance.pictures import filmstrip_png
+    from appliance.probe import probe_video
+    from appliance.publish import replace, write_part
 
     started = time.monotonic()
     if not target.parent.is_dir():
@@ -63,7 +65,7 @@ def render_previs(direction: ShotDirection, target: Path) -> Previs:
     with Mp4Writer(target, blocking.width, blocking.height, blocking.fps, facts) as writer:
         for frames in _chunks(blocking):
             writer.write(frames)
-    filmstrip(target, strip)
+    replace(write_part(strip, filmstrip_png(target, probe_video(target))), strip)
     return Previs(
         target, strip, blocking.frames, blocking.width, blocking.height, blocking.fps, time.monotonic() - started
     )

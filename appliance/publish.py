@@ -18,6 +18,7 @@ from typing import Any
 from appliance.process import alive
 from models.errors import RushesError
 
+BESIDE = (".strip.png", ".png", ".json")  # what lies beside a take's film, by suffix: filmstrip, thumbnail, page
 _PART = re.compile(r"^\..+\.(\d+)\.part$")
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # exFAT, some network shares
 
@@ -105,7 +106,7 @@ def publish_take(film: Path, parts: Mapping[str, Path]) -> None:
 
     May be called again after an interruption.
     """
-    for suffix in (".png", ".json", ".mp4"):
+    for suffix in (*BESIDE, ".mp4"):
         final = film.with_suffix(suffix)
         if parts[suffix].exists() or not final.exists():
             publish(parts[suffix], final)

@@ -13,7 +13,7 @@ from appliance import checkpoints, paths
 from appliance.house import log
 from appliance.library import Library
 from appliance.opening import LibraryBusy, LibraryFull
-from appliance.publish import publish_take, published, sweep
+from appliance.publish import BESIDE, publish_take, published, sweep
 from appliance.renderer import Renderer, RendererDied
 from appliance.take import Status, Take
 from models.errors import RushesError
@@ -221,9 +221,9 @@ class RenderTake:
             return None
 
     def _clear_names(self) -> None:
-        """Thumbnail and page of an attempt that was cut off while it published; without their film they are nothing."""
+        """Pictures and page of an attempt that was cut off while it published; without their film they are nothing."""
         if not self.film.exists():
-            for suffix in (".png", ".json"):
+            for suffix in BESIDE:
                 self.film.with_suffix(suffix).unlink(missing_ok=True)
 
 

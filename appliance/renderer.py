@@ -4,7 +4,7 @@ Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, 
           "film": PATH, "checkpoints": PATH or null}  ·  {"order": "cancel", "take": 31}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}
          {"report": "note", "take": 31, "text": "..."}
-         {"report": "done", "take": 31, "parts": {".mp4": PATH, ".json": PATH, ".png": PATH}, "sha256": HEX,
+         {"report": "done", "take": 31, "parts": {SUFFIX: PATH, ...}, "sha256": HEX,
           "seconds": 21.4, "peak_bytes": 900000000}  ·  {"report": "cancelled", "take": 31}
          {"report": "error", "take": 31, "kind": "bad_input" | "failed" | "disk" | "memory" | "fault", "error": "..."}
 The end of its orders tells a worker to leave.

@@ -12,6 +12,7 @@ from appliance.follow import ending
 from appliance.library import Library
 from appliance.page import facts, plain, say, say_json, table
 from appliance.progress import progress
+from appliance.publish import BESIDE
 from appliance.take import Status, Take
 from appliance.units import bytes_words, seconds_words, when
 
@@ -123,19 +124,9 @@ def files(take: Take) -> list[tuple[str, Path]]:
     """What lies on disk for a delivered take: the film and what was made of it."""
     if take.path is None:
         return []
-    film = take.path
-    beside = (
-        ("film", film),
-        ("filmstrip", strip_path(film)),
-        ("thumbnail", film.with_suffix(".png")),
-        ("sidecar", film.with_suffix(".json")),
-    )
-    return [(name, path) for name, path in beside if path.is_file()]
-
-
-def strip_path(film: Path) -> Path:
-    """Where a film's filmstrip lies: 12C-T4_31.mp4 has 12C-T4_31.strip.png."""
-    return film.with_suffix(".strip.png")
+    beside = zip(("filmstrip", "thumbnail", "sidecar"), BESIDE, strict=True)
+    there = [("film", take.path), *((name, take.path.with_suffix(suffix)) for name, suffix in beside)]
+    return [(name, path) for name, path in there if path.is_file()]
 
 
 def _live_row(take: Take, now: float) -> tuple[str, str, str, str, str]:

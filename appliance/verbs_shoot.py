@@ -14,8 +14,8 @@ from appliance.publish import publish, write_part
 from appliance.quoting import Quoted, again, examples, must_shoot, plan_direction, read
 from appliance.take import Status, Take
 from appliance.units import seconds_words
-from appliance.verbs_library import files, record, strip_path
-from models.errors import BadInput, RushesError
+from appliance.verbs_library import files, record
+from models.errors import BadInput
 
 
 def example(args: Namespace) -> int:
@@ -127,8 +127,6 @@ def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:
             say(*(f"{take.slate}  queued as #{take.id}" for take in takes))
         return 0
     ended = follow(library, [take.id for take in takes], house.ensure_running, progress_stream(args.json))
-    for take in ended:
-        make_filmstrip(take)
     if args.json:
         say_json([record(take) for take in ended])
     else:
@@ -137,20 +135,6 @@ def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:
                 say("", take.slate)
                 facts((f"  {name}", str(path)) for name, path in files(take))
     return 0 if all(take.status is Status.DELIVERED for take in ended) else 1
-
-
-def make_filmstrip(take: Take) -> None:
-    """Six pictures of a delivered take beside its film; made once."""
-    if take.status is not Status.DELIVERED or take.path is None:
-        return
-    from appliance.pictures import filmstrip
-
-    target = strip_path(take.path)
-    if not target.exists():
-        try:
-            filmstrip(take.path, target)
-        except OSError as error:
-            raise RushesError(f"the take is delivered, but {target} cannot be written: {error.strerror}") from error
 
 
 def _first_comment(path: Path) -> str:

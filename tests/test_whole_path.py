@@ -111,7 +111,8 @@ def test_the_same_seed_is_the_same_film_and_another_is_not(house, first):
 def test_detach_returns_at_once_and_the_daemon_renders_on(house, first):
     code, out, _ = rushes(house, "shoot", "shot.toml", "--detach")
     assert code == 0 and "queued as #" in out
-    until_status(house, out.split("  ")[0].replace(" ", "-"), "delivered")
+    take = until_status(house, out.split("  ")[0].replace(" ", "-"), "delivered")
+    assert Path(take["files"]["filmstrip"]).is_file()  # made by whoever renders, not by whoever looks on
 
 
 def test_ctrl_c_cancels_what_it_follows(house, first):

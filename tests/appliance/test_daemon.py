@@ -232,17 +232,19 @@ def test_a_film_that_was_published_but_not_noted_is_noted_and_not_rendered_again
     assert (noted.seconds, noted.peak_bytes) == (3.0, 9)
 
 
-def test_a_thumbnail_left_by_a_cut_off_publication_is_in_nobodys_way(house):
+def test_pictures_left_by_a_cut_off_publication_are_in_nobodys_way(house):
     from appliance.render_take import film_of
 
     take = house.queue("walk")
     film = film_of(house.library, take)
     film.parent.mkdir(parents=True)
-    film.with_suffix(".png").write_bytes(b"of the attempt before")
+    for picture in (".strip.png", ".png"):
+        film.with_suffix(picture).write_bytes(b"of the attempt before")
     film.with_suffix(".json").write_bytes(b"{}")
     house.serve()
     assert house.ended(take).status is Status.DELIVERED
-    assert film.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    for picture in (".strip.png", ".png"):
+        assert film.with_suffix(picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_no_take_is_begun_on_a_disk_without_reserve(house):

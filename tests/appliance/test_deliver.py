@@ -1,4 +1,4 @@
-"""A take's three files: proved before they are published, and nothing left of a take that failed."""
+"""A take's files: proved before they are published, and nothing left of a take that failed."""
 
 import io
 import json
@@ -9,7 +9,7 @@ from PIL import Image
 
 from appliance import label
 from appliance.deliver import TakeFacts, TakeWriter
-from appliance.pictures import filmstrip, picture_png
+from appliance.pictures import filmstrip_png, picture_png
 from appliance.probe import probe_video
 from appliance.publish import file_sha256, publish_take, published
 from models.errors import RushesError
@@ -61,9 +61,10 @@ def test_nothing_is_public_before_publish_and_everything_after(tmp_path):
     files = deliver(tmp_path / "12C")
     assert visible(tmp_path) == [] and files.parts[".mp4"].exists()
     publish_take(files.film, files.parts)
-    assert sorted(p.name for p in (tmp_path / "12C").iterdir()) == ["12C-T4_31.json", "12C-T4_31.mp4", "12C-T4_31.png"]
+    named = [f"12C-T4_31.{suffix}" for suffix in ("json", "mp4", "png", "strip.png")]
+    assert sorted(p.name for p in (tmp_path / "12C").iterdir()) == named
     publish_take(files.film, files.parts)  # after an interruption it may be said again
-    assert len(visible(tmp_path)) == 3
+    assert visible(tmp_path) == named
 
 
 def test_the_hashes_are_those_of_the_file_and_of_its_pictures(tmp_path):
@@ -131,7 +132,7 @@ def test_a_delivered_take_is_not_overwritten(tmp_path):
     before = film.read_bytes()
     with pytest.raises(RushesError, match="already delivered"):
         writer(tmp_path)
-    assert film.read_bytes() == before and len(list(tmp_path.iterdir())) == 3
+    assert film.read_bytes() == before and len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_take_published_before_the_power_went_is_found_again(tmp_path):
@@ -149,9 +150,8 @@ def test_a_take_published_before_the_power_went_is_found_again(tmp_path):
 
 def test_a_filmstrip_shows_frames_in_order_with_the_slate_beneath(tmp_path):
     film = published_film(tmp_path)
-    strip_path = tmp_path / "strip.png"
-    filmstrip(film, strip_path, count=3)
-    with Image.open(strip_path) as strip:
+    facts = probe_video(film)
+    with Image.open(io.BytesIO(filmstrip_png(film, facts, count=3))) as strip:
         codes = np.asarray(strip.convert("L")).astype(int)
         assert "TC260" in strip.info["XML:com.adobe.xmp"]
     assert codes.shape[1] == 3 * 64 + 4 * 3
@@ -159,9 +159,10 @@ def test_a_filmstrip_shows_frames_in_order_with_the_slate_beneath(tmp_path):
     assert np.abs(centres - np.round(255 * np.array([0.1, 0.5, 0.9]))).max() <= 2
     below = codes[48 + 6 :]
     assert below.max() > 100  # the slate is written there
-    filmstrip(film, strip_path, count=50)  # more than it has: each frame once, and the old strip is replaced
-    with Image.open(strip_path) as strip:
+    with Image.open(io.BytesIO(filmstrip_png(film, facts, count=50))) as strip:  # more than it has: each frame once
         assert strip.size[0] == 9 * 64 + 10 * 3
+    with Image.open(film.with_suffix(".strip.png")) as delivered:
+        assert delivered.size[0] == 6 * 64 + 7 * 3
 
 
 @pytest.mark.parametrize(("value", "code"), [(1.5, 255), (-1.0, 0)])
@@ -170,9 +171,9 @@ def test_a_picture_of_values_outside_the_range_is_clipped(value, code):
         assert (np.asarray(still) == code).all()
 
 
-@pytest.mark.parametrize(("frames", "limit", "name"), [(5, 2_000, "x.mp4"), (1, 50_000, "x.png")])
+@pytest.mark.parametrize(("frames", "limit", "name"), [(5, 2_000, "x.mp4"), (1, 50_000, "x.strip.png")])
 def test_a_full_disk_at_any_moment_leaves_nothing(python, tmp_path, frames, limit, name):
-    """First the film meets the limit, then, the film written, the larger picture of noise does."""
+    """First the film meets the limit, then, the film written, its filmstrip of noise does."""
     code = (
         "import resource, sys; import numpy as np; from pathlib import Path\n"
         "from appliance.deliver import TakeWriter, TakeFacts; from models.errors import RushesError\n"
