@@ -45,7 +45,8 @@ def test_a_schedule_only_descends(solver: str, steps: int) -> None:
 @pytest.mark.parametrize(("steps", "shift"), [(1, 5.0), (2, 3.0), (3, 5.0), (4, 5.0), (8, 4.0), (20, 8.0), (40, 12.0)])
 @pytest.mark.parametrize("grid", ["unipc", "theirs"])
 def test_unipc_equals_diffusers(steps: int, shift: float, grid: str) -> None:
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers  # seconds, which only these tests are to cost
+
     theirs = diffusers.UniPCMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, num_train_timesteps=1000, flow_shift=shift
     )

@@ -92,7 +92,8 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def oracle(network: Transformer) -> torch.nn.Module:
     """diffusers' network of the same sizes with the same weights, loaded strictly."""
-    diffusers = pytest.importorskip("diffusers")
+    import diffusers  # seconds, which only these tests are to cost
+
     card = network.card
     other = diffusers.WanTransformer3DModel(
         patch_size=card.patch, num_attention_heads=card.heads, attention_head_dim=card.head_dim,
