@@ -16,10 +16,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import FrameType
 
 from appliance import checkpoints, paths, process
+from appliance.device import probe
 from appliance.house import HouseLock, log, only_daemon
 from appliance.library import Fenced, Library
 from appliance.opening import LibraryBusy, LibraryFull
@@ -128,7 +129,7 @@ class _Daemon:
 
     def put_in_order(self) -> None:
         """What an earlier daemon, or a full disk, left half done: films published but not noted are noted, orphaned
-        takes queued again, half-written files swept away.
+        takes queued again, half-written files swept away. And this machine is entered among those that render.
         """
         from appliance.publish import sweep
 
@@ -137,6 +138,7 @@ class _Daemon:
                 log(f"take {take.slate} had been published: noted")
             for take in self.library.recover(self.owner, "the daemon ended while it rendered"):
                 log(f"take {take.slate} was left rendering: {take.status}")
+            self.library.machine_seen(process.machine_name(), asdict(probe()))
         except (LibraryFull, LibraryBusy) as error:
             log(str(error))
         if self.library.takes_folder.is_dir():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.opening import told
-from appliance.rows import COLUMNS, take_of
+from appliance.rows import COLUMNS, TAKES, take_of
 from appliance.take import TRANSITIONS, Status, Take
 from appliance.text import clean, one_line
 from models.errors import BadInput, RushesError
@@ -64,7 +64,7 @@ class Ledger:
 
     def find(self, where: str, *values: object) -> list[Take]:
         """The takes that a WHERE (and what follows it) picks."""
-        rows = self.rows(f"SELECT {COLUMNS} FROM takes WHERE {where}", *values)
+        rows = self.rows(f"SELECT {COLUMNS} FROM {TAKES} WHERE {where}", *values)
         return [take_of(row, self.takes_folder) for row in rows]
 
     def by_id(self, take_id: int) -> Take:
@@ -101,6 +101,15 @@ class Ledger:
         self.set(take.id, moved)
         self.announce(take.id, status, note or str(facts.get("error", "")))
         return self.by_id(take.id)
+
+    def shot(self, scene: str, setup: str, action: str) -> int:
+        """The id of a shot, which is made where it is new; its action is that of its latest direction."""
+        rows = self.rows(
+            "INSERT INTO shots (scene, setup, action, first_queued_at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (scene, setup) DO UPDATE SET action = excluded.action RETURNING id",
+            scene, setup, action, time.time(),
+        )  # fmt: skip
+        return rows[0][0]
 
     def insert(self, row: dict[str, object]) -> Take:
         """Adds a queued take, and announces it."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Fenced", "Library"]
 
 LONGEST_SEED = 2**31
+OF_SHOT = "shot_id IN (SELECT id FROM shots WHERE upper(scene || setup) = ?)"  # as shots_by_name is kept
 
 
 class Library(Ledger):
@@ -72,8 +73,9 @@ class Library(Ledger):
         scene, setup, action = clean(direction.scene), clean(direction.setup), clean(direction.text.action)
         asked = direction.take if prev_take is None else None
         with self.immediate():
+            shot_id = self.shot(scene, setup, action)
             used = [row[0] for row in self.rows(
-                "SELECT take_number FROM takes WHERE scene = ? AND setup = ? ORDER BY take_number", scene, setup
+                "SELECT take_number FROM takes WHERE shot_id = ? ORDER BY take_number", shot_id
             )]  # fmt: skip
             if asked in used:
                 raise BadInput(
@@ -81,7 +83,7 @@ class Library(Ledger):
                 )
             number = asked or (used[-1] + 1 if used else 1)
             row = {
-                "scene": scene, "setup": setup, "take_number": number, "action": action, "device": device,
+                "shot_id": shot_id, "take_number": number, "action": action, "device": device,
                 "direction_json": direction_json, "status": Status.QUEUED, "seed": seed, "queued_at": time.time(),
                 "prev_take": prev_take, "search": search_words(scene, setup, number, action),
             }  # fmt: skip
@@ -119,7 +121,11 @@ class Library(Ledger):
                 return None
             attempt = waiting[0].attempt + 1
             take = self.move(waiting[0], Status.RENDERING, {"attempt": attempt}, f"attempt {attempt}")
-            self.set(take.id, {"owner": clean(owner), "lease_until": now + lease_s, "phase": "planning"})
+            owner, lease = clean(owner), now + lease_s
+            self.set(
+                take.id,
+                {"owner": owner, "machine": owner.split()[0], "lease_until": lease, "phase": "planning"},
+            )
             return self.by_id(take.id)
 
     def heartbeat(self, take: Take, lease_s: float) -> bool:
@@ -174,10 +180,10 @@ class Library(Ledger):
         if take_id is not None:
             found, missing = self.find("id = ?", take_id), f"there is no take {take_id}"
         elif number is not None:
-            found = self.find("upper(scene || setup) = ? AND take_number = ?", shot, number)
+            found = self.find(f"{OF_SHOT} AND take_number = ?", shot, number)
             missing = f"there is no take {shot} T{number}"
         else:
-            found = self.find("upper(scene || setup) = ? ORDER BY id DESC LIMIT 1", shot)
+            found = self.find(f"{OF_SHOT} ORDER BY id DESC LIMIT 1", shot)
             missing = f"there is no take of {shot}"
         if not found:
             raise BadInput(f"{missing}: name one by its id (3) or slate (12C T4); `rushes takes` lists them")
@@ -198,7 +204,7 @@ class Library(Ledger):
     def board(self, recent: int = 20) -> list[Take]:
         """What renders, then what waits in its order, then the takes that ended last."""
         live = self.find("status IN ('rendering', 'queued') ORDER BY status = 'queued', id")
-        return live + self.find("status NOT IN ('rendering', 'queued') ORDER BY ended_at DESC, id DESC LIMIT ?", recent)
+        return live + self.find("ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT ?", recent)
 
     def waiting(self) -> int:
         """How many takes are queued."""

@@ -23,13 +23,23 @@ if TYPE_CHECKING:
     from appliance.opening import sqlite3
 
 
-def m001_takes_events_machines(db: Database) -> None:
-    """The queue and history of takes, what happened to them, and the machines that rendered."""
+def m001_shots_takes_events_machines(db: Database) -> None:
+    """Shots, the queue and history of their takes, what happened to those, and the machines that rendered."""
+    db.execute("""
+        CREATE TABLE shots (
+            id INTEGER PRIMARY KEY,
+            scene TEXT NOT NULL,
+            setup TEXT NOT NULL,
+            action TEXT NOT NULL DEFAULT '',       -- of its latest direction
+            first_queued_at REAL NOT NULL,
+            print_take INTEGER REFERENCES takes (id),  -- the circled take
+            UNIQUE (scene, setup)
+        ) STRICT""")
+    db.execute("CREATE INDEX shots_by_name ON shots (upper(scene || setup))")
     db.execute("""
         CREATE TABLE takes (
             id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used twice: it is in the names of films
-            scene TEXT NOT NULL,
-            setup TEXT NOT NULL,
+            shot_id INTEGER NOT NULL REFERENCES shots (id),
             take_number INTEGER NOT NULL CHECK (take_number > 0),
             action TEXT NOT NULL DEFAULT '',
             direction_json TEXT NOT NULL,
@@ -47,6 +57,7 @@ def m001_takes_events_machines(db: Database) -> None:
             attempt INTEGER NOT NULL DEFAULT 0,
             fence INTEGER NOT NULL DEFAULT 0,
             owner TEXT,
+            machine TEXT,                          -- that began its latest attempt, as machines has it
             lease_until REAL,
             queued_at REAL NOT NULL,
             started_at REAL,
@@ -58,9 +69,10 @@ def m001_takes_events_machines(db: Database) -> None:
             cancel_requested INTEGER NOT NULL DEFAULT 0,
             prev_take INTEGER REFERENCES takes (id),
             search TEXT NOT NULL DEFAULT '',       -- case-folded words that `takes(words)` looks in
-            UNIQUE (scene, setup, take_number)
+            UNIQUE (shot_id, take_number)
         ) STRICT""")
     db.execute("CREATE INDEX takes_by_status ON takes (status, id)")
+    db.execute("CREATE INDEX takes_by_end ON takes (ended_at)")
     db.execute("""
         CREATE TABLE events (
             id INTEGER PRIMARY KEY,
@@ -79,7 +91,7 @@ def m001_takes_events_machines(db: Database) -> None:
         ) STRICT""")
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m001_takes_events_machines,)
+STEPS: tuple[Callable[[Database], None], ...] = (m001_shots_takes_events_machines,)
 
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable[[Database], None]] = STEPS) -> None:

@@ -141,7 +141,12 @@ def owner() -> str:
     """Who holds a claim, as the library stores it: "HOST BOOT PID". BOOT changes with every start of the machine, so
     that a power cut is told from a crash.
     """
-    return f"{''.join(os.uname().nodename.split()) or '-'} {boot_id()} {os.getpid()}"
+    return f"{machine_name()} {boot_id()} {os.getpid()}"
+
+
+def machine_name() -> str:
+    """What this machine is called in the library: its host's name, as one word."""
+    return "".join(os.uname().nodename.split()) or "-"
 
 
 def boot_id() -> str:

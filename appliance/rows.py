@@ -11,12 +11,14 @@ from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
 from models.errors import BadInput
 
-_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner")
+_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner", "machine")
 _PLAIN = (
     "id", "take_number", "direction_json", "plan_json", "step", "steps", "seed", "sha256", "attempt", "fence",
     "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "peak_bytes", "prev_take",
 )  # fmt: skip
 COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested"])
+# Takes with the scene and setup of their shot; of a shot no other column, so that `id` and `action` are a take's.
+TAKES = "takes JOIN (SELECT id AS shot_id, scene, setup FROM shots) USING (shot_id)"
 
 
 def take_of(row: Mapping, takes_folder: Path) -> Take:

@@ -51,6 +51,7 @@ class Take:
     attempt: int  # renders begun that count against it: a second crash is a failure
     fence: int  # grows with every claim; who holds an older one is refused
     owner: str | None
+    machine: str | None  # that renders or rendered it
     lease_until: float | None
     queued_at: float
     started_at: float | None

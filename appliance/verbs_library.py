@@ -77,6 +77,7 @@ def take(args: Namespace) -> int:
             ("error", found.error or ""),
             ("seed", str(found.seed)),
             ("plan", _plan_words(found)),
+            ("machine", found.machine or ""),
             ("queued", when(found.queued_at)),
             ("started", when(found.started_at)),
             ("ended", when(found.ended_at)),

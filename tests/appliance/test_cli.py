@@ -125,7 +125,7 @@ def test_an_example_is_copied_and_never_over_a_file(rushes):
 TAKE = {
     "id", "slate", "scene", "setup", "take_number", "action", "device", "status", "phase", "step", "steps", "seed",
     "path", "sha256", "error", "attempt", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds",
-    "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files",
+    "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files", "machine",
 }  # fmt: skip
 PLAN = {
     "card", "frames", "width", "height", "fps", "steps", "solver", "seed", "device", "precision", "footprint",

@@ -114,6 +114,9 @@ def test_takes_are_delivered_in_order_by_one_warm_worker(house):
         assert json.loads(take.plan_json)["seed"] == take.seed
         assert take.predicted_seconds > 0
     assert not list(house.home.rglob("*.part"))
+    ((machine, facts, _),) = house.library.machines()
+    assert first.machine == second.machine == machine == "".join(os.uname().nodename.split())
+    assert facts["cores"] >= 1 and facts["ram_total_bytes"] > 2**20 and isinstance(facts["gpus"], list)
 
 
 def test_a_crash_costs_one_attempt_and_a_second_crash_the_take_but_never_the_queue(house):

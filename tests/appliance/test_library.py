@@ -49,6 +49,35 @@ def test_a_stated_take_number_is_used_once(library):
     assert library.queue(shot(take=4), prev_take=1).slate == "12C T6"
 
 
+def test_a_shot_is_kept_once_with_the_action_of_its_latest_direction(library):
+    first = library.queue(shot(action="Mara waits"))
+    library.queue(shot(action="Mara crosses"))
+    library.queue(shot(setup="D", action="the room is empty"))
+    with pytest.raises(BadInput):
+        library.queue(shot(take=1, action="never queued"))  # nor is its shot touched
+    kept = library.rows("SELECT scene, setup, action, first_queued_at, print_take FROM shots ORDER BY id")
+    assert [tuple(row)[:3] for row in kept] == [("12", "C", "Mara crosses"), ("12", "D", "the room is empty")]
+    assert kept[0]["first_queued_at"] <= first.queued_at and kept[0]["print_take"] is None
+    assert library.take(first.id).action == "Mara waits"  # a take keeps its own
+    assert library.rows("SELECT shot_id, take_number FROM takes ORDER BY id")[2]["shot_id"] == 2
+
+
+def test_no_look_at_the_queue_or_at_a_shot_reads_the_whole_history(library):
+    library.queue(shot())
+    asked: list[str] = []
+    library._db.set_trace_callback(asked.append)
+    library.take(1), library.take("12C T1"), library.take("12C"), library.takes(limit=1), library.board()
+    library.waiting(), library.events(1), library.calibration("previs"), library.queue(shot())
+    library.claim(HERE, 60)
+    library._db.set_trace_callback(None)
+    read = [sql for sql in asked if sql.startswith("SELECT")]
+    steps = {sql: [row["detail"] for row in library.rows(f"EXPLAIN QUERY PLAN {sql}")] for sql in read}
+    assert len(steps) >= 10
+    for sql, plan in steps.items():
+        newest_first = "WHERE 1 ORDER BY id DESC LIMIT" in sql  # reads no further than its limit
+        assert newest_first or not any(step.startswith("SCAN") for step in plan), (sql, plan)
+
+
 def test_takes_are_found_by_id_and_by_every_spelling_of_their_slate(library):
     for _ in range(3):
         library.queue(shot())
@@ -97,12 +126,14 @@ def test_a_take_lives_through_claim_progress_and_delivery(library):
     library.queue(shot())
     take = library.claim(HERE, 60)
     assert (take.status, take.attempt, take.fence, take.owner) == (Status.RENDERING, 1, 1, HERE)
+    assert take.machine == "box"
     library.record(take, plan_json="{}", card="previs", predicted_seconds=20.0, nominal_seconds=10.0, steps=8)
     library.progress(take, "rendering", 3, 8)
     assert (library.take(1).phase, library.take(1).step, library.take(1).steps) == ("rendering", 3, 8)
     film = library.takes_folder / "12C" / "12C-T1_1.mp4"
     done = library.change(take, Status.DELIVERED, path=film, sha256="ab", seconds=15.0, peak_bytes=5)
     assert (done.path, done.sha256, done.owner, done.lease_until) == (film, "ab", None, None)
+    assert done.machine == "box"  # who rendered it is remembered, who holds it no more
     assert done.ended and done.ended_at >= done.started_at >= done.queued_at
     assert [event.kind for event in library.events(1)] == ["queued", "rendering", "delivered"]
     assert library.calibration("previs") == Calibration(1.5, takes=1)
@@ -242,7 +273,8 @@ def test_control_characters_are_disarmed_on_the_way_in_and_on_the_way_out(librar
     library.progress(take, "ren\x9bdering", 1, 2)
     library.change(take, Status.FAILED, error="bad\nnews \x1b[31m")
     with library.immediate():  # a row by another hand
-        library._db.execute("UPDATE takes SET scene = ?, action = ? WHERE id = 1", ("1\x1b[2J", "x\u202ey"))
+        library._db.execute("UPDATE shots SET scene = ?", ("1\x1b[2J",))
+        library._db.execute("UPDATE takes SET action = ?, machine = ? WHERE id = 1", ("x\u202ey", "b\x1b[7m"))
         library._db.execute("INSERT INTO events (take_id, at, kind, text) VALUES (1, 0, ?, ?)", ("no\x07te", "z\x00"))
     seen = repr(library.take(1)) + repr(library.events(1))
     assert "\\x1b" not in seen and "\\x07" not in seen and "\\x00" not in seen and "\\x9b" not in seen
