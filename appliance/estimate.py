@@ -9,8 +9,8 @@ from models.card import Card
 from models.footprint import AUTOENCODERS, film_flops
 from models.geometry import Geometry
 
-# Sustained FLOP/s. CPU: 90 to 160 GFLOP/s a core were measured in fp32 matrices, attention and convolutions on a Xeon
-# with AVX-512, and a laptop without it reaches about 30: the slower one is assumed until takes are measured.
+# Sustained FLOP/s. CPU: the shipped model runs at 216 GFLOP/s on one quiet core of a Xeon with AMX, at 90 to 160 with
+# AVX-512 alone, and a laptop without either reaches about 30: the slowest is assumed until takes are measured.
 CPU_FLOPS_A_CORE = 30e9
 # GPU, by compute capability: about a third of the dense bf16 peak of that generation's mid-size card. Not measured.
 GPU_FLOPS = {
@@ -24,7 +24,7 @@ GPU_FLOPS = {
 }
 STEP_OVERHEAD_S = 0.03  # a step of a small network waits for launches, not for arithmetic
 
-STAGE_S_A_PIXEL = 12e-6  # control films at 2x2 rays a pixel, one core, numpy: 9 microseconds a pixel and frame measured
+STAGE_S_A_PIXEL = 6e-6  # control films at 2x2 rays a pixel, a core: 3.2 microseconds a pixel and frame measured
 ENCODE_S_A_PIXEL = 0.3e-6  # exact colour, x264 medium and two proving decodes: 0.1 to 0.2 measured
 START_S = 2.0  # reading and proving the weights, once; a warm worker needs none of it
 
@@ -44,7 +44,8 @@ def estimate_seconds(
 ) -> float:
     """Seconds from the order to the film by arithmetic alone. `place` is "cpu" or "cuda:N"."""
     pixels = geometry.frames * geometry.height * geometry.width
-    films = pixels * (STAGE_S_A_PIXEL if AUTOENCODERS[card.vae].encodes else 0.0) + pixels * ENCODE_S_A_PIXEL
+    stage = pixels * STAGE_S_A_PIXEL / cores if AUTOENCODERS[card.vae].encodes else 0.0
+    films = stage + pixels * ENCODE_S_A_PIXEL
     passes = 1 if card.vae == "previs" else 2  # Wan is guided: with the words and without
     work = film_flops(card, geometry, steps * passes)
     if place == "cpu":
