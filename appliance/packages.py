@@ -73,7 +73,7 @@ def facts_of(path: Path) -> PackageFacts:
         parameters=sum(math.prod(tensor.shape) for tensor in header.entries.values()),
         file_bytes=header.file_bytes,
         bytes_by_type=sizes,
-        metadata={name: one_line(text) for name, text in header.metadata.items()},
+        metadata={name: one_line(text, limit=4000) for name, text in header.metadata.items()},
         data_start=header.data_start,
     )
 

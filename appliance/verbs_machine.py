@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 
 from appliance.page import facts, say, say_json, table
 from appliance.units import bytes_words
@@ -71,7 +72,16 @@ def _spelled(text: str) -> str:
         return text
     if not isinstance(table, dict):
         return text
-    return "\n".join(f"{name.replace('_', ' ')}: {_flat(value)}" for name, value in table.items())
+    return "\n".join(_lines(table))
+
+
+def _lines(table: dict[str, object]) -> Iterator[str]:
+    """A line for each entry; a table of tables gives one for each of these."""
+    for name, value in table.items():
+        if isinstance(value, dict) and all(isinstance(item, dict) for item in value.values()):
+            yield from _lines(value)
+        else:
+            yield f"{name.replace('_', ' ')}: {_flat(value)}"
 
 
 def _flat(value: object) -> str:

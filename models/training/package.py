@@ -29,7 +29,7 @@ def write(card: Card, vae: VAE, runs: Mapping[str, Path], shots: int, out: Path)
     training = {
         "shots": shots,
         "first_seed": scenes.TEST_SEEDS,
-        "pixels": [footage.HEIGHT, footage.WIDTH],
+        "pixels": f"{footage.WIDTH}x{footage.HEIGHT}",
         "frames": [footage.SHORT, footage.LONG],
         "runs": {name: _spent(run) for name, run in facts.items()},
         "hardware": _hardware(),
@@ -54,7 +54,7 @@ def record(package: Path, scores: Mapping[str, float]) -> None:
     """Write TRAINING.md beside a package: how it came to be, and its scores (check.check) on shots not trained on."""
     opened = open_package(package)
     training, card = json.loads(opened.metadata["training"]), opened.card
-    (high, wide), lengths = training["pixels"], " or ".join(map(str, training["frames"]))
+    lengths = " or ".join(map(str, training["frames"]))
     rows = "\n".join(
         f"| {name} | {run['steps']} | {run['minutes']} | loss {run['last']['loss']}"
         + (f", PSNR {run['last']['psnr']} dB on its last crops |" if "psnr" in run["last"] else " |")
@@ -63,7 +63,7 @@ def record(package: Path, scores: Mapping[str, float]) -> None:
     package.with_name("TRAINING.md").write_text(f"""# How {package.name} was trained
 
 Everything it has seen was rendered by `models/stage.py`: {training["shots"]} random directed shots of
-`models/training/scenes.py`, seeds from {training["first_seed"]} on, {wide}x{high} pixels, {lengths} frames.
+`models/training/scenes.py`, seeds from {training["first_seed"]} on, {training["pixels"]} pixels, {lengths} frames.
 Seeds below {training["first_seed"]} are kept for testing.
 
 The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it predicts the {card.prediction}.
