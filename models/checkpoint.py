@@ -29,9 +29,14 @@ class Checkpoints:
         self._refused = False
 
     def newest(self, start: State) -> tuple[State, list[str]]:
-        """The newest state to go on from, `start` itself where there is none; and why newer ones were passed over."""
+        """The newest state to go on from, `start` itself where there is none; and why newer ones were passed over.
+
+        What a render that was killed had half written goes.
+        """
         passed_over: list[str] = []
         try:
+            for part in self.folder.glob(".*.part"):
+                part.unlink(missing_ok=True)
             saved = self._saved()
         except OSError:
             return start, []  # the same trouble is told when the first step is to be kept

@@ -55,6 +55,14 @@ def test_two_generations_are_kept(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {f"{name}.safetensors" for name in names}
 
 
+def test_what_a_killed_walk_had_half_written_goes_when_the_next_begins(tmp_path):
+    saved(tmp_path, 3)
+    torn = tmp_path / ".step-4.safetensors.4711.part"
+    torn.write_bytes((tmp_path / "step-3.safetensors").read_bytes()[:100])
+    resumed, passed_over = Checkpoints(tmp_path, "k").newest(START)
+    assert resumed.index == 3 and passed_over == [] and not torn.exists()
+
+
 def test_a_file_says_what_it_is_and_any_reader_reads_it(tmp_path):
     from safetensors.torch import load_file
 
