@@ -125,7 +125,7 @@ def _longest(g: Geometry, fits: Callable[[Geometry], bool]) -> Geometry | None:
 def _shorter_and_smaller(ask: Ask, fits: Callable[[Geometry], bool]) -> list[Geometry]:
     """Something off the length, and the picture then as large as fits."""
     found = []
-    for share in (0.5, 0.75, 0.9, 0.25, 0.1):
+    for share in (0.5, 0.75, 0.9, 0.25, 0.1, 0.05, 0.02):
         cut = replace(ask.geometry, frames=snap_frames(ask.geometry.frames * share, 1))
         if _seconds(ask, cut) >= SHORTEST_S and not fits(cut) and (both := _largest(cut, fits)) and both not in found:
             found.append(both)
