@@ -25,7 +25,7 @@ from models.checkpoint import Checkpoints
 from models.events import Conditioned, Decoded, Event, Loaded, Noted, Resumed, Settings, Stepped
 from models.geometry import Geometry
 from models.loading import Model, load, source_sha256
-from models.sampler import State, denoise, noise, schedule
+from models.sampler import Schedule, State, denoise, noise, schedule
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,17 +50,15 @@ def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: P
     with torch.inference_mode():
         reading = condition(model, blocking)
     yield Conditioned(clock.lap())
-    levels = schedule(settings.solver, settings.steps, model.card.shift)
-    size = (1, model.card.out_channels, *Geometry(blocking.frames, blocking.height, blocking.width).latent)
-    state = State(0, levels.steps, noise(size, settings.seed).to(model.device))
+    levels, state = begin(model, blocking, settings)
     saved = Checkpoints(checkpoints, walk_key(blocking, settings, model)) if checkpoints else None
     if saved:
         state, passed_over = saved.newest(state)
         yield from map(Noted, passed_over)
         if state.index:
             yield Resumed(state.index, state.of)
-    walk = denoise(lambda x, t: velocity(model, reading, x, t), state.latent, levels, settings.solver, state)
-    for state in _inferring(walk):
+    steps = walk(model, reading, levels, settings.solver, state)
+    for state in steps:
         if saved and (trouble := saved.keep(state)):
             yield Noted(trouble)
         yield Stepped(state.index, state.of, clock.lap())
@@ -78,6 +76,18 @@ def condition(model: Model, blocking: Blocking) -> Reading:
     keyframe = torch.zeros(1, 4 + model.card.out_channels, *rays.shape[2:], device=model.device)
     tokens = torch.from_numpy(conditions.context(blocking))[None].to(model.device)
     return Reading(torch.cat([keyframe, *controls, rays], 1), tokens)
+
+
+def begin(model: Model, blocking: Blocking, settings: Settings) -> tuple[Schedule, State]:
+    """The noise levels of a walk, and where it starts: the noise of the seed."""
+    levels = schedule(settings.solver, settings.steps, model.card.shift)
+    size = (1, model.card.out_channels, *Geometry(blocking.frames, blocking.height, blocking.width).latent)
+    return levels, State(0, levels.steps, noise(size, settings.seed).to(model.device))
+
+
+def walk(model: Model, reading: Reading, levels: Schedule, solver: str, state: State) -> Iterator[State]:
+    """The states after `state`, one a step; the last one's latent is the film."""
+    return _inferring(denoise(lambda x, t: velocity(model, reading, x, t), state.latent, levels, solver, state))
 
 
 def velocity(model: Model, reading: Reading, latent: Tensor, t: float) -> Tensor:
@@ -107,12 +117,12 @@ def _encode(model: Model, film: np.ndarray) -> Tensor:
     return model.vae.encode(pixels.to(weight.dtype))
 
 
-def _inferring(walk: Iterator) -> Iterator:
+def _inferring(items: Iterator) -> Iterator:
     """Run an iterator without autograd, and leave the caller's mode alone between its items."""
     while True:
         with torch.inference_mode():
             try:
-                item = next(walk)
+                item = next(items)
             except StopIteration:
                 return
         yield item

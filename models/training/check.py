@@ -18,10 +18,8 @@ from models import stage
 from models.blocking import Array, Blocking
 from models.conditions import SAMPLES
 from models.events import Settings
-from models.geometry import Geometry
 from models.loading import Model, load
-from models.render import Reading, condition, decode, velocity
-from models.sampler import denoise, noise, schedule
+from models.render import Reading, begin, condition, decode, walk
 from models.training import footage, scenes
 from models.training.latents import pixels
 
@@ -69,12 +67,9 @@ def psnr(film: Array, true: Array) -> float:
 
 
 def _film(model: Model, reading: Reading, blocking: Blocking, settings: Settings) -> Array:
-    size = (1, model.card.out_channels, *Geometry(blocking.frames, blocking.height, blocking.width).latent)
-    levels = schedule(settings.solver, settings.steps, model.card.shift)
-    latent = noise(size, settings.seed).to(model.device)
-    for state in denoise(lambda x, t: velocity(model, reading, x, t), latent, levels, settings.solver):
-        latent = state.latent
-    return np.concatenate(list(decode(model, latent)))
+    levels, state = begin(model, blocking, settings)
+    *_, state = walk(model, reading, levels, settings.solver, state)
+    return np.concatenate(list(decode(model, state.latent)))
 
 
 if __name__ == "__main__":
