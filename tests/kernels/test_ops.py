@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kernels import ops, reference
 
-OPS = {name: op for name, op in vars(ops).items() if inspect.isfunction(op) and not name.startswith("_")}
+OPS = {name: op for name, op in vars(ops).items() if hasattr(op, "__wrapped__")}
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 
@@ -27,7 +27,7 @@ def scales(count: int, seed: int = 0) -> torch.Tensor:
 def test_every_registered_op_can_be_called() -> None:
     names = torch._C._dispatch_get_all_op_names()
     registered = {name.removeprefix("rushes::") for name in names if name.startswith("rushes::")}
-    assert registered == set(OPS) == {"quant_rows", "int8_linear"}
+    assert registered == set(OPS) >= {"quant_rows", "int8_linear"}
 
 
 @settings(max_examples=50, deadline=None)
