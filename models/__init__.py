@@ -4,6 +4,7 @@ May import: kernels, torch, numpy, safetensors. Never appliance or tui.
 Torch-free (the desk and the daemon may load them):
     card       the sizes of a model, as data
     geometry   every grid rule: seconds, frames, pixels, latent grid, tokens
+    placement  how a network lies in a device's memory
     footprint  bytes and FLOPs of a card at a geometry
     blocking   what a shot is, frame by frame: camera, lens, lights, subjects, set
     optics     angles, lenses, colour temperature, easing

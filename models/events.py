@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from models.placement import Placement
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -14,6 +16,7 @@ class Settings:
     seed: int
     solver: str = "unipc"  # "unipc" | "euler"
     device: str = "cpu"  # "cpu" | "cuda:0"
+    placement: Placement = Placement()  # how the network lies in the device's memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,9 +104,13 @@ def decode(model: Model, latent: Tensor) -> Iterator[np.ndarray]:
 
 
 def walk_key(blocking: Blocking, settings: Settings, model: Model) -> str:
-    """One hash of all that a walk's numbers come from: on one machine, equal keys mean equal bits at every step."""
+    """One hash of all that a walk's numbers come from: on one machine, equal keys mean equal bits at every step.
+
+    The placement is no part of it: a render that a smaller placement takes up goes on after the steps already made.
+    """
     code = (model.kernels_sha256, source_sha256("models"), torch.__version__)
-    facts = json.dumps([blocking.digest(), asdict(settings), model.weights_sha256, code])
+    numbers = {name: value for name, value in asdict(settings).items() if name != "placement"}
+    facts = json.dumps([blocking.digest(), numbers, model.weights_sha256, code])
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

@@ -10,7 +10,7 @@ PACKAGES = ("kernels", "models", "appliance", "tui")  # each may import those be
 FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TORCH_FREE_MODELS = {
     "card", "geometry", "footprint", "header", "blocking", "optics", "cast", "sets", "stage", "solids", "mannequin",
-    "defocus", "conditions", "events", "errors",
+    "defocus", "conditions", "events", "errors", "placement",
 }  # fmt: skip
 HEAVY = {"torch", "triton", "safetensors"}
 

@@ -1,0 +1,26 @@
+"""How a network lies in a device's memory: torch-free, so that a plan can say it and a daemon pass it on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the blocks of a network are while it works, and how much of a film is worked on at once.
+
+    It changes memory and time, not the film. Raises ValueError for a value that is no placement.
+    """
+
+    resident_blocks: int | None = None  # None: every block stays on the device; n: the first n, the others pass through
+    source: str = "ram"  # where the others wait: "ram" (pinned where it can be) | "disk" (the mapped package file)
+    ffn_rows: int = 0  # tokens that the feed-forward takes at once; 0: all
+    vae_tile: int = 0  # pixels of a side of a tile in decoding, a multiple of 8; 0: whole frames
+
+    def __post_init__(self) -> None:
+        if self.source not in ("ram", "disk"):
+            raise ValueError(f"blocks wait in {self.source!r}: it must be ram or disk")
+        if self.resident_blocks is not None and self.resident_blocks < 0 or self.ffn_rows < 0 or self.vae_tile < 0:
+            raise ValueError(f"{self} counts below zero: use 0 or more")
+        if self.vae_tile % 8:
+            raise ValueError(f"vae_tile is {self.vae_tile}: it must be a multiple of 8 pixels, the side of a cell")
