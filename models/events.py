@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.placement import Placement
@@ -16,7 +16,7 @@ class Settings:
     seed: int
     solver: str = "unipc"  # "unipc" | "euler"
     device: str = "cpu"  # "cpu" | "cuda:0"
-    placement: Placement = Placement()  # how the network lies in the device's memory
+    placement: Placement = field(default_factory=Placement)  # how the network lies in the device's memory
 
 
 @dataclass(frozen=True, slots=True)

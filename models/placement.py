@@ -20,7 +20,7 @@ class Placement:
     def __post_init__(self) -> None:
         if self.source not in ("ram", "disk"):
             raise ValueError(f"blocks wait in {self.source!r}: it must be ram or disk")
-        if self.resident_blocks is not None and self.resident_blocks < 0 or self.ffn_rows < 0 or self.vae_tile < 0:
+        if min(self.resident_blocks or 0, self.ffn_rows, self.vae_tile) < 0:
             raise ValueError(f"{self} counts below zero: use 0 or more")
         if self.vae_tile % 8:
             raise ValueError(f"vae_tile is {self.vae_tile}: it must be a multiple of 8 pixels, the side of a cell")
