@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kernels.dispatch import choose
 from models.card import Card
 from models.errors import BadInput
 from models.quantize import load_quantized
@@ -103,7 +104,5 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the processor multiplies it natively; elsewhere float32 is faster as well as exact."""
-    if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-        return torch.float32
-    return torch.bfloat16
+    """What the device multiplies fastest of what is precise enough: see kernels/dispatch.py."""
+    return choose(device).dtype
