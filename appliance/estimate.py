@@ -39,6 +39,20 @@ class Calibration:
     takes: int  # that it is the median of
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What this machine was measured to do, each figure for itself; None is what was not measured.
+
+    FLOPs count a multiply-add as 2; bytes of a copy are counted once read and once written.
+    """
+
+    flops_int8: float | None = None  # of an int8 matrix product as the blocks make it
+    flops_bf16: float | None = None
+    copy_bytes_s: float | None = None  # inside the device's memory
+    upload_bytes_s: float | None = None  # pinned host memory to the device
+    disk_bytes_s: float | None = None  # reading the model store, not from the page cache
+
+
 def estimate_seconds(
     card: Card, geometry: Geometry, steps: int, place: str, cores: int, capability: tuple[int, int] | None
 ) -> float:
@@ -46,13 +60,12 @@ def estimate_seconds(
     pixels = geometry.frames * geometry.height * geometry.width
     stage = pixels * STAGE_S_A_PIXEL / cores if AUTOENCODERS[card.vae].encodes else 0.0
     films = stage + pixels * ENCODE_S_A_PIXEL
-    passes = 1 if card.vae == "previs" else 2  # Wan is guided: with the words and without
-    work = film_flops(card, geometry, steps * passes)
+    work = film_flops(card, geometry, steps * card.passes)
     if place == "cpu":
         return START_S + films + work / (cores * CPU_FLOPS_A_CORE)
     known = [rate for found, rate in sorted(GPU_FLOPS.items()) if capability is not None and found <= capability]
     rate = known[-1] if known else min(GPU_FLOPS.values())
-    return START_S + films + steps * passes * STEP_OVERHEAD_S + work / rate
+    return START_S + films + steps * card.passes * STEP_OVERHEAD_S + work / rate
 
 
 def interval(estimated: float, calibration: Calibration | None) -> tuple[float, float, float]:

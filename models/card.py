@@ -31,6 +31,10 @@ class Card:
     steps: int = 50
     fps: float = 16.0
     vae: str = "wan2.1"
+    space_stride: int = 8  # pixels to a latent cell, each way: 8 for the autoencoders of 16 channels, 16 for that of 48
+    passes: int = 2  # forwards a step: with the words and without them (guidance); 1 without guidance
+    experts: int = 1  # networks of this size that share the steps, one after the other
+    boundary: float = 0.0  # noise level from which the first expert works; below it the second
     prediction: str = "velocity"  # what the network gives: "velocity" of the flow, or the "film" itself
 
     @property
@@ -54,11 +58,19 @@ class Card:
 # 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid).
 PREVIS = Card(
     name="previs", dim=256, ffn=1024, heads=4, layers=6, in_channels=16 + 4 + 16 + 16 + 16 + 24,
-    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", prediction="film",
+    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", passes=1, prediction="film",
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second
 
 WAN_1_3B = Card(name="wan2.1-t2v-1.3b", dim=1536, ffn=8960, heads=12, layers=30, in_channels=16)
 WAN_14B = Card(name="wan2.1-t2v-14b", dim=5120, ffn=13824, heads=40, layers=40, in_channels=16)
+# The 5B reads cells of 4x16x16: a quarter of the tokens for the same picture. The A14B is two networks of the 14B's
+# size: one lays out the shot while it is mostly noise, the other finishes it; one works at a time.
+WAN_5B = Card(
+    name="wan2.2-ti2v-5b", dim=3072, ffn=14336, heads=24, layers=30, in_channels=48, out_channels=48,
+    fps=24.0, vae="wan2.2", space_stride=16,
+)  # fmt: skip
+WAN_A14B = replace(WAN_14B, name="wan2.2-t2v-a14b", shift=12.0, steps=40, experts=2, boundary=0.875)
+WAN_I2V_A14B = replace(WAN_A14B, name="wan2.2-i2v-a14b", in_channels=36, shift=5.0, boundary=0.9)
 
-CARDS = {card.name: card for card in (PREVIS, WAN_1_3B, WAN_14B)}
+CARDS = {card.name: card for card in (PREVIS, WAN_1_3B, WAN_14B, WAN_5B, WAN_A14B, WAN_I2V_A14B)}

@@ -35,6 +35,7 @@ ITEM_BYTES = {
 }  # fmt: skip
 CARD_SIZES = (
     "dim", "ffn", "heads", "layers", "in_channels", "out_channels", "text_dim", "text_len", "freq_dim", "steps",
+    "space_stride", "passes", "experts",
 )  # fmt: skip
 
 
@@ -124,6 +125,8 @@ def card_from_json(text: str) -> Card:
     floats = (card.eps, card.shift, card.fps)
     if not all(type(value) in (int, float) and 0 < value < 1e6 for value in floats):
         raise BadInput(f"the card in these weights gives eps, shift and fps as {floats}; they must be above 0")
+    if type(card.boundary) not in (int, float) or not 0 <= card.boundary < 1:
+        raise BadInput(f"the card in these weights gives boundary as {card.boundary!r}; it must be 0 or more, below 1")
     if card.patch != (1, 2, 2) or not all(isinstance(name, str) for name in (card.name, card.vae)):
         raise BadInput(f"the card in these weights has patches of {card.patch}; only 1x2x2 is known")
     if card.prediction not in PREDICTIONS:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.card import PREVIS, TINY, WAN_1_3B, WAN_14B
+from models.card import PREVIS, TINY, WAN_1_3B, WAN_5B, WAN_14B, WAN_A14B, WAN_I2V_A14B
 from models.footprint import (
     AUTOENCODERS,
     activation_bytes,
@@ -28,7 +28,9 @@ GIB, MIB = 2**30, 2**20
 
 def test_parameters_of_wan_are_exact():
     assert parameters(WAN_1_3B) == 1_418_996_800
-    assert parameters(WAN_14B) == 14_288_491_584
+    assert parameters(WAN_14B) == parameters(WAN_A14B) == 14_288_491_584  # an expert
+    assert parameters(WAN_I2V_A14B) == 14_288_901_184
+    assert parameters(WAN_5B) == 4_999_787_712
 
 
 @pytest.mark.parametrize("card", [PREVIS, TINY], ids=lambda card: card.name)

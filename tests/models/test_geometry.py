@@ -65,6 +65,21 @@ def test_both_grids_by_hand(size, latent, grid, tokens):
 
 
 @pytest.mark.parametrize(
+    ("size", "latent", "grid", "tokens"),
+    [
+        ((121, 704, 1280), (31, 44, 80), (31, 22, 40), 27280),  # Wan 2.2 5B at 720p
+        ((81, 480, 832), (21, 30, 52), (21, 15, 26), 8190),
+    ],
+)
+def test_cells_of_sixteen_pixels_by_hand(size, latent, grid, tokens):
+    geometry = Geometry(*size, stride=16)
+    assert (geometry.latent, geometry.grid, geometry.tokens) == (latent, grid, tokens)
+    assert [snap_pixels(pixels, 16) for pixels in (720, 704, 1, 1080)] == [704, 704, 32, 1088]
+    with pytest.raises(ValueError, match="height is 720: it must be a multiple of 32"):
+        Geometry(81, 720, 1280, stride=16)
+
+
+@pytest.mark.parametrize(
     ("size", "said"),
     [
         ((32, 128, 224), "frames is 32: a shot has 4n\\+1 frames; use snap_frames"),

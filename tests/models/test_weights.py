@@ -240,6 +240,9 @@ def test_a_card_survives_its_header(card) -> None:
         ({"heads": 3}, "256 channels in 3 heads"),
         ({"eps": -1.0}, "eps, shift and fps"),
         ({"patch": [1, 4, 4]}, "patches of"),
+        ({"experts": 0}, "experts as 0"),
+        ({"space_stride": 8.0}, "space_stride as 8.0"),
+        ({"boundary": 1.0}, "boundary as 1.0"),
         ({"colour": 1}, "cannot be read"),
     ],
 )
