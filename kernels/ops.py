@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from kernels import reference
+from kernels import reference, reference_attention
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -58,5 +58,37 @@ def _product(
     return q.new_empty((q.shape[0], weight.shape[0]), dtype=dtype)
 
 
+def _turned(x: Tensor, weight: Tensor, eps: float, heads: int, *_: object) -> Tensor:
+    return x.new_empty((*x.shape[:2], heads, x.shape[2] // heads))
+
+
+def _queries(x: Tensor, weight: Tensor, eps: float, heads: int, *_: object) -> tuple[Tensor, Tensor]:
+    B, L, D = x.shape
+    return x.new_empty((B, L, heads, D // heads), dtype=torch.int8), x.new_empty((B, heads, L), dtype=torch.float32)
+
+
+def _keys(x: Tensor, weight: Tensor, eps: float, heads: int, *_: object) -> tuple[Tensor, Tensor]:
+    q8, scale = _queries(x, weight, eps, heads)
+    return q8, scale.new_empty((*scale.shape[:2], -(-scale.shape[2] // reference_attention.KEY_BLOCK)))
+
+
+def _values(v: Tensor, heads: int, fp8: bool = False) -> tuple[Tensor, Tensor]:
+    B, S, D = v.shape
+    dtype = torch.float8_e4m3fn if fp8 else torch.float16
+    return v.new_empty((B, S, heads, D // heads), dtype=dtype), v.new_empty((B, heads, D // heads), dtype=torch.float32)
+
+
+def _attended(
+    q8: Tensor, q_scale: Tensor, k8: Tensor, k_scale: Tensor, v: Tensor, v_scale: Tensor, accumulate: str,
+    mask: Tensor | None, dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
+    return q8.new_empty((*q8.shape[:2], q8.shape[2] * q8.shape[3]), dtype=dtype)
+
+
 quant_rows = operation(reference.quant_rows, "quant_rows.launch", _rows)
 int8_linear = operation(reference.int8_linear, "int8_linear.launch", _product)
+rmsnorm_rope = operation(reference_attention.rmsnorm_rope, "qk_rmsnorm_rope_quant.launch", _turned)
+quant_queries = operation(reference_attention.quant_queries, "qk_rmsnorm_rope_quant.launch_queries", _queries)
+quant_keys = operation(reference_attention.quant_keys, "qk_rmsnorm_rope_quant.launch_keys", _keys)
+scale_values = operation(reference_attention.scale_values, "scale_values.launch", _values)
+attn_int8 = operation(reference_attention.attn_int8, "attn_int8.launch", _attended)
