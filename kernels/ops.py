@@ -58,6 +58,10 @@ def _product(
     return q.new_empty((q.shape[0], weight.shape[0]), dtype=dtype)
 
 
+def _nothing(*_: object, **__: object) -> None:
+    return None
+
+
 def _turned(x: Tensor, weight: Tensor, eps: float, heads: int, *_: object) -> Tensor:
     return x.new_empty((*x.shape[:2], heads, x.shape[2] // heads))
 
@@ -86,6 +90,9 @@ def _attended(
 
 
 quant_rows = operation(reference.quant_rows, "quant_rows.launch", _rows)
+ln_mod_quant = operation(reference.ln_mod_quant, "ln_mod_quant.launch", _rows)
+gate_res_norm_quant = operation(reference.gate_res_norm_quant, "gate_res_norm_quant.launch", _rows, mutates=("res",))
+gate_res = operation(reference.gate_res, "gate_res_norm_quant.launch_residual", _nothing, mutates=("res",))
 int8_linear = operation(reference.int8_linear, "int8_linear.launch", _product)
 rmsnorm_rope = operation(reference_attention.rmsnorm_rope, "qk_rmsnorm_rope_quant.launch", _turned)
 quant_queries = operation(reference_attention.quant_queries, "qk_rmsnorm_rope_quant.launch_queries", _queries)

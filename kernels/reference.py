@@ -12,25 +12,77 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.hadamard import rotate
+
 LARGEST = 127.0  # symmetric: -128 is never used
 FLOOR = 1e-30  # the peak of an all-zero row, so that it divides
 EXACT_WIDTH = 1024  # 127 * 127 * 1024 < 2^24: sums of this many products are exact in float32
 
 
-def quant_rows(x: Tensor, gelu: bool = False) -> tuple[Tensor, Tensor]:
+def quant_rows(x: Tensor, gelu: bool = False, hadamard: int = 0) -> tuple[Tensor, Tensor]:
     """Round each row to 255 levels of its own largest value.
 
-    x (M, K) float, any float dtype; gelu: apply tanh-GELU first. Returns q (M, K) int8 and scale (M,) float32, with
-    q * scale within half a scale of x.
+    x (M, K) float, any float dtype; gelu: apply tanh-GELU first; hadamard: then rotate blocks of 256 or 512 columns, 0
+    for none. Returns q (M, K) int8 and scale (M,) float32, with q * scale within half a scale of x.
     """
-    x = x.float()
+    y = x.float()
     if gelu:
-        x = F.gelu(x, approximate="tanh")
+        y = F.gelu(y, approximate="tanh")
+    y = rotate(y, hadamard)
+    return _round(y, own=y.data_ptr() != x.data_ptr())
+
+
+def ln_mod_quant(x: Tensor, gain: Tensor, shift: Tensor, eps: float, hadamard: int = 0) -> tuple[Tensor, Tensor]:
+    """LayerNorm(x) * gain + shift, then rounded as `quant_rows` does.
+
+    x (M, D) float; gain, shift (G, D) float32: M / G consecutive rows share one, G = 1 is an affine norm. Returns q
+    (M, D) int8 and scale (M,) float32.
+    """
+    width = x.shape[1:]
+    if len(gain) == 1:
+        y = F.layer_norm(x.float(), width, gain[0], shift[0], eps)
+    else:
+        y = F.layer_norm(x.float(), width, None, None, eps)
+        grouped = _groups(y, gain)
+        torch.addcmul(shift[:, None], grouped, gain[:, None], out=grouped)
+    return _round(rotate(y, hadamard))
+
+
+def gate_res_norm_quant(
+    y: Tensor, res: Tensor, gate: Tensor | None, gain: Tensor, shift: Tensor, eps: float, hadamard: int = 0
+) -> tuple[Tensor, Tensor]:
+    """res += gate * y, then `ln_mod_quant` of the new res: one branch of a block ends and the next begins.
+
+    y (M, D) float; res (M, D) float, written in place; gate (G, D) float32 or None for 1; gain, shift (H, D) float32:
+    M / G and M / H consecutive rows share one. Returns q (M, D) int8 and scale (M,) float32.
+    """
+    gate_res(y, res, gate)
+    return ln_mod_quant(res, gain, shift, eps, hadamard)
+
+
+def gate_res(y: Tensor, res: Tensor, gate: Tensor | None) -> None:
+    """res += gate * y in float32, in place: the last branch of a network, which no norm follows.
+
+    y (M, D) float, res (M, D) float, gate (G, D) float32 or None for 1: M / G consecutive rows share one.
+    """
+    if gate is None:
+        res.add_(y)
+    else:
+        _groups(res, gate).addcmul_(_groups(y, gate), gate[:, None])  # one pass, and one rounding where there is FMA
+
+
+def _groups(x: Tensor, gain: Tensor) -> Tensor:
+    """x (M, D) seen as (G, M / G, D), for G gains."""
+    return x.unflatten(0, (len(gain), -1))
+
+
+def _round(x: Tensor, own: bool = True) -> tuple[Tensor, Tensor]:
+    """x (M, K) float32 -> its int8 rows and their scales. own: x may be written over, which spares a copy."""
     # Two reductions, because torch's one for both (aminmax) is eight times slower on the CPU.
     peak = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_min_(FLOOR)
     # A tensor over a tensor: torch turns `number / tensor` into a reciprocal and a product, which rounds twice.
-    q = (x * (torch.tensor(LARGEST) / peak)).round_().to(torch.int8)
-    return q, (peak / LARGEST).squeeze(1)
+    levels = torch.mul(x, torch.tensor(LARGEST) / peak, out=x if own else None)
+    return levels.round_().to(torch.int8), (peak / LARGEST).squeeze(1)
 
 
 def int8_linear(
