@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -9,15 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # The suite tries the same examples each time, so that a change is judged by what it changed. To look for new ones:
 # `pytest --hypothesis-profile explore`.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", derandomize=False)
-settings.load_profile("same")
+if importlib.util.find_spec("hypothesis"):  # the tests that need a GPU run without it too
+    from hypothesis import settings
+
+    settings.register_profile("same", derandomize=True)
+    settings.register_profile("explore", derandomize=False)
+    settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
