@@ -9,7 +9,7 @@ What it means:
     blocking   the direction solved to per-frame numbers: camera, framing, moves, curves, lighting, walking, dressing
     previs     the blocking as a film, exactly and at once
 What this machine does about it:
-    device     what is here and what is free
+    device     what is here and what is free: probe_gpu and probe_host ask, cgroups and store measure
     plan       the quote: fitting (where it fits), estimate (how long), remedies (ways out), quoting (of files)
 What is remembered:
     library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening

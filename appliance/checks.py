@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from appliance import house, paths
-from appliance.device import disk_free_bytes, probe, version_of
+from appliance.device import probe
+from appliance.probe_host import disk_free_bytes, version_of
 from appliance.units import bytes_words
 from models.errors import RushesError
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from appliance.device import version_of
 from appliance.label import Label
 from appliance.probe import VideoFacts
+from appliance.probe_host import version_of
 
 SCHEMA = "rushes-take/1"
 _PACKAGES = ("rushes", "torch", "triton", "numpy", "safetensors", "av", "pillow")

@@ -20,7 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from appliance.device import cores
+from appliance.cgroups import cores
 from appliance.process import die_with_parent
 from appliance.text import one_line
 from models.errors import BadInput, RushesError
