@@ -7,7 +7,8 @@ knows, or as the nearest of its family (12.1 as 12.0, 10.3 as 10.0). The process
 The name matters where a capability is two products: GeForce cards multiply float16 into a float16 sum twice as fast as
 into a float32 one, workstation and datacenter cards of the same generation multiply at the full rate into either, and
 then float32 sums cost nothing. Notes say what a choice rests on: `published` figures of others, on that hardware, or
-`measured` ones of ours. Nothing here is tried out when it is imported, and nothing is loaded.
+`measured` ones of ours. Nothing here is tried out when it is imported, and nothing is loaded, torch neither: a plan for
+another machine reads the same rows.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 Attention = Literal["sdpa", "int8_f32", "int8_f16", "int8_fp8_f16"]
 Linear = Literal["triton", "int_mm", "torch"]
 Norms = Literal["triton", "torch"]
+DType = Literal["float16", "bfloat16", "float32"]
 
 GEFORCE = r"GeForce"
 BF16_INSTRUCTIONS = "avx512_bf16"
@@ -34,15 +37,23 @@ class Choice:
     attention, fast_attention: "sdpa" is torch's own; the others are attn_int8, named by what the products with the
     values are summed in. fast_attention is for drafts: values in fp8 make its rounding error three times as large.
     linear: int8 products by our kernel, by torch's integer product and an epilogue, or by the twin in plain torch.
-    norms: the row kernels, or their twins. dtype: of matrices that are not quantized, and of what flows between layers.
+    norms: the row kernels, or their twins. dtype_name: of matrices that are not quantized, and of what flows between
+    layers, as torch calls it.
     """
 
     attention: Attention
     fast_attention: Attention
     linear: Linear
     norms: Norms
-    dtype: torch.dtype
+    dtype_name: DType
     note: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """`dtype_name`, as torch's own."""
+        import torch
+
+        return getattr(torch, self.dtype_name)
 
 
 class Row(NamedTuple):
@@ -53,7 +64,9 @@ class Row(NamedTuple):
     choice: Choice
 
 
-F16, BF16, F32 = torch.float16, torch.bfloat16, torch.float32
+F16: DType = "float16"
+BF16: DType = "bfloat16"
+F32: DType = "float32"
 
 TABLE = (  # of rows of one capability, the first whose name is found
     Row(None, BF16_INSTRUCTIONS, Choice("sdpa", "sdpa", "torch", "torch", BF16,
@@ -89,6 +102,8 @@ def choose(device: torch.device) -> Choice:
     """The row of a device. Whatever is not CUDA computes as the processor does, in plain torch."""
     if device.type != "cuda":
         return _of_processor()
+    import torch
+
     return _of_gpu(torch.cuda.current_device() if device.index is None else device.index)
 
 
@@ -106,9 +121,13 @@ def choice_for(capability: tuple[int, int] | None, name: str) -> Choice:
 
 @lru_cache
 def _of_gpu(index: int) -> Choice:
+    import torch
+
     return choice_for(torch.cuda.get_device_capability(index), torch.cuda.get_device_name(index))
 
 
 @lru_cache
 def _of_processor() -> Choice:
+    import torch
+
     return choice_for(None, BF16_INSTRUCTIONS if torch.cpu._is_avx512_bf16_supported() else "")

@@ -10,8 +10,10 @@ PACKAGES = ("kernels", "models", "appliance", "tui")  # each may import those be
 FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 TORCH_FREE_MODELS = {
     "card", "geometry", "footprint", "header", "blocking", "optics", "cast", "sets", "stage", "solids", "mannequin",
-    "defocus", "conditions", "events", "errors", "placement",
+    "defocus", "conditions", "events", "errors", "placement", "tiling", "sizes", "flops", "activations", "autoencoders",
+    "text_sizes",
 }  # fmt: skip
+TORCH_FREE_KERNELS = {"kernels.dispatch"}  # a plan reads which way a card computes
 HEAVY = {"torch", "triton", "safetensors"}
 
 
@@ -43,7 +45,8 @@ def test_only_the_worker_touches_torch(path):
         return
     for module, line in imports(path):
         parts = module.split(".")
-        assert parts[0] not in {"torch", "triton", "kernels"}, f"{path}:{line} imports {module}"
+        if module not in TORCH_FREE_KERNELS:
+            assert parts[0] not in {"torch", "triton", "kernels"}, f"{path}:{line} imports {module}"
         if parts[0] == "models" and len(parts) > 1:
             assert parts[1] in TORCH_FREE_MODELS, f"{path}:{line} imports {module}, which loads torch"
 
