@@ -5,6 +5,7 @@ Torch-free (the desk and the daemon may load them):
     card       the sizes of a model, as data
     geometry   every grid rule: seconds, frames, pixels, latent grid, tokens
     placement  how a network lies in a device's memory
+    tiling     pictures in pieces that see enough of each other
     footprint  bytes and FLOPs of a card at a geometry
     blocking   what a shot is, frame by frame: camera, lens, lights, subjects, set
     optics     angles, lenses, colour temperature, easing
@@ -21,6 +22,7 @@ With torch:
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed
     quantize     bf16 network -> int8 package
+    streaming    blocks that pass through two slots on the device
     loading      a package -> networks on a device, kept warm
     render       the main path: Blocking -> frames
     training     how the shipped weights are made

@@ -13,7 +13,9 @@ from torch import Tensor
 from kernels.dispatch import choose
 from models.card import Card
 from models.errors import BadInput
+from models.placement import Placement
 from models.quantize import load_quantized
+from models.streaming import place
 from models.transformer import Transformer
 from models.vae import VAE
 from models.weights import open_package
@@ -28,6 +30,7 @@ class Model:
     device: torch.device
     weights_sha256: str
     kernels_sha256: str
+    note: str | None = None  # where the weights did not find the place that was meant for them
 
     @property
     def card(self) -> Card:
@@ -35,12 +38,16 @@ class Model:
         return self.transformer.card
 
 
-_warm: dict[tuple[Path, str, int, int], Model] = {}
+_warm: dict[tuple[Path, str, int | None, str, int, int], Model] = {}
 
 
-def load(package: Path, device: str) -> Model:
-    """The model of a package on a device; the last one is kept, so the next shot with it starts at once."""
-    where = _device(device)
+def load(package: Path, device: str, placement: Placement | None = None) -> Model:
+    """The model of a package on a device; the last one is kept, so the next shot with it starts at once.
+
+    Its blocks lie as `placement` says, and are read from the mapped file one at a time on their way there.
+    Raises BadInput for weights that are not whole and for a device that is not there.
+    """
+    where, placement = _device(device), placement or Placement()
     package = package.resolve()
     try:
         seen = package.stat()
@@ -48,14 +55,23 @@ def load(package: Path, device: str) -> Model:
         raise BadInput(
             f"weights {package} cannot be read ({error.strerror}): put the package back, or set RUSHES_WEIGHTS"
         ) from error
-    key = (package, device, seen.st_mtime_ns, seen.st_size)
+    key = (package, device, placement.resident_blocks, placement.source, seen.st_mtime_ns, seen.st_size)
     if key not in _warm:
-        _warm.clear()
+        unload()
         opened = open_package(package)
-        transformer = load_quantized(opened.card, opened.part("transformer."), _dtype(where)).to(where)
+        transformer = load_quantized(opened.card, opened.part("transformer."), _dtype(where))
+        note = place(transformer, where, placement)
         vae = load_vae(opened.part("vae."), where)
-        _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"))
+        _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"), note)
+    _warm[key].transformer.ffn_rows = placement.ffn_rows
     return _warm[key]
+
+
+def unload() -> None:
+    """Lets the kept model go, and gives its memory back to the device."""
+    _warm.clear()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:

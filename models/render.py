@@ -45,8 +45,10 @@ def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: P
     Raises BadInput for weights that are not whole and for a device that is not there.
     """
     clock = _Clock()
-    model = load(package, settings.device)
+    model = load(package, settings.device, settings.placement)
     yield Loaded(clock.lap(), model.weights_sha256, model.kernels_sha256)
+    if model.note:
+        yield Noted(model.note)
     with torch.inference_mode():
         reading = condition(model, blocking)
     yield Conditioned(clock.lap())
@@ -63,7 +65,7 @@ def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: P
             yield Noted(trouble)
         yield Stepped(state.index, state.of, clock.lap())
     first = 0
-    for frames in _inferring(decode(model, state.latent)):
+    for frames in _inferring(decode(model, state.latent, settings.placement.vae_tile)):
         yield Decoded(first, frames, clock.lap())
         first += len(frames)
 
@@ -97,9 +99,9 @@ def velocity(model: Model, reading: Reading, latent: Tensor, t: float) -> Tensor
     return (latent - given) / (t / 1000) if model.card.prediction == "film" else given
 
 
-def decode(model: Model, latent: Tensor) -> Iterator[np.ndarray]:
-    """Frames (n, h, w, 3) float32 in 0..1, in order."""
-    for film in model.vae.decode_stream(latent):
+def decode(model: Model, latent: Tensor, tile: int = 0) -> Iterator[np.ndarray]:
+    """Frames (n, h, w, 3) float32 in 0..1, in order; `tile` pixels of a side at once, 0 for whole frames."""
+    for film in model.vae.decode_stream(latent, tile=tile):
         yield (film[0].permute(1, 2, 3, 0) * 0.5 + 0.5).contiguous().cpu().numpy()
 
 

@@ -13,15 +13,19 @@ Latents leave the encoder normalised: (z - mean) / std per channel, measured on 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.tiling import Tile, tiles
+
 CHANNELS = 16
 FINE, COARSE = 128, 192  # widths at 1/4 and at 1/8 of the picture's size
-CELL = 12 * 8 * 8  # numbers of one cell: four frames, three colours, 8x8 pixels
+CELL_SIDE = 8  # pixels
+CELL = 12 * CELL_SIDE**2  # numbers of one cell: four frames, three colours, 8x8 pixels
 
 Memory = list[Tensor | None]
 
@@ -157,13 +161,45 @@ class VAE(nn.Module):
         """Normalised latents (B, 16, F, H, W) to a film (B, 3, T, h, w) in -1..1, float32."""
         return ungroup(self.film(self.denormalised(latents)), first=True).clamp(-1, 1)
 
-    def decode_stream(self, latents: Tensor, groups_at_once: int = 1) -> Iterator[Tensor]:
-        """The same film in chunks (B, 3, n, h, w): one frame for the first latent, then four for each."""
-        memory = self.decoder.fresh_memory()
+    def decode_stream(self, latents: Tensor, groups_at_once: int = 1, tile: int = 0) -> Iterator[Tensor]:
+        """The same film in chunks (B, 3, n, h, w): one frame for the first latent, then four for each.
+
+        tile: pixels of a side that are decoded at once, a multiple of 8; 0 for whole frames. A tile also computes
+        `reach` cells around it and has its own memory of the group before, so that every number is the same.
+        """
         z = self.denormalised(latents)
+        height, width = z.shape[-2:]
+        parts = [(part, self.decoder.fresh_memory()) for part in tiles(height, width, tile // CELL_SIDE, self.reach)]
         for start in range(0, z.shape[1], groups_at_once):
-            groups = self.film(z[:, start : start + groups_at_once], memory)
+            groups = self._tiled(z[:, start : start + groups_at_once], parts)
             yield ungroup(groups, first=start == 0).clamp(-1, 1)
+
+    @property
+    def reach(self) -> int:
+        """How many cells to either side a decoded cell depends on: 10.
+
+        A 3x3 convolution reaches one position further: 1 + 3 * 2 at cells, 2 * 2 + 1 at halves of them. Memory adds
+        nothing: a block sees what it was itself given for the group before, so each path passes each layer once.
+        """
+        cells, position = 0.0, 1.0
+        for layer in self.decoder.layers:
+            if isinstance(layer, nn.PixelShuffle):
+                position /= layer.upscale_factor
+            kernels = [conv.kernel_size[0] for conv in layer.modules() if isinstance(conv, nn.Conv2d)]
+            cells += position * sum(kernel // 2 for kernel in kernels)
+        return ceil(cells)
+
+    def _tiled(self, z: Tensor, parts: list[tuple[Tile, Memory]]) -> Tensor:
+        """Latents (B, n, 16, H, W) to groups (B, n, 12, h, w), tile by tile."""
+        if len(parts) == 1:
+            return self.film(z, parts[0][1])
+        batch, count, _, height, width = z.shape
+        groups = torch.empty(batch, count, 12, CELL_SIDE * height, CELL_SIDE * width, device=z.device)
+        for part, memory in parts:
+            seen = self.film(z[..., part.rows.seen, part.columns.seen], memory)
+            kept = seen[..., part.rows.inside(CELL_SIDE), part.columns.inside(CELL_SIDE)]
+            groups[..., part.rows.outside(CELL_SIDE), part.columns.outside(CELL_SIDE)] = kept
+        return groups
 
     def denormalised(self, latents: Tensor) -> Tensor:
         """Latents (B, 16, F, H, W) as the decoder reads them: (B, F, 16, H, W), in its dtype."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -45,6 +47,53 @@ def test_a_film_decoded_in_chunks_is_the_film_decoded_whole(vae, at_once):
     chunks = list(vae.decode_stream(z, at_once))
     assert [c.shape[2] for c in chunks][:1] == [4 * min(at_once, 6) - 3]
     torch.testing.assert_close(torch.cat(chunks, 2), whole, **EXACT)
+
+
+@pytest.mark.parametrize(("tile", "at_once"), [(48, 1), (120, 2), (400, 2)])
+def test_a_film_decoded_in_tiles_is_the_film_decoded_whole(vae, tile, at_once):
+    z = latent(2, 5, 26)
+    whole = vae.decode(z)
+    film = torch.cat(list(vae.decode_stream(z, at_once, tile)), 2)
+    torch.testing.assert_close(film, whole, **EXACT)
+
+
+def test_a_cell_reaches_exactly_as_far_as_tiles_assume(vae):
+    """One latent cell is changed: the film changes up to `reach` cells away, in its own group and later ones."""
+    exact = copy.deepcopy(vae).double()
+    z = latent(2, 23, 23).double()
+    changed = z.clone()
+    changed[:, :, 0, 11, 11] += 100
+    far = (exact.film(z.transpose(1, 2)) != exact.film(changed.transpose(1, 2))).any(2)[0]
+    for group_of_frames in far:
+        rows = group_of_frames.any(1).nonzero().flatten() // 8
+        assert 11 - int(rows.min()) == int(rows.max()) - 11 == vae.reach == 10
+
+
+def test_no_layer_works_on_more_than_a_tile_and_its_reach(vae):
+    """At cells and at halves of them, so what is alive at once does not grow with the picture."""
+    seen = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape)) for layer in vae.decoder.layers
+    ]
+    list(vae.decode_stream(latent(2, 4, 60), tile=64))
+    for hook in hooks:
+        hook.remove()
+    assert max(shape[-1] for shape in seen) == 2 * (8 + 2 * vae.reach) and max(shape[0] for shape in seen) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.inference_mode()
+def test_tiles_bound_the_memory_of_a_gpu(vae):
+    here, z = copy.deepcopy(vae).cuda(), latent(3, 90, 160).cuda()
+    peaks = []
+    for tile in (0, 128):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        films = [chunk.cpu() for chunk in here.decode_stream(z, tile=tile)]
+        peaks.append((torch.cuda.max_memory_allocated(), torch.cat(films, 2)))
+    torch.testing.assert_close(peaks[1][1], peaks[0][1], rtol=0, atol=1e-3)
+    assert peaks[1][0] < peaks[0][0] / 2
 
 
 def test_a_film_encoded_in_chunks_is_the_film_encoded_whole(vae):
