@@ -3,10 +3,14 @@
 May import: torch, triton. Never models, appliance or tui.
     ops          the operations models call, registered once: Triton on CUDA, the twin on the CPU
     dispatch     which way each operation goes on which device: one table, by compute capability and name
+    tiles        how much of a matrix product one program takes, by shape class and compute capability
     reference    every operation in plain torch: the specification, and the CPU implementation
     hadamard     the rotation that spreads outliers over a block, for rows here and for weights offline
     quant_rows   K5: float rows -> int8 rows with one scale each, GELU and Hadamard first where asked
     int8_linear  K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue
+    absent       a GPU that is not here: launchers compile for it and launch nothing
+    cases        every launch that matters, without data
+    compiled     what every kernel takes on every card, as a command: registers, spills, shared memory, instructions
 
 `ops` and `reference` never load Triton; the two kernel files do, and are loaded at the first CUDA call.
 """

@@ -5,18 +5,42 @@
 Both operands are K-contiguous, as the tensor cores want them. The sum is int32 and exact; floats appear once a tile, in
 the epilogue, so nothing is written but the result. Programs walk the output in groups of rows of tiles, so that a
 group's inputs stay in the L2 cache.
+
+Turing's tensor cores are beyond Triton: there torch's integer product writes the sums, some rows at a time, and the
+epilogue is a kernel of its own.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from kernels import reference
+from kernels.dispatch import choose
+from kernels.tiles import capability_of, product_class, tile_for
 
 GROUP_M = 8
+ROWS_AT_ONCE = 4096  # of torch's product: 226 MB of sums at the 13824 columns of a 14B feed-forward, not gigabytes
+
+
+@triton.jit
+def finish(
+    total, m, n, scale_ptr, weight_scale_ptr, bias_ptr, y_ptr, M, N, y_stride, BIAS: tl.constexpr, GELU: tl.constexpr
+):
+    """The epilogue: int32 sums of rows m and columns n -> y."""
+    scale = tl.load(scale_ptr + m, mask=m < M, other=0.0)
+    weight_scale = tl.load(weight_scale_ptr + n, mask=n < N, other=0.0)
+    y = total.to(tl.float32) * scale[:, None] * weight_scale[None, :]
+    if BIAS:
+        y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)[None, :]
+    if GELU:
+        u = 1.5957691216057308 * (y + 0.044715 * y * y * y)  # 2 * sqrt(2 / pi): tanh(u / 2) = 2 * sigmoid(u) - 1
+        y = y / (1.0 + tl.exp(-u))
+    y_at = y_ptr + m[:, None].to(tl.int64) * y_stride + n[None, :]
+    tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=(m[:, None] < M) & (n[None, :] < N))
 
 
 @triton.jit
@@ -50,38 +74,46 @@ def int8_linear_kernel(
         q_at += BLOCK_K
         weight_at += BLOCK_K
 
-    scale = tl.load(scale_ptr + m, mask=m < M, other=0.0)
-    weight_scale = tl.load(weight_scale_ptr + n, mask=n < N, other=0.0)
-    y = total.to(tl.float32) * scale[:, None] * weight_scale[None, :]
-    if BIAS:
-        y += tl.load(bias_ptr + n, mask=n < N, other=0.0).to(tl.float32)[None, :]
-    if GELU:
-        u = 1.5957691216057308 * (y + 0.044715 * y * y * y)  # 2 * sqrt(2 / pi): tanh(u / 2) = 2 * sigmoid(u) - 1
-        y = y / (1.0 + tl.exp(-u))
-    y_at = y_ptr + m[:, None].to(tl.int64) * y_stride + n[None, :]
-    tl.store(y_at, y.to(y_ptr.dtype.element_ty), mask=(m[:, None] < M) & (n[None, :] < N))
+    finish(total, m, n, scale_ptr, weight_scale_ptr, bias_ptr, y_ptr, M, N, y_stride, BIAS, GELU)
 
 
-def shape_of(M: int, N: int) -> dict[str, int]:
-    """Tile sizes free of register spills on every architecture under Triton 3.6 and 3.9."""
-    if M <= 64:
-        return {"BLOCK_M": 64, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 4, "num_stages": 3}
-    if N <= 64:
-        return {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_K": 128, "num_warps": 4, "num_stages": 3}
-    return {"BLOCK_M": 128, "BLOCK_N": 128, "BLOCK_K": 128, "num_warps": 8, "num_stages": 3}
+@triton.jit
+def epilogue_kernel(
+    total_ptr, scale_ptr, weight_scale_ptr, bias_ptr, y_ptr, M, N, total_stride, y_stride,
+    BIAS: tl.constexpr, GELU: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    m = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    at = total_ptr + m[:, None].to(tl.int64) * total_stride + n[None, :]
+    total = tl.load(at, mask=(m[:, None] < M) & (n[None, :] < N), other=0)
+    finish(total, m, n, scale_ptr, weight_scale_ptr, bias_ptr, y_ptr, M, N, y_stride, BIAS, GELU)
+
+
+def shape_of(M: int, N: int, capability: tuple[int, int]) -> dict[str, int]:
+    """Tile sizes for M x N results."""
+    return tile_for("int8_linear", product_class(M, N), capability)
 
 
 def launch(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
-    """See `reference.int8_linear`, which also serves cards older than Ampere: Triton has no int8 product for them."""
-    if torch.cuda.is_available() and torch.cuda.get_device_capability(q.device) < (8, 0):
+    """See `reference.int8_linear`. Which way is for kernels/dispatch.py to say; tensors on the CPU are interpreted."""
+    way = choose(q.device).linear if q.is_cuda else "triton"
+    if way == "torch":
         return reference.int8_linear(q, scale, weight, weight_scale, bias, act, dtype)
+    through = through_torch if way == "int_mm" else through_triton
+    return through(q, scale, weight, weight_scale, bias, act, dtype)
+
+
+def through_triton(
+    q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
+) -> Tensor:
+    """One kernel does it all."""
     q = q if q.stride(1) == 1 else q.contiguous()
     weight = weight if weight.stride(1) == 1 else weight.contiguous()
     (M, K), N = q.shape, weight.shape[0]
     y = torch.empty((M, N), dtype=dtype, device=q.device)
-    shape = shape_of(M, N)
+    shape = shape_of(M, N, capability_of(q.device))
     grid = (triton.cdiv(M, shape["BLOCK_M"]) * triton.cdiv(N, shape["BLOCK_N"]),)
     # No fused multiply-add: it would round once where the reference rounds twice.
     int8_linear_kernel[grid](
@@ -90,3 +122,29 @@ def launch(
         GROUP_M=GROUP_M, **shape, enable_fp_fusion=False,
     )  # fmt: skip
     return y
+
+
+def through_torch(
+    q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
+) -> Tensor:
+    """torch's integer product, and the epilogue."""
+    (M, K), N = q.shape, weight.shape[0]
+    y = torch.empty((M, N), dtype=dtype, device=q.device)
+    columns = padded(weight, -N % 8, -K % 8).t()
+    for start in range(0, M, ROWS_AT_ONCE):
+        rows = q[start : start + ROWS_AT_ONCE]
+        total = torch._int_mm(padded(rows, max(17 - len(rows), 0), -K % 8), columns)
+        epilogue_kernel[triton.cdiv(len(rows), 16), triton.cdiv(N, 256)](
+            total, scale[start:], weight_scale, scale if bias is None else bias, y[start:], len(rows), N,
+            total.stride(0), y.stride(0), bias is not None, act == "gelu_tanh", 16, 256,
+            num_warps=4, enable_fp_fusion=False,
+        )  # fmt: skip
+    return y
+
+
+def padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
+    """A matrix of contiguous rows, with this many rows and columns of zeros added; the same matrix where none are.
+
+    On CUDA, torch's integer product wants more than 16 rows, and widths that are multiples of 8.
+    """
+    return F.pad(matrix, (0, columns, 0, rows)) if rows or columns else matrix.contiguous()

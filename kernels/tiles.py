@@ -1,0 +1,73 @@
+"""How much of the work one program takes: tile sizes as data, by kernel, shape class and compute capability.
+
+Nothing is tried out at run time: that takes seconds a shape, and memory in the middle of a render. What bounds a tile:
+
+    shared memory   99 KB a program on 8.6, 8.9 and 12.0; 163 KB on 8.0; 227 KB on 9.0 and 10.0. A product holds
+                    stages x (BLOCK_M + BLOCK_N) x BLOCK_K bytes of int8, a stage less where loads are cp.async.
+    registers       255 a thread; more spill to memory. Triton 3.9 keeps about 90 more than 3.6 in an integer product
+                    on 8.0 to 8.9 (246 against 154 at 128x128x128), so that 128x256, clean under 3.6, spills 560 bytes.
+    tensor cores    9.0 multiplies tiles of 64 x 256 from shared memory at once; it alone has both for 128x256.
+
+Every tile here was compiled without spills by Triton 3.6 and 3.9 for each capability it serves. Which is fastest is
+for a measurement to say; rows go by it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+
+OLDEST = (8, 0)  # with integer tensor cores that Triton uses
+
+
+class Tile(NamedTuple):
+    """A piece of a matrix product, BLOCK_M x BLOCK_N of its result in steps of BLOCK_K, and who computes it."""
+
+    block_m: int
+    block_n: int
+    block_k: int
+    warps: int
+    stages: int
+
+
+# kernel -> shape class -> the capability from which a tile holds
+TILES = {
+    "int8_linear": {
+        # Few rows, or fewer large tiles than a GPU has processors: halved, twice as many of them work.
+        "small": {(8, 0): Tile(64, 128, 128, 4, 3)},
+        "large": {
+            (8, 0): Tile(128, 128, 128, 8, 3),
+            (9, 0): Tile(128, 256, 128, 8, 3),
+            (10, 0): Tile(128, 128, 128, 8, 3),
+        },
+    },
+}
+FEW_TILES = 64  # of 128 x 128; the cards this is for have 28 to 170 processors
+
+
+def tile_for(kernel: str, shape_class: str, capability: tuple[int, int]) -> dict[str, int]:
+    """The tile of the nearest capability not above this one, as a launch takes it."""
+    rows = TILES[kernel][shape_class]
+    tile = rows[max(row for row in rows if row <= max(capability, OLDEST))]
+    return {
+        "BLOCK_M": tile.block_m,
+        "BLOCK_N": tile.block_n,
+        "BLOCK_K": tile.block_k,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
+
+
+def product_class(M: int, N: int) -> str:
+    """The shape class of a matrix product with M x N results."""
+    return "small" if M <= 64 or triton.cdiv(M, 128) * triton.cdiv(N, 128) < FEW_TILES else "large"
+
+
+def capability_of(device: torch.device) -> tuple[int, int]:
+    """The compute capability that Triton compiles for; interpreting, on the processor, it has the oldest tiles."""
+    if device.type == "cpu":
+        return OLDEST
+    major, minor = divmod(triton.runtime.driver.active.get_current_target().arch, 10)
+    return major, minor
