@@ -133,7 +133,7 @@ def named(name: str) -> Gpu:
         which = ", ".join(sheet.name if _key(sheet.name)[1] else f"{sheet.name} {sheet.memory_gib}GB" for sheet in same)
         raise BadInput(f"GPU is {name!r}: there {'are' if len(same) > 1 else 'is'} {which}; name one of them")
     near = {key: sheet.name for sheet in sheets() for key in _keys(sheet)}
-    close = [near[key] for key in get_close_matches(base, near, n=4, cutoff=0.6)]
+    close = [near[key] for key in get_close_matches(base, near, n=6, cutoff=0.6)]
     ways = f"the nearest are {', '.join(dict.fromkeys(close))}" if close else "such as RTX 3060 12GB, RTX 4090, L40S"
     raise BadInput(f"GPU is {name!r}: it must be one of the {len(sheets())} cards that are known, {ways}")
 
