@@ -17,6 +17,8 @@ Torch-free (the desk and the daemon may load them):
     events     what a render reports; errors: what people are told
 With torch:
     transformer  the Wan-architecture diffusion transformer
+    attention    its self- and cross-attention, in floats or in int8
+    linear       the matrices of its blocks, in floats or in int8, and the ways into them
     vae          latents <-> frames, chunk by chunk
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped

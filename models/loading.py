@@ -47,7 +47,7 @@ def load(package: Path, device: str, placement: Placement | None = None) -> Mode
     Its blocks lie as `placement` says, and are read from the mapped file one at a time on their way there.
     Raises BadInput for weights that are not whole and for a device that is not there.
     """
-    where, placement = _device(device), placement or Placement()
+    where, placement = device_named(device), placement or Placement()
     package = package.resolve()
     try:
         seen = package.stat()
@@ -63,6 +63,7 @@ def load(package: Path, device: str, placement: Placement | None = None) -> Mode
         note = place(transformer, where, placement)
         vae = load_vae(opened.part("vae."), where)
         _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"), note)
+    _warm[key].transformer.attention = choose(where).attention
     _warm[key].transformer.ffn_rows = placement.ffn_rows
     return _warm[key]
 
@@ -102,7 +103,8 @@ def source_sha256(folder: str) -> str:
     return seen.hexdigest()
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device of a name such as "cpu" or "cuda:0". Raises BadInput where it is not there."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
