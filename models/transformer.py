@@ -11,28 +11,37 @@ network with other sizes (Wan-Video/Wan2.1, wan/modules/model.py, Apache-2.0, fo
 
 Precision: norms, modulation, time, and rotary products are computed in float32 whatever the weights are; matrices run
 in the dtype of their weights, or of an enclosing autocast. The residual stream is float32. The matrices of a block may
-be exchanged for int8 ones (models/quantize.py); nothing here knows of it but `enter`.
+be exchanged for int8 ones (models/quantize.py): they are entered by the same verbs (models/linear.py), so nothing here
+knows of it.
 """
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.dispatch import Attention
+from models.attention import CrossAttention, RMSNorm, Rotary, SelfAttention, rotary_of
 from models.card import Card
+from models.linear import Linear, Norm, Rows, join, modulated
 
 
 class Transformer(nn.Module):
-    """The velocity field of a flow-matching video model of the size of `card`."""
+    """The velocity field of a flow-matching video model of the size of `card`.
+
+    attention: how tokens look at each other, of kernels/dispatch.py. ffn_rows: tokens that a feed-forward takes at
+    once, 0 for all. Both belong to the machine, not to the weights: whoever loads them sets these.
+    """
 
     def __init__(self, card: Card) -> None:
         super().__init__()
         self.card = card
+        self.attention: Attention = "sdpa"
+        self.ffn_rows = 0
         dim = card.dim
         self.patch_embedding = nn.Conv3d(card.in_channels, dim, kernel_size=card.patch, stride=card.patch)
         self.text_embedding = nn.Sequential(nn.Linear(card.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
@@ -51,11 +60,11 @@ class Transformer(nn.Module):
         grid = self._grid(x)
         tokens = self.patch_embedding(x.to(self.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
         time, steering = self.embed_time(t)
-        context = self.embed_context(context)
-        rotary = rotary_table(grid, self.card.head_dim, x.device)
-        stream = tokens.float()
+        rotary = rotary_of(grid, self.card.head_dim, x.device)
+        given = Given(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows)
+        stream = tokens.contiguous().float()
         for block in self.blocks:
-            stream = block(stream, steering, context, rotary)
+            stream = block(stream, given)
         return self._unpatch(self.head(stream, time), grid)
 
     def embed_time(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +81,7 @@ class Transformer(nn.Module):
         if missing < 0:
             raise ValueError(f"context has {context.shape[1]} tokens; this model reads at most {self.card.text_len}")
         context = F.pad(context, (0, 0, 0, missing))
-        return self.text_embedding(enter(self.text_embedding[0], context))
+        return self.text_embedding(context.to(self.patch_embedding.weight.dtype))
 
     def _grid(self, x: Tensor) -> tuple[int, int, int]:
         frames, height, width = x.shape[2:]
@@ -106,6 +115,16 @@ class Transformer(nn.Module):
         self.head.head.weight.data.zero_()
 
 
+class Given(NamedTuple):
+    """What every block of one forward is given besides the stream."""
+
+    steering: Tensor  # (B, 6, D) float32
+    context: Tensor  # (B, text_len, D)
+    rotary: Rotary
+    attention: Attention
+    ffn_rows: int
+
+
 class Block(nn.Module):
     """One layer: self-attention and feed-forward steered by time, cross-attention to the context between them."""
 
@@ -115,49 +134,41 @@ class Block(nn.Module):
         self.self_attn = SelfAttention(card)
         self.norm3 = nn.LayerNorm(card.dim, eps=card.eps)
         self.cross_attn = CrossAttention(card)
-        self.ffn = nn.Sequential(nn.Linear(card.dim, card.ffn), nn.GELU("tanh"), nn.Linear(card.ffn, card.dim))
+        self.ffn = FeedForward(Linear(card.dim, card.ffn), nn.GELU("tanh"), Linear(card.ffn, card.dim))
         self.modulation = nn.Parameter(torch.zeros(1, 6, card.dim))
 
-    def forward(self, x: Tensor, steering: Tensor, context: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """x (B, L, D) float32, steering (B, 6, D), context (B, text_len, D) -> (B, L, D) float32."""
-        steer = (self.modulation.float() + steering).chunk(6, dim=1)
+    def forward(self, x: Tensor, given: Given) -> Tensor:
+        """The stream x (B, L, D) float32 after this layer; without autograd it is written over."""
+        steer = (self.modulation.float() + given.steering).chunk(6, dim=1)
         shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = steer
-        y = layer_norm(x, self.eps) * (1 + scale_sa) + shift_sa
-        x = x + gate_sa * self.self_attn(y, rotary)
-        x = x + self.cross_attn(layer_norm(x, self.eps, self.norm3.weight, self.norm3.bias), context)
-        y = layer_norm(x, self.eps) * (1 + scale_ffn) + shift_ffn
-        return x + gate_ffn * self.ffn(enter(self.ffn[0], y)).float()
+        y = self.self_attn(x, Norm(1 + scale_sa, shift_sa, self.eps), given.rotary, given.attention)
+        x, rows = self.cross_attn.q.join(x, y, gate_sa, self._norm3())
+        y = self.cross_attn(rows, given.context)
+        x, rows = self.ffn.first.join(x, y, None, Norm(1 + scale_ffn, shift_ffn, self.eps))
+        y = self.ffn(rows, given.ffn_rows)
+        return join(x, y, gate_ffn)
+
+    def _norm3(self) -> Norm:
+        """The norm before the cross-attention, which has weights instead of steering."""
+        gain, shift = (part.float().view(1, 1, -1) for part in (self.norm3.weight, self.norm3.bias))
+        return Norm(gain, shift, self.eps)
 
 
-class SelfAttention(nn.Module):
-    """Every token looks at every token of the film; positions enter as rotations of queries and keys."""
+class FeedForward(nn.Sequential):
+    """D -> F -> D with a tanh-GELU between, token by token."""
 
-    def __init__(self, card: Card) -> None:
-        super().__init__()
-        self.heads = card.heads
-        self.q, self.k, self.v, self.o = (nn.Linear(card.dim, card.dim) for _ in range(4))
-        self.norm_q, self.norm_k = RMSNorm(card.dim, card.eps), RMSNorm(card.dim, card.eps)
+    @property
+    def first(self) -> Linear:
+        """The matrix by which tokens enter."""
+        return self[0]  # type: ignore[return-value]
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """x (B, L, D) float32 -> (B, L, D) float32."""
-        x = enter(self.q, x)
-        q, k, v = self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x)
-        q, k = rotate(self._split(q), *rotary), rotate(self._split(k), *rotary)
-        return self.o(_attend(q, k, self._split(v))).float()
-
-    def _split(self, x: Tensor) -> Tensor:
-        """(B, L, D) -> (B, L, N, E)."""
-        return x.unflatten(2, (self.heads, -1))
-
-
-class CrossAttention(SelfAttention):
-    """Every token looks at the context; no positions, no mask."""
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:  # type: ignore[override]
-        """x (B, L, D) float32, context (B, text_len, D) -> (B, L, D) float32."""
-        q, context = self.norm_q(self.q(enter(self.q, x))), enter(self.k, context)
-        k, v = self.norm_k(self.k(context)), self.v(context)
-        return self.o(_attend(self._split(q), self._split(k), self._split(v))).float()
+    def forward(self, rows: Tensor | Rows, at_once: int = 0) -> Tensor:
+        """rows (B, L, D), as `first` reads them -> (B, L, D). `at_once`: tokens that have a hidden state at a time, 0
+        for all. For int8 the same bits come out; float matrices may round otherwise where fewer rows are multiplied.
+        """
+        if not at_once:
+            return super().forward(rows)
+        return torch.cat([super(FeedForward, self).forward(part) for part in rows.split(at_once, 1)], 1)
 
 
 class Head(nn.Module):
@@ -173,28 +184,7 @@ class Head(nn.Module):
         """x (B, L, D), time (B, D) -> (B, L, patch * out_channels), in float32 as the last word should be."""
         shift, scale = (self.modulation.float() + time[:, None]).chunk(2, dim=1)
         with torch.autocast(x.device.type, enabled=False):
-            return _fp32_linear(self.head, layer_norm(x, self.eps) * (1 + scale) + shift)
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight over the whole width, before it is split into heads; computed in float32."""
-
-    def __init__(self, dim: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x (..., D) -> the same shape and dtype."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return (wide * self.weight.float()).to(x.dtype)
-
-
-def layer_norm(x: Tensor, eps: float, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-    """LayerNorm over the last axis in float32, whatever x and the weights are."""
-    weight, bias = (None if p is None else p.float() for p in (weight, bias))
-    return F.layer_norm(x.float(), x.shape[-1:], weight, bias, eps)
+            return _fp32_linear(self.head, modulated(x, Norm(1 + scale, shift, self.eps)))
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:
@@ -204,47 +194,6 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     rates = torch.pow(10000.0, -torch.arange(half, device=t.device, dtype=wide) / half)
     angles = t.to(wide)[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
-
-
-def axes_of(head_dim: int) -> tuple[int, int, int]:
-    """How a head's width is shared by time, height and width: 128 gives 44, 42, 42."""
-    sixth = head_dim // 6
-    return head_dim - 4 * sixth, 2 * sixth, 2 * sixth
-
-
-@lru_cache(maxsize=8)
-def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of every token's angles, each (L, 1, E/2) float32, made in float64.
-
-    Pair j of an axis that owns n of the head's channels turns by position * 10000^(-2j/n).
-    """
-    with torch.inference_mode(False):  # a table first made while rendering may next serve training
-        columns = []
-        for axis, (size, width) in enumerate(zip(grid, axes_of(head_dim), strict=True)):
-            rates = torch.pow(10000.0, -torch.arange(0, width, 2, dtype=torch.float64) / max(width, 1))
-            shape = [1, 1, 1, width // 2]
-            shape[axis] = size
-            angles = torch.arange(size, dtype=torch.float64)[:, None] * rates
-            columns.append(angles.view(shape).expand(*grid, -1))
-        table = torch.cat(columns, dim=-1).reshape(-1, 1, head_dim // 2)
-        return table.cos().float().to(device), table.sin().float().to(device)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring channels (2j, 2j+1) of x (B, L, N, E) by the table's angles; float32 inside, dtype kept."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """(B, L, N, E) x (B, S, N, E) x (B, S, N, E) -> (B, L, D), full attention."""
-    q, k, v = (part.transpose(1, 2) for part in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-def enter(layer: nn.Module, x: Tensor) -> Any:
-    """x as the layer reads it: in its dtype, or, for int8 layers, rounded once for all that read the same x."""
-    return x.to(layer.weight.dtype) if isinstance(layer, nn.Linear) else layer.enter(x)  # type: ignore[operator]
 
 
 def _fp32_linear(linear: nn.Linear, x: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import torch
 from models.card import PREVIS, TINY, WAN_14B, Card
 from models.errors import BadInput
 from models.header import SCHEMES, card_to_json
-from models.quantize import SCHEME, Int8Linear, load_quantized, quantize
+from models.linear import Int8Linear
+from models.quantize import READERS, SCHEME, errors, hadamard_of, load_quantized, quantize
 from models.transformer import Transformer
 from models.weights import open_package, save
 
@@ -113,6 +114,48 @@ def test_a_package_gives_back_the_same_network(tmp_path: Path) -> None:
     assert SCHEME in SCHEMES
 
 
+@torch.no_grad()
+def test_inputs_turned_by_hadamard_matrices(tmp_path: Path) -> None:
+    card = replace(PREVIS, layers=2)
+    exact = trained(card)
+    state = exact.state_dict()
+    plain, stored = quantize(state, card), quantize(state, card, turn=READERS)
+    assert {n: int(stored[n]) for n in stored.keys() - plain.keys()} == {
+        "hadamard.self_attn.in": 256, "hadamard.self_attn.out": 256, "hadamard.cross_attn.in": 256,
+        "hadamard.context": 256, "hadamard.cross_attn.out": 256, "hadamard.ffn.in": 256, "hadamard.ffn.hidden": 512,
+    }  # fmt: skip
+    facts = {"scheme": SCHEME, "card": card_to_json(card), "licence": "Apache-2.0", "training": "{}"}
+    save(tmp_path / "p", stored, facts)
+    turned = load_quantized(card, open_package(tmp_path / "p").tensors)
+    assert {m.hadamard for m in turned.modules() if isinstance(m, Int8Linear)} == {256, 512}
+    assert 1e-4 < relative(turned(*inputs(card)), exact(*inputs(card))) < 0.03
+    # Turned for the hidden state alone, one matrix of ten differs.
+    alone = quantize(state, card, turn=("ffn.hidden",))
+    assert [n for n in plain if not torch.equal(plain[n], alone[n])] == [
+        f"blocks.{i}.ffn.2.{part}" for i in range(2) for part in ("weight", "weight_scale")
+    ]
+
+
+@pytest.mark.parametrize(("width", "size"), [(1536, 512), (8960, 256), (5120, 512), (13824, 512), (3072, 512), (32, 0)])
+def test_the_widths_of_wan_divide_into_hadamard_matrices(width: int, size: int) -> None:
+    assert hadamard_of(width) == size
+
+
+@pytest.mark.parametrize("turn", [(), ("ffn.hidden",)])
+@torch.no_grad()
+def test_what_storing_cost_each_matrix(turn: tuple[str, ...]) -> None:
+    card = replace(PREVIS, layers=2)
+    state = trained(card).state_dict()
+    stored = quantize(state, card, keep={0}, turn=turn)
+    lost = errors(state, stored, card)
+    assert lost.keys() == {name for name, weight in state.items() if weight.dim() in (2, 5)}
+    for name, error in lost.items():
+        int8 = stored[name].dtype == torch.int8
+        assert (0.005 < error < 0.009) if int8 else (0.0015 < error < 0.0019)
+    rebuilt = stored["blocks.1.ffn.0.weight"] * stored["blocks.1.ffn.0.weight_scale"][:, None]
+    assert lost["blocks.1.ffn.0.weight"] == pytest.approx(relative(rebuilt, state["blocks.1.ffn.0.weight"]), rel=1e-4)
+
+
 def test_what_is_kept_and_in_what_precision() -> None:
     assert PREVIS.kept_blocks == frozenset()
     assert WAN_14B.kept_blocks == {0, 1, 37, 38, 39}
@@ -153,6 +196,9 @@ def test_bf16_inside() -> None:
         (lambda s: s.update({"head.head.weight_scale": torch.zeros(1)}), r"hold a quantized head\.head"),
         (lambda s: s.pop("blocks.0.ffn.0.weight_scale"), "is stored as torch.int8"),
         (lambda s: s.update({"head.modulation": torch.zeros(1, 2, 3)}), r"is \(1, 2, 3\)"),
+        (lambda s: s.update({"hadamard.head": torch.tensor(256)}), r"hold hadamard\.head"),
+        (lambda s: s.update({"hadamard.ffn.in": torch.tensor(256)}), r"hold hadamard\.ffn\.in"),  # 32 wide
+        (lambda s: s.update({"hadamard.ffn.in": torch.tensor([16])}), r"hold hadamard\.ffn\.in"),
         (lambda s: s.update({"head.head.bias": torch.zeros(64, dtype=torch.int64)}), "is stored as torch.int64"),
     ],
 )

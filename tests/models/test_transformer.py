@@ -8,8 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from kernels.rotary import rotary_rows
 from models.card import PREVIS, TINY, WAN_1_3B, WAN_14B, Card
-from models.transformer import Transformer, axes_of, layer_norm, rotary_table, sinusoid
+from models.linear import layer_norm
+from models.transformer import Transformer, sinusoid
 
 CARD = Card("oracle", dim=48, ffn=32, heads=2, layers=2, in_channels=16, text_dim=16, text_len=12)
 
@@ -202,26 +204,10 @@ def test_a_seed_means_the_same_weights() -> None:
 def test_rotary_table_made_while_rendering_serves_training() -> None:
     network = randomise(Transformer(TINY))
     x, t, context = inputs(TINY, (2, 4, 4), 5)
-    rotary_table.cache_clear()
+    rotary_rows.cache_clear()
     with torch.inference_mode():
         network(x, t, context)
     network(x, t, context).sum().backward()
-
-
-@pytest.mark.parametrize(
-    ("width", "axes"), [(12, (4, 4, 4)), (16, (8, 4, 4)), (24, (8, 8, 8)), (64, (24, 20, 20)), (128, (44, 42, 42))]
-)
-def test_axes_share_a_head(width: int, axes: tuple[int, int, int]) -> None:
-    assert axes_of(width) == axes
-
-
-def test_rotary_angles_by_hand() -> None:
-    cos, sin = rotary_table((2, 3, 4), 24, torch.device("cpu"))
-    token = 1 * 12 + 2 * 4 + 3  # frame 1, row 2, column 3
-    rates = 10000.0 ** (-torch.arange(4, dtype=torch.float64) / 4)  # 8 channels for each axis
-    angles = torch.cat([1 * rates, 2 * rates, 3 * rates])
-    torch.testing.assert_close(cos[token, 0], angles.cos().float())
-    torch.testing.assert_close(sin[token, 0], angles.sin().float())
 
 
 def test_sinusoid_by_hand() -> None:
