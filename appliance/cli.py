@@ -53,6 +53,8 @@ def parser() -> Parser:
 
     quote = verb("quote", "say what shots will cost here in time, memory and disk, and why", json=True)
     quote.add_argument("files", nargs="+", metavar="FILE", help="shot files (.toml, or .json)")
+    quote.add_argument("--on", metavar="GPU", help='for another card, by its datasheet: "RTX 3060 12GB"')
+    quote.add_argument("--ram", type=float, metavar="GIB", help="with --on: memory of that machine (default: as here)")
     _overrides(quote)
 
     preview = verb("preview", "render the blocking exactly and at once (previs, no model)", json=True)

@@ -11,6 +11,7 @@ from appliance.units import bytes_words, count_words, seconds_words
 from models.errors import BadInput, RushesError
 
 if TYPE_CHECKING:
+    from appliance.device import Device
     from appliance.direction import ShotDirection
     from appliance.plan import Plan, Refusal
     from appliance.take import Take
@@ -21,11 +22,12 @@ EXAMPLES = Path(__file__).resolve().parent / "examples"
 
 @dataclass(frozen=True, slots=True)
 class Quoted:
-    """A shot file read, and what this machine would do about it."""
+    """A shot file read, and what this machine would do about it, or another (`on`) by a datasheet."""
 
     path: Path
     direction: ShotDirection
     outcome: Plan | Refusal
+    on: Device | None = None
 
     @property
     def fits(self) -> bool:
@@ -52,13 +54,16 @@ class Quoted:
 
     def rows(self) -> list[tuple[str, str]]:
         """The quote as (name, text), for a page."""
+        elsewhere = [] if self.on is None else [("on", datasheet_words(self.on))]
         if not self.fits:
-            return [("no", self.outcome.reason), *(("try", way) for way in self.outcome.remedies)]  # type: ignore[union-attr]
+            return [*elsewhere, ("no", self.outcome.reason), *(("try", way) for way in self.outcome.remedies)]  # type: ignore[union-attr]
         plan = self.require_plan()
+        doubt = "" if plan.measured else ", not measured on this machine yet"
         return [
+            *elsewhere,
             ("slate", self.direction.slate),
             ("action", self.direction.text.action.split("\n")[0]),
-            ("time", _about(plan) + ("" if plan.measured else ", not measured on this machine yet")),
+            ("time", _about(plan) + (doubt if self.on is None else ", by the datasheet alone")),
             ("needs", f"{bytes_words(plan.memory_bytes)} of memory, {bytes_words(plan.disk_bytes)} on disk"),
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
             ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
@@ -73,7 +78,7 @@ class Quoted:
 
         return {
             "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
-            "obeyed": obeyed(self.direction, PREVIS.name),
+            "obeyed": obeyed(self.direction, PREVIS.name), "on": self.on,
         }  # fmt: skip
 
 
@@ -90,8 +95,11 @@ def read(path: Path, seed: int | None = None, quality: str | None = None) -> Sho
     return replace(load(path), **{name: value for name, value in asked.items() if value is not None})
 
 
-def plan_direction(path: Path, direction: ShotDirection, device: str | None) -> Quoted:
-    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for."""
+def plan_direction(path: Path, direction: ShotDirection, device: str | None, on: Device | None = None) -> Quoted:
+    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for.
+
+    `on` is another machine (appliance/gpus.py, elsewhere): nothing that was measured here holds there.
+    """
     from appliance.device import probe
     from appliance.library import Library
     from appliance.plan import plan
@@ -99,6 +107,10 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None) -> 
 
     if device is not None and not DEVICE.fullmatch(device):
         raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
+    if on is not None:
+        if device == "cpu":
+            raise BadInput("device is 'cpu': with --on, which names a GPU, it must be gpu or left out")
+        return Quoted(path, direction, plan(direction, on, PREVIS, None, device or "gpu"), on)
     with Library.open() as library:
         calibration = library.calibration(PREVIS.name)
     return Quoted(path, direction, plan(direction, probe(), PREVIS, calibration, device))
@@ -135,6 +147,17 @@ def obeyed_words(direction: ShotDirection, card: str) -> list[tuple[str, str]]:
     exact = len(levels.pop("exact", []))
     named = [(level, ", ".join(levels[level])) for level in ("ignored", "text-only", "approximate") if level in levels]
     return [*named, ("exact", f"{'the other ' if named else ''}{count_words(exact, 'field')} that the shot states")]
+
+
+def datasheet_words(device: Device) -> str:
+    """What a quote for another machine rests on."""
+    (gpu,) = device.gpus
+    free, total = bytes_words(gpu.free_bytes or 0), bytes_words(gpu.total_bytes or 0)
+    ram_free, ram_total = bytes_words(device.ram_free_bytes), bytes_words(device.ram_total_bytes)
+    return (
+        f"another machine, estimated from the datasheet of {gpu.name}: {free} of its {total} taken as free,"
+        f" {ram_free} of {ram_total} RAM, {count_words(device.cores, 'CPU core')} and disk as here"
+    )
 
 
 def _about(plan: Plan) -> str:

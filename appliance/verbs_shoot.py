@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance import house
+from appliance.device import Device, probe
 from appliance.follow import follow, progress_stream
 from appliance.library import Library
 from appliance.page import facts, say, say_json
@@ -48,8 +49,8 @@ def example(args: Namespace) -> int:
 
 
 def quote(args: Namespace) -> int:
-    """What shots will cost here. Exit code 1 when one of them cannot be shot on this machine."""
-    quotes = _quotes(args)
+    """What shots will cost here, or on another card. Exit code 1 when one of them cannot be shot there."""
+    quotes = _quotes(args, _elsewhere(args))
     if args.json:
         say_json([quoted.to_json() for quoted in quotes])
     else:
@@ -104,7 +105,20 @@ def retake(args: Namespace) -> int:
         return _render(library, [library.queue(direction, prev_take=old.id, device=old.device)], args)
 
 
-def _quotes(args: Namespace) -> list[Quoted]:
+def _elsewhere(args: Namespace) -> Device | None:
+    """The machine that --on and --ram describe; None for this one."""
+    from appliance.gpus import elsewhere
+
+    if args.on is None:
+        if args.ram is not None:
+            raise BadInput(
+                f"ram is {args.ram:g} without --on: it is the memory beside the card that --on names"
+            )
+        return None
+    return elsewhere(args.on, args.ram, probe())
+
+
+def _quotes(args: Namespace, on: Device | None = None) -> list[Quoted]:
     """Every file read and planned; all that is wrong with any of them is said together."""
     wrong: list[str] = []
     directions = []
@@ -115,7 +129,7 @@ def _quotes(args: Namespace) -> list[Quoted]:
             wrong.append(str(error))
     if wrong:
         raise BadInput(wrong[0] if len(wrong) == 1 else f"{len(wrong)} files are not right: " + " | ".join(wrong))
-    return [plan_direction(path, direction, args.device) for path, direction in directions]
+    return [plan_direction(path, direction, args.device, on) for path, direction in directions]
 
 
 def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:

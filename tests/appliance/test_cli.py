@@ -142,7 +142,7 @@ def test_the_keys_of_every_json_document_stay(queued):
         return json.loads(run.stdout)
 
     (quote,) = document("quote", SHOT)
-    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed"} and quote["quote"].keys() == PLAN
+    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on"} and quote["quote"].keys() == PLAN
     assert quote["obeyed"]["text.action"] == "ignored" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
     assert not refusal["fits"] and refusal["quote"].keys() == {"reason", "remedies"}
@@ -182,6 +182,35 @@ def test_a_narrow_terminal_is_not_overrun(queued, command):
     os.close(master)
     assert run.wait() == 0 and b"12C" in shown
     assert all(cells(line) <= 40 for line in shown.decode().splitlines()), shown.decode()
+
+
+def test_a_quote_for_another_card_says_that_it_is_one(rushes):
+    page = rushes("quote", SHOT, "--on", "rtx 3060 (12 gb)", "--ram", "32")
+    assert page.returncode == 0, page.stderr
+    words = "another machine, estimated from the datasheet of NVIDIA GeForce RTX 3060 12GB"
+    assert words in page.stdout and "29 GiB of 32 GiB RAM" in page.stdout
+    assert "by the datasheet alone" in page.stdout and "on cuda:0" in page.stdout
+    (document,) = json.loads(rushes("quote", SHOT, "--on", "RTX 3060 12GB", "--json").stdout)
+    assert document["on"]["gpus"][0]["uuid"] == "datasheet" and not document["quote"]["measured"]
+    assert document["quote"]["device"] == "cuda:0"
+    (here,) = json.loads(rushes("quote", SHOT, "--json").stdout)
+    assert here["on"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--on", "RTX 3060"), "RTX 3060 8GB, RTX 3060 12GB"),
+        (("--on", "GTX 1080"), "the nearest are"),
+        (("--ram", "32"), "without --on"),
+        (("--on", "L4", "--ram", "0"), "ram is 0"),
+        (("--on", "L4", "--ram", "much"), "--ram"),
+        (("--on", "L4", "--device", "cpu"), "device is 'cpu'"),
+    ],
+)
+def test_a_quote_for_no_such_machine_is_bad_input(rushes, arguments, words):
+    run = rushes("quote", SHOT, *arguments)
+    assert run.returncode == 2 and run.stdout == "" and words in run.stderr and run.stderr.count("\n") == 1
 
 
 def test_doctor_finds_weights_that_are_none(rushes):
