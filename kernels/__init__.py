@@ -7,6 +7,8 @@ May import: torch, triton. Never models, appliance or tui.
     reference    every operation in plain torch: the specification, and the CPU implementation
     hadamard     the rotation that spreads outliers over a block, for rows here and for weights offline
     quant_rows   K5: float rows -> int8 rows with one scale each, GELU and Hadamard first where asked
+    packing      the int8 and int4 layouts, with a diagram, and how float weights become int4
+    dequant_int4 K7: int4 groups -> int8 rows
     int8_linear  K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue
     absent       a GPU that is not here: launchers compile for it and launch nothing
     cases        every launch that matters, without data

@@ -33,7 +33,8 @@ def operation(
 
     def on_cuda(*args: P.args, **kwargs: P.kwargs) -> R:
         module, _, function = launcher.partition(".")
-        return getattr(import_module(f"kernels.{module}"), function)(*args, **kwargs)
+        with torch.cuda.device_of(args[0]):  # Triton launches on the current device, wherever the tensors are
+            return getattr(import_module(f"kernels.{module}"), function)(*args, **kwargs)
 
     torch.library.define(name, torch.library.infer_schema(twin, mutates_args=mutates))
     torch.library.impl(name, "cpu", twin)
@@ -56,6 +57,10 @@ def _product(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
     return q.new_empty((q.shape[0], weight.shape[0]), dtype=dtype)
+
+
+def _unpacked(packed: Tensor, multiplier: Tensor) -> Tensor:
+    return packed.new_empty((packed.shape[0], 2 * packed.shape[1]), dtype=torch.int8)
 
 
 def _nothing(*_: object, **__: object) -> None:
@@ -94,6 +99,7 @@ ln_mod_quant = operation(reference.ln_mod_quant, "ln_mod_quant.launch", _rows)
 gate_res_norm_quant = operation(reference.gate_res_norm_quant, "gate_res_norm_quant.launch", _rows, mutates=("res",))
 gate_res = operation(reference.gate_res, "gate_res_norm_quant.launch_residual", _nothing, mutates=("res",))
 int8_linear = operation(reference.int8_linear, "int8_linear.launch", _product)
+dequant_int4 = operation(reference.dequant_int4, "dequant_int4.launch", _unpacked)
 rmsnorm_rope = operation(reference_attention.rmsnorm_rope, "qk_rmsnorm_rope_quant.launch", _turned)
 quant_queries = operation(reference_attention.quant_queries, "qk_rmsnorm_rope_quant.launch_queries", _queries)
 quant_keys = operation(reference_attention.quant_keys, "qk_rmsnorm_rope_quant.launch_keys", _keys)

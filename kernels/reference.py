@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels import packing
 from kernels.hadamard import rotate
 
 LARGEST = 127.0  # symmetric: -128 is never used
@@ -99,6 +100,17 @@ def int8_linear(
     if act == "gelu_tanh":
         y = F.gelu(y, approximate="tanh")
     return y.to(dtype)
+
+
+def dequant_int4(packed: Tensor, multiplier: Tensor) -> Tensor:
+    """Unpack int4 groups into the int8 rows that they are exactly; the rows' scales stay what they were.
+
+    packed (N, K / 2) uint8, multiplier (N, K / group) int8: the layout of kernels/packing.py. Returns (N, K) int8.
+    Raises ValueError where the shapes fit no group.
+    """
+    level = packing.unpack_int4(packed, packing.group_of(packed, multiplier))
+    level.unflatten(1, (multiplier.shape[1], -1)).mul_(multiplier[:, :, None])
+    return level
 
 
 def int_matmul(q: Tensor, weight: Tensor) -> Tensor:
