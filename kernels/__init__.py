@@ -5,8 +5,13 @@ May import: torch, triton. Never models, appliance or tui.
     dispatch     which way each operation goes on which device: one table, by compute capability and name
     tiles        how much of a matrix product one program takes, by shape class and compute capability
     reference    every operation in plain torch: the specification, and the CPU implementation
+    reference_attention  the same for attention and what prepares its inputs
+    rotary       a film's positions as rotations: which channels turn with what, and the one small table of angles
     hadamard     the rotation that spreads outliers over a block, for rows here and for weights offline
     quant_rows   K5: float rows -> int8 rows with one scale each, GELU and Hadamard first where asked
+    qk_rmsnorm_rope_quant  K2: rows of queries or keys -> normed, turned by place, in their dtype or int8 by head
+    scale_values K2 for values: divided by powers of two, so that nothing overflows, in float16 or float8
+    attn_int8    K6: attention with int8 scores, float16 or float8 values, blocks left out where asked
     packing      the int8 and int4 layouts, with a diagram, and how float weights become int4
     dequant_int4 K7: int4 groups -> int8 rows
     int8_linear  K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue
@@ -14,5 +19,5 @@ May import: torch, triton. Never models, appliance or tui.
     cases        every launch that matters, without data
     compiled     what every kernel takes on every card, as a command: registers, spills, shared memory, instructions
 
-`ops` and `reference` never load Triton; the two kernel files do, and are loaded at the first CUDA call.
+`ops` and `reference*` never load Triton; the kernel files (K1 to K8) do, and are loaded at the first CUDA call.
 """

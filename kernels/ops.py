@@ -82,9 +82,8 @@ def _keys(x: Tensor, weight: Tensor, eps: float, heads: int, *_: object) -> tupl
 
 
 def _values(v: Tensor, heads: int, fp8: bool = False) -> tuple[Tensor, Tensor]:
-    B, S, D = v.shape
-    dtype = torch.float8_e4m3fn if fp8 else torch.float16
-    return v.new_empty((B, S, heads, D // heads), dtype=dtype), v.new_empty((B, heads, D // heads), dtype=torch.float32)
+    B, _, D = v.shape
+    return reference_attention.empty_values(v, heads, fp8), v.new_empty((B, heads, D // heads), dtype=torch.float32)
 
 
 def _attended(

@@ -82,7 +82,18 @@ def scale_values(v: Tensor, heads: int, fp8: bool = False) -> tuple[Tensor, Tens
     wide = v.float().unflatten(2, (heads, -1))
     peak = wide.abs().amax(1).clamp_min_(FLOOR)
     scale = torch.exp2(torch.frexp(peak / LARGEST_VALUE[fp8]).exponent.float())
-    return (wide / scale[:, None]).to(torch.float8_e4m3fn if fp8 else torch.float16), scale
+    return empty_values(v, heads, fp8).copy_(wide / scale[:, None]), scale
+
+
+def empty_values(v: Tensor, heads: int, fp8: bool) -> Tensor:
+    """Room for what `scale_values` makes of v (B, S, D). Float8 lies token-fastest in memory, padded to whole blocks:
+    the order in which tensor cores take 8-bit operands, and in which copies are of 16 bytes.
+    """
+    B, S, D = v.shape
+    if not fp8:
+        return v.new_empty((B, S, heads, D // heads), dtype=torch.float16)
+    room = v.new_empty((B, heads, D // heads, S + -S % KEY_BLOCK), dtype=torch.float8_e4m3fn)
+    return room[..., :S].permute(0, 3, 1, 2)
 
 
 def attn_int8(
