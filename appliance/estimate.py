@@ -1,34 +1,30 @@
-"""How long a render takes: FLOPs over a rate, then corrected by what takes on this machine really took."""
+"""How long a render takes: work over speed, then corrected by what takes on this machine really took."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
+from models import text_sizes
+from models.autoencoders import AUTOENCODERS, tiling
 from models.card import Card
-from models.footprint import AUTOENCODERS, film_flops
+from models.flops import block_work, coder_flops
+from models.footprint import package_bytes
 from models.geometry import Geometry
+from models.sizes import block_bytes, blocks_bytes
 
-# Sustained FLOP/s. CPU: the shipped model runs at 216 GFLOP/s on one quiet core of a Xeon with AMX, at 90 to 160 with
-# AVX-512 alone, and a laptop without either reaches about 30: the slowest is assumed until takes are measured.
-CPU_FLOPS_A_CORE = 30e9
-# GPU, by compute capability: about a third of the dense bf16 peak of that generation's mid-size card. Not measured.
-GPU_FLOPS = {
-    (7, 5): 15e12,
-    (8, 0): 80e12,
-    (8, 6): 25e12,
-    (8, 9): 50e12,
-    (9, 0): 200e12,
-    (10, 0): 300e12,
-    (12, 0): 60e12,
-}
-STEP_OVERHEAD_S = 0.03  # a step of a small network waits for launches, not for arithmetic
+if TYPE_CHECKING:
+    from appliance.speeds import Speed
 
+STEP_OVERHEAD_S = 0.03  # a step of a small network on a GPU waits for launches, not for arithmetic
 STAGE_S_A_PIXEL = 6e-6  # control films at 2x2 rays a pixel, a core: 3.2 microseconds a pixel and frame measured
 ENCODE_S_A_PIXEL = 0.3e-6  # exact colour, x264 medium and two proving decodes: 0.1 to 0.2 measured
-START_S = 2.0  # reading and proving the weights, once; a warm worker needs none of it
+START_S = 2.0  # starting torch, once; a warm worker needs none of it
 
 UNMEASURED = (0.3, 2.0)  # of the estimate: how far off arithmetic alone has to be taken to be
+RATED = (0.6, 1.6)  # the same where the rates were measured here, but no take
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +49,61 @@ class Rates:
     disk_bytes_s: float | None = None  # reading the model store, not from the page cache
 
 
-def estimate_seconds(
-    card: Card, geometry: Geometry, steps: int, place: str, cores: int, capability: tuple[int, int] | None
-) -> float:
-    """Seconds from the order to the film by arithmetic alone. `place` is "cpu" or "cuda:N"."""
+class Pace:
+    """How long the blocks of one expert take at a precision, a source and a batch: each its work, or its way here."""
+
+    def __init__(self, card: Card, geometry: Geometry, precision: str, speed: Speed, batch: int, source: str) -> None:
+        work = block_work(card, geometry)
+        fixed = batch * (work.attention_flops / speed.attention + work.moved_bytes / speed.copy)
+        matrices = batch * work.matrix_flops
+        small = speed.bf16 if precision == "bf16" else speed.int8
+        # 4-bit blocks are first unpacked: read at half a byte a weight, written at one.
+        unpacking = 1.5 * block_bytes(card, "int8") / speed.copy if precision == "int4" else 0.0
+        self.kept_s, self.block_s = fixed + matrices / speed.bf16, fixed + matrices / small + unpacking
+        way = speed.upload if source == "ram" else min(speed.upload, speed.disk)
+        kept = card.kept_blocks
+        works = [self.kept_s if layer in kept else self.block_s for layer in range(card.layers)]
+        ways = [size / way for size in blocks_bytes(card, precision)]
+        self.way_s = ways[len(ways) // 2]  # of an ordinary block
+        self._staying = [0.0, *accumulate(works)]
+        passing = [max(pair) for pair in zip(works, ways, strict=True)]
+        self._passing = [*accumulate(reversed(passing), initial=0.0)][::-1]
+        self._first = [*ways, 0.0]
+
+    def forward(self, stay: int) -> float:
+        """Seconds of one forward in which the first `stay` blocks do not move: a block takes its work or its way."""
+        return self._staying[stay] + self._passing[stay]
+
+    def first(self, stay: int) -> float:
+        """The way of the first block that passes, which nothing hides, once."""
+        return self._first[stay]
+
+
+def beside_seconds(card: Card, geometry: Geometry, precision: str, speed: Speed, cores: int, tile: int) -> float:
+    """Everything but words and steps: start, weights from the disk, control films, coding, the film's file."""
     pixels = geometry.frames * geometry.height * geometry.width
     stage = pixels * STAGE_S_A_PIXEL / cores if AUTOENCODERS[card.vae].encodes else 0.0
-    films = stage + pixels * ENCODE_S_A_PIXEL
-    work = film_flops(card, geometry, steps * card.passes)
-    if place == "cpu":
-        return START_S + films + work / (cores * CPU_FLOPS_A_CORE)
-    known = [rate for found, rate in sorted(GPU_FLOPS.items()) if capability is not None and found <= capability]
-    rate = known[-1] if known else min(GPU_FLOPS.values())
-    return START_S + films + steps * card.passes * STEP_OVERHEAD_S + work / rate
+    coding = coder_flops(card, geometry) * tiling(card, geometry, tile) / speed.film
+    return START_S + package_bytes(card, precision) / speed.disk + stage + coding + pixels * ENCODE_S_A_PIXEL
 
 
-def interval(estimated: float, calibration: Calibration | None) -> tuple[float, float, float]:
+def text_seconds(card: Card, place: str, speed: Speed) -> float:
+    """Reading the words: the encoder's file once, and its work."""
+    if place in ("none", "cached"):
+        return 0.0
+    return text_sizes.LAYERS * text_sizes.LAYER_BYTES / min(speed.upload, speed.disk) + (
+        text_sizes.text_flops(card) / speed.bf16
+    )
+
+
+def interval(estimated: float, calibration: Calibration | None, rated: bool = False) -> tuple[float, float, float]:
     """(low, likely, high) seconds. Measured takes narrow it, from 50 % either way after one to 20 % after many.
 
-    Raises ValueError for a ratio that no take can have.
+    `rated`: the rates behind the estimate were measured here. Raises ValueError for a ratio that no take can have.
     """
     if calibration is None:
-        return estimated * UNMEASURED[0], estimated, estimated * UNMEASURED[1]
+        low, high = RATED if rated else UNMEASURED
+        return estimated * low, estimated, estimated * high
     if not (math.isfinite(calibration.ratio) and calibration.ratio > 0 and calibration.takes >= 1):
         raise ValueError(f"{calibration} cannot be: its ratio must be above 0 and of at least 1 take")
     likely = estimated * calibration.ratio

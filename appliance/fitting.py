@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-from appliance.device import Device, Gpu
-from appliance.units import bytes_words, count_words
+from appliance.device import Device
+from appliance.placing import Ask, gpu_at, room_of, smallest
+from appliance.speeds import cpu_speed
+from appliance.units import bytes_words, count_words, seconds_words
 from models.card import Card
-from models.footprint import footprint
+from models.flops import film_flops
 from models.geometry import Geometry
 
-PRECISION = "int8"  # of the package that ships
-MIB, GIB = 2**20, 2**30
+MIB = 2**20
 MAX_TOKENS = 131_072  # 121 frames at 720p are 111,600; nothing that we know was trained beyond
 DISK_RESERVE_BYTES = 64 * MIB  # for the library, and so that the system does not choke on a full disk
-HOST_BESIDE_GPU_BYTES = 2 * GIB  # what a process that uses CUDA keeps in the machine's memory (1.5 to 2 GiB is usual)
+CPU_PATIENCE_S = 24 * 3600  # a longer render is not begun on a CPU unless it is asked for by name
 OLDEST_CAPABILITY = (7, 5)  # torch 2.13's CUDA builds begin with Turing
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """A direction in the numbers that cost something."""
-
-    card: Card
-    geometry: Geometry
-    fps: float
-    steps: int
-    handles_f: int  # of the frames, at each end
-    seed: int | None
 
 
 def usable_places(device: Device, request: str | None) -> tuple[list[str], list[str]]:
@@ -51,51 +39,37 @@ def usable_places(device: Device, request: str | None) -> tuple[list[str], list[
     return [name for name in usable if request in ("gpu", "cuda", name)], turned_down
 
 
-def gpu_at(device: Device, place: str) -> Gpu:
-    """The GPU that CUDA calls `place`: "cuda:0" is the first."""
-    return device.gpus[int(place.partition(":")[2])]
-
-
 def why_not(ask: Ask, device: Device, place: str) -> str | None:
     """Why it cannot run there; None when it can."""
     if ask.geometry.tokens > MAX_TOKENS:
         g = ask.geometry
         film = f"{g.frames} frames of {g.width}x{g.height}"
         return f"{film} are {g.tokens:,} tokens: the model reads at most {MAX_TOKENS:,}"
-    needed = footprint(ask.card, ask.geometry, PRECISION, place).total_bytes
-    if place == "cpu":
-        free, whose = device.ram_free_bytes, "this machine has"
-    else:
-        gpu = gpu_at(device, place)
-        free, whose = gpu.free_bytes or 0, f"{gpu.name} ({place}) has"
-        if device.ram_free_bytes < HOST_BESIDE_GPU_BYTES:
-            host, there = bytes_words(HOST_BESIDE_GPU_BYTES), bytes_words(device.ram_free_bytes)
-            return f"{place} needs {host} of the machine's own memory too: {there} is free"
-    if needed > free:
-        return f"it needs {bytes_words(needed)} of memory: {whose} {bytes_words(free)} free"
-    keep = disk_bytes(ask.geometry) + DISK_RESERVE_BYTES
+    size, room = smallest(ask, device, place), room_of(device, place)
+    if size.host_bytes > room.host_free:
+        host, there = bytes_words(size.host_bytes), bytes_words(room.host_free)
+        return f"{place} needs {host} of the machine's own memory too: {there} is free"
+    if size.total_bytes > room.free:
+        whose = "this machine has" if place == "cpu" else f"{gpu_at(device, place).name} ({place}) has"
+        return f"it needs {bytes_words(size.total_bytes)} of memory: {whose} {bytes_words(room.free)} free"
+    if place == "cpu" and ask.request != "cpu":
+        likely = film_flops(ask.card, ask.geometry, ask.steps) / cpu_speed(device).int8
+        if likely > CPU_PATIENCE_S:
+            return f"on the CPU, {count_words(device.cores, 'core')}, it would take about {seconds_words(likely)}"
+    keep = disk_bytes(ask.card, ask.geometry) + DISK_RESERVE_BYTES
     if device.disk_free_bytes is not None and keep > device.disk_free_bytes:
         return f"it needs {bytes_words(keep)} on disk, reserve included: {bytes_words(device.disk_free_bytes)} is free"
     return None
 
 
-def fits_words(ask: Ask, device: Device, place: str) -> str:
-    """Where it runs, and how much of what is free it takes."""
-    needed = bytes_words(footprint(ask.card, ask.geometry, PRECISION, place).total_bytes)
-    if place == "cpu":
-        cores, free = count_words(device.cores, "core"), bytes_words(device.ram_free_bytes)
-        return f"on the CPU, {cores}: {needed} of {free} free memory"
-    gpu = gpu_at(device, place)
-    return f"on {place}, {gpu.name} ({gpu.uuid}): {needed} of {bytes_words(gpu.free_bytes or 0)} free memory"
-
-
-def disk_bytes(geometry: Geometry) -> int:
+def disk_bytes(card: Card, geometry: Geometry) -> int:
     """What a take needs on disk. H.264 at crf 16 is 0.1 to 0.3 bytes a pixel and frame, and 0.85 for pure noise: half a
     byte is kept ready. The thumbnail is at most its raw 3 bytes a pixel, the page some kilobytes. While it renders, two
-    saved steps and the next, each of four latents of 16 channels in float32.
+    saved steps and the next, each of four latents in float32.
     """
     pixels = geometry.width * geometry.height
-    return pixels * geometry.frames // 2 + 3 * pixels + 64 * 1024 + 3 * 4 * 16 * 4 * math.prod(geometry.latent)
+    steps = 3 * 4 * card.out_channels * 4 * math.prod(geometry.latent)
+    return pixels * geometry.frames // 2 + 3 * pixels + 64 * 1024 + steps
 
 
 def steps_of(quality: str, card: Card) -> int:

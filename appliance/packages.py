@@ -52,7 +52,7 @@ class Known:
 def known() -> list[Known]:
     """The named cards, smallest first."""
     from models.card import CARDS, PREVIS
-    from models.footprint import parameters, weights_bytes
+    from models.sizes import parameters, weights_bytes
 
     found = [
         Known(c.name, c.layers, c.dim, c.heads, parameters(c), weights_bytes(c, "int8"), c.name == PREVIS.name)

@@ -1,23 +1,27 @@
 """What this machine will do about a direction: a pure function of the direction, the machine and the card.
 
-Arithmetic on integers, below a millisecond, no torch and no disk: the desk plans on every keystroke. What does not fit
-is a `Refusal`, a value with ways out that were each tried and do fit.
+Arithmetic on integers, some milliseconds at most, no torch and no disk: the desk plans on every keystroke. What does
+not fit is a `Refusal`, a value with ways out that were each tried and do fit. Any card can be priced; what can be
+rendered is for its package to say.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
 from appliance.device import Device
-from appliance.estimate import Calibration, estimate_seconds, interval
-from appliance.fitting import PRECISION, Ask, disk_bytes, fits_words, gpu_at, steps_of, usable_places, why_not
+from appliance.estimate import Calibration, Rates, interval
+from appliance.fitting import disk_bytes, steps_of, usable_places, why_not
+from appliance.placing import Ask, Way, best_way, sized
+from appliance.reasons import way_words
 from appliance.remedies import no_gpu, ways_out
 from models.card import PREVIS, Card
 from models.errors import BadInput
-from models.footprint import Footprint, footprint
-from models.geometry import Geometry, snap_pixels
+from models.footprint import Footprint
+from models.geometry import PATCH, Geometry, snap_pixels
+from models.placement import Placement
 
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
@@ -40,15 +44,21 @@ class Plan:
     solver: str
     seed: int | None  # None only in a quote of a direction that has none yet
     device: str  # "cpu" | "cuda:0"
-    precision: str
+    precision: str  # "int8"; "bf16" where int8 is no faster; "int4" only in drafts
     footprint: Footprint
     memory_bytes: int  # of RAM, or of the GPU, at the highest moment
     seconds: float
     seconds_low: float  # nine of ten takes are expected between these two
     seconds_high: float
-    measured: bool  # takes on this machine corrected the estimate
+    measured: bool  # rates or takes measured on this machine are in the estimate
     disk_bytes: int
     why: tuple[str, ...]
+    placement: Placement = field(default_factory=Placement)  # how the network lies in the device's memory
+    attention: str = "sdpa"  # of kernels/dispatch.py
+    text: str = "none"  # where words are read: "none" | "cached" | "gpu" | "streamed" | "cpu"
+    batch: int = 1  # passes of a step that go through the network together
+    cache: str = "none"  # of what is kept from step to step
+    host_bytes: int = 0  # of the machine's memory beside a GPU, at the highest moment
 
     def to_json(self) -> str:
         """As one JSON object; `from_json` gives the same plan back."""
@@ -58,10 +68,13 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan in `text`. Raises BadInput when that is not one."""
         try:
-            data = json.loads(text)
-            return cls(**data | {"footprint": Footprint(**data["footprint"]), "why": tuple(data["why"])})
+            data: dict[str, Any] = json.loads(text)
+            typed = {"footprint": Footprint(**data["footprint"]), "why": tuple(data["why"])}
+            if "placement" in data:  # older libraries hold plans without one
+                typed["placement"] = Placement(**data["placement"])
+            return cls(**data | typed)
         except (ValueError, TypeError, KeyError) as error:
-            names = ", ".join(field.name for field in fields(cls))
+            names = ", ".join(each.name for each in fields(cls))
             raise BadInput(f"this is not a plan ({error}): it must be a JSON object of {names}") from error
 
 
@@ -79,25 +92,37 @@ def plan(
     card: Card = PREVIS,
     calibration: Calibration | None = None,
     request_device: str | None = None,
+    rates: Rates | None = None,
+    text_cached: bool = False,
+    packages: frozenset[str] = frozenset({PREVIS.name}),
 ) -> Plan | Refusal:
     """What `device` does about `direction` with the model `card`.
 
-    `calibration` is what takes on this machine really took over what was estimated.
-    `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the best that fits is taken.
+    `calibration` is what takes on this machine really took over what was estimated; `rates` are what its GPU (its
+    cores, where it has none) was measured to do. `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the
+    best that fits is taken. `text_cached`: these words were read before. `packages` names the cards whose weights are
+    here, as ways out of a refusal.
     """
-    ask, snapped = _snap(direction, card)
+    ask, why = _snap(direction, card)
+    ask = replace(ask, text_cached=text_cached, packages=packages, request=request_device)
     places, turned_down = usable_places(device, request_device)
     if not places:
         return Refusal(*no_gpu(ask, device, request_device or "gpu", turned_down))
-    why = [*snapped, *_beyond_training(ask), *turned_down]
-    for place in places:
-        problem = why_not(ask, device, place)
-        if problem is None:
-            return _plan(ask, device, place, calibration, (*why, fits_words(ask, device, place)))
-        why.append(problem if place == "cpu" else f"not on {place}: {problem}")
-    refused = why_not(ask, device, places[0])
-    assert refused is not None
-    return Refusal(refused, ways_out(ask, device, places, request_device))
+    problems = {place: why_not(ask, device, place) for place in places}
+    rated = {place: rates if (place != "cpu" or not device.gpus) else None for place in places}
+    ways = {
+        place: way
+        for place in places
+        if problems[place] is None and (way := best_way(ask, device, place, rated[place])) is not None
+    }
+    if not ways:
+        refused = next(problem for problem in problems.values() if problem is not None)
+        return Refusal(refused, ways_out(ask, device, places))
+    place = min(ways, key=lambda name: (ways[name].precision == "int4", round(ways[name].seconds, 3)))
+    why += [*_beyond_training(ask), *turned_down]
+    why += [f"not on {name}: {problem}" for name, problem in problems.items() if problem and name != "cpu"]
+    why += way_words(ask, device, place, ways[place], rated[place])
+    return _plan(ask, place, ways[place], calibration, rated[place], tuple(why))
 
 
 def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
@@ -108,12 +133,14 @@ def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
     if frames != asked:
         length = f"{frames / time.fps:.2f} s at {time.fps:g} fps"
         why.append(f"{asked} frames asked, {frames} made: the model works in 4n+1 frames ({length})")
-    width, height = snap_pixels(form.width), snap_pixels(form.height)
+    width, height = (snap_pixels(side, card.space_stride) for side in (form.width, form.height))
     if (width, height) != (form.width, form.height):
         asked_size = f"{form.width}x{form.height} asked"
-        why.append(f"{asked_size}, {width}x{height} made: the model works in multiples of 16 pixels")
-    geometry = Geometry(frames, height, width)
-    return Ask(card, geometry, float(time.fps), steps_of(direction.quality, card), time.handles_f, direction.seed), why
+        grid = card.space_stride * PATCH
+        why.append(f"{asked_size}, {width}x{height} made: the model works in multiples of {grid} pixels")
+    geometry = Geometry(frames, height, width, card.space_stride)
+    steps = steps_of(direction.quality, card)
+    return Ask(card, geometry, float(time.fps), steps, time.handles_f, direction.seed, direction.quality), why
 
 
 def _beyond_training(ask: Ask) -> list[str]:
@@ -134,15 +161,15 @@ def _beyond_training(ask: Ask) -> list[str]:
     return why
 
 
-def _plan(ask: Ask, device: Device, place: str, calibration: Calibration | None, why: tuple[str, ...]) -> Plan:
-    size = footprint(ask.card, ask.geometry, PRECISION, place)
-    capability = None if place == "cpu" else gpu_at(device, place).capability
-    estimated = estimate_seconds(ask.card, ask.geometry, ask.steps, place, device.cores, capability)
-    low, seconds, high = interval(estimated, calibration)
-    g = ask.geometry
+def _plan(
+    ask: Ask, place: str, way: Way, calibration: Calibration | None, rates: Rates | None, why: tuple[str, ...]
+) -> Plan:
+    size, g = sized(ask, place, way), ask.geometry
+    low, seconds, high = interval(way.seconds, calibration, rates is not None)
     return Plan(
         card=ask.card.name, frames=g.frames, width=g.width, height=g.height, fps=ask.fps, steps=ask.steps,
-        solver=SOLVER, seed=ask.seed, device=place, precision=PRECISION, footprint=size, memory_bytes=size.total_bytes,
-        seconds=seconds, seconds_low=low, seconds_high=high, measured=calibration is not None,
-        disk_bytes=disk_bytes(g), why=why,
+        solver=SOLVER, seed=ask.seed, device=place, precision=way.precision, footprint=size,
+        memory_bytes=size.total_bytes, seconds=seconds, seconds_low=low, seconds_high=high,
+        measured=calibration is not None or rates is not None, disk_bytes=disk_bytes(ask.card, g), why=why,
+        placement=way.placement, attention=way.attention, text=way.text, batch=way.batch, host_bytes=size.host_bytes,
     )  # fmt: skip

@@ -6,20 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from appliance.device import Device
-from appliance.estimate import estimate_seconds
-from appliance.fitting import (
-    DISK_RESERVE_BYTES,
-    MAX_TOKENS,
-    PRECISION,
-    Ask,
-    disk_bytes,
-    gpu_at,
-    steps_of,
-    usable_places,
-    why_not,
-)
+from appliance.fitting import DISK_RESERVE_BYTES, MAX_TOKENS, disk_bytes, steps_of, usable_places, why_not
+from appliance.placing import Ask, best_way, gpu_at, room_of, smallest
 from appliance.units import bytes_words, seconds_words
-from models.footprint import footprint
+from models.card import CARDS, Card
 from models.geometry import Geometry, snap_frames, snap_pixels
 
 SHORTEST_S = 0.5  # of a direction
@@ -38,12 +28,11 @@ def no_gpu(ask: Ask, device: Device, request: str, turned_down: list[str]) -> tu
     remedies = []
     if device.gpus and not turned_down:
         remedies.append(f"ask for one that is here: {', '.join(f'cuda:{i}' for i in range(len(device.gpus)))}")
-    if why_not(ask, device, "cpu") is None:
-        seconds = estimate_seconds(ask.card, ask.geometry, ask.steps, "cpu", device.cores, None)
+    by_name = replace(ask, request="cpu")
+    if (seconds := _cpu_seconds(by_name, device)) is not None:
         remedies.append(f"leave the device out, or ask for cpu: about {seconds_words(seconds)} here")
-        draft = replace(ask, steps=steps_of("draft", ask.card))
-        seconds = estimate_seconds(draft.card, draft.geometry, draft.steps, "cpu", device.cores, None)
-        if draft.steps < ask.steps:
+        draft = replace(by_name, steps=steps_of("draft", ask.card), quality="draft")
+        if draft.steps < ask.steps and (seconds := _cpu_seconds(draft, device)) is not None:
             remedies.append(f"ask for cpu with quality = draft: about {seconds_words(seconds)} here")
     if not device.gpus:
         remedies.append("install the NVIDIA driver if a card is in this machine, then run `rushes doctor`")
@@ -53,8 +42,8 @@ def no_gpu(ask: Ask, device: Device, request: str, turned_down: list[str]) -> tu
     return reason, tuple(remedies)
 
 
-def ways_out(ask: Ask, device: Device, places: list[str], request: str | None) -> tuple[str, ...]:
-    """Ways out that were tried: each direction named here fits this machine as it is now."""
+def ways_out(ask: Ask, device: Device, places: list[str]) -> tuple[str, ...]:
+    """Ways out that were tried: each direction, model and place named here fits this machine as it is now."""
 
     def fits(geometry: Geometry) -> bool:
         return any(why_not(replace(ask, geometry=geometry), device, place) is None for place in places)
@@ -68,15 +57,41 @@ def ways_out(ask: Ask, device: Device, places: list[str], request: str | None) -
     for both in _shorter_and_smaller(ask, fits)[: 3 - len(found)]:
         size = f"format.width = {both.width}, format.height = {both.height}"
         found.append(f"some of both: {_duration(ask, both)}, {size}")
-    if request not in (None, "cpu") and why_not(ask, device, "cpu") is None:
+    for card, seconds in _other_models(ask, device, places):
+        found.append(f"another model: {card.name}, whose weights are here, about {seconds_words(seconds)}")
+    if ask.request not in (None, "cpu") and why_not(replace(ask, request="cpu"), device, "cpu") is None:
         found.append("leave the device out, or ask for cpu: it fits there")
-    if request == "cpu" and _fits_a_gpu(ask, device):
+    if ask.request == "cpu" and _fits_a_gpu(ask, device):
         found.append("leave the device out: it fits a GPU of this machine")
     if g.tokens <= MAX_TOKENS:
         found += _make_room(ask, device, places[0])
     if not found:
         found.append("nothing fits what is free now: end other programs, or shoot it on a larger machine")
     return tuple(found)
+
+
+def _cpu_seconds(ask: Ask, device: Device) -> float | None:
+    """How long it takes on the CPU; None where it does not fit."""
+    way = best_way(ask, device, "cpu") if why_not(ask, device, "cpu") is None else None
+    return None if way is None else way.seconds
+
+
+def _other_models(ask: Ask, device: Device, places: list[str]) -> list[tuple[Card, float]]:
+    """Models whose weights are here and that make the same film on this machine, the largest first."""
+    found = []
+    for name in sorted(ask.packages - {ask.card.name}):
+        card, g = CARDS[name], ask.geometry
+        height, width = (snap_pixels(side, card.space_stride) for side in (g.height, g.width))
+        geometry = Geometry(g.frames, height, width, card.space_stride)
+        other = replace(ask, card=card, geometry=geometry, steps=steps_of(ask.quality, card))
+        seconds = [
+            way.seconds
+            for place in places
+            if why_not(other, device, place) is None and (way := best_way(other, device, place)) is not None
+        ]
+        if seconds:
+            found.append((card, min(seconds)))
+    return sorted(found, key=lambda pair: -pair[0].layers * pair[0].dim)
 
 
 def _fits_a_gpu(ask: Ask, device: Device) -> bool:
@@ -88,16 +103,19 @@ def _fits_a_gpu(ask: Ask, device: Device) -> bool:
 def _make_room(ask: Ask, device: Device, place: str) -> list[str]:
     """What else would have to be free."""
     found = []
-    needed = footprint(ask.card, ask.geometry, PRECISION, place).total_bytes
-    gpu = None if place == "cpu" else gpu_at(device, place)
-    free, total = (device.ram_free_bytes, device.ram_total_bytes) if gpu is None else (gpu.free_bytes, gpu.total_bytes)
-    free, total = free or 0, total or 0
-    where = "memory" if gpu is None else f"memory on {place}"
-    if needed > free and needed <= 0.95 * total:
-        found.append(f"end other programs: {bytes_words(needed - free)} more {where} has to be free")
-    elif needed > free:
-        found.append(f"shoot it on a machine with {bytes_words(needed)} of free {where.split(' on ')[0]}")
-    keep = disk_bytes(ask.geometry) + DISK_RESERVE_BYTES
+    size, room = smallest(ask, device, place), room_of(device, place)
+    on_gpu = place != "cpu"
+    gpu_total = (gpu_at(device, place).total_bytes or 0) if on_gpu else 0
+    needs = [(size.total_bytes, room.free, gpu_total, f"memory on {place}")] if on_gpu else []
+    host = size.host_bytes if on_gpu else size.total_bytes
+    needs.append((host, room.host_free, device.ram_total_bytes, "memory"))
+    for needed, free, total, where in needs:
+        if needed > free and needed <= 0.95 * total:
+            found.append(f"end other programs: {bytes_words(needed - free)} more {where} has to be free")
+        elif needed > free:
+            what = "free GPU memory" if " on " in where else "free memory"
+            found.append(f"shoot it on a machine with {bytes_words(needed)} of {what}")
+    keep = disk_bytes(ask.card, ask.geometry) + DISK_RESERVE_BYTES
     if device.disk_free_bytes is not None and keep > device.disk_free_bytes:
         found.append(f"free {bytes_words(keep - device.disk_free_bytes)} of disk")
         found.append("point RUSHES_HOME at a larger disk")
@@ -135,7 +153,7 @@ def _shorter_and_smaller(ask: Ask, fits: Callable[[Geometry], bool]) -> list[Geo
 def _largest(g: Geometry, fits: Callable[[Geometry], bool]) -> Geometry | None:
     """The largest smaller picture of about the same shape that fits, in twentieths of its sides."""
     for twentieths in range(19, 1, -1):
-        width, height = (snap_pixels(round(side * twentieths / 20)) for side in (g.width, g.height))
+        width, height = (snap_pixels(round(side * twentieths / 20), g.stride) for side in (g.width, g.height))
         smaller = replace(g, width=max(64, width), height=max(64, height))
         if smaller != g and smaller.width <= g.width and smaller.height <= g.height and fits(smaller):
             return smaller

@@ -6,7 +6,8 @@ Torch-free (the desk and the daemon may load them):
     geometry   every grid rule: seconds, frames, pixels, latent grid, tokens
     placement  how a network lies in a device's memory
     tiling     pictures in pieces that see enough of each other
-    footprint  bytes and FLOPs of a card at a geometry
+    footprint  the memory of a render, item by item; beneath it sizes (weights), activations, autoencoders, text_sizes
+    flops      the work of a render
     blocking   what a shot is, frame by frame: camera, lens, lights, subjects, set
     optics     angles, lenses, colour temperature, easing
     cast       what a character looks like

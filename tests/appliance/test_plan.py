@@ -46,26 +46,29 @@ DEFAULT, SD, HD = {}, {"seconds": 5, "width": 832, "height": 480}, {"seconds": 5
 
 
 @pytest.mark.parametrize(
-    ("card", "memory_gib", "direction", "outcome"),
+    ("card", "memory_gib", "direction", "outcome", "stays"),
     [
-        (PREVIS, 2, DEFAULT, "cuda:0"),
-        (PREVIS, 0.5, DEFAULT, "cpu"),
-        (PREVIS, 8, SD, "cuda:0"),
-        (WAN_1_3B, 8, SD, "cpu"),
-        (WAN_1_3B, 12, SD, "cuda:0"),
-        (WAN_14B, 16, SD, "cpu"),
-        (WAN_14B, 24, SD, "cpu"),
-        (WAN_14B, 48, SD, "cuda:0"),
-        (WAN_14B, 48, HD, "cuda:0"),
-        (WAN_14B, 80, HD, "cuda:0"),
+        (PREVIS, 2, DEFAULT, "cuda:0", None),
+        (PREVIS, 0.5, DEFAULT, "cpu", None),
+        (PREVIS, 8, SD, "cuda:0", None),
+        (WAN_1_3B, 6, SD, "cuda:0", 0),
+        (WAN_1_3B, 12, SD, "cuda:0", None),
+        (WAN_14B, 8, SD, "cuda:0", 0),
+        (WAN_14B, 12, HD, "cuda:0", 0),
+        (WAN_14B, 24, SD, "cuda:0", None),
+        (WAN_14B, 48, HD, "cuda:0", None),
     ],
 )
-def test_what_a_card_holds(card, memory_gib, direction, outcome):
-    """The rows of Wan hold the whole model on the card at int8; what is too large goes to 128 GiB of machine memory."""
-    made = plan(shot(**direction), machine(gpu(memory_gib), ram_gib=128), card)
+def test_what_a_card_holds(card, memory_gib, direction, outcome, stays):
+    """What is too large for a card passes through it from 64 GiB of machine memory; `stays` None is all, 0 is some."""
+    made = plan(shot(**direction), machine(gpu(memory_gib), ram_gib=64), card)
     assert isinstance(made, Plan) and made.device == outcome
-    needed = footprint(card, Geometry(made.frames, made.height, made.width), "int8", made.device)
-    assert made.footprint == needed and made.memory_bytes == needed.total_bytes
+    assert (made.placement.resident_blocks is None) == (stays is None)
+    needed = footprint(
+        card, Geometry(made.frames, made.height, made.width), made.precision, made.device, made.placement,
+        made.attention, made.text, made.batch,
+    )  # fmt: skip
+    assert made.footprint == needed and made.memory_bytes == needed.total_bytes and made.host_bytes == needed.host_bytes
     assert (needed.total_bytes <= memory_gib * GIB) or outcome == "cpu"
     if outcome == "cpu":
         assert any("cuda:0" in line and "needs" in line for line in made.why)
@@ -77,7 +80,7 @@ def test_the_default_shot_on_a_plain_machine():
     assert (made.card, made.steps, made.solver, made.seed) == ("previs", 8, "unipc", 7)
     assert (made.device, made.precision, made.measured) == ("cpu", "int8", False)
     assert made.seconds_low < made.seconds < made.seconds_high
-    assert made.disk_bytes == disk_bytes(Geometry(33, 128, 224))
+    assert made.disk_bytes == disk_bytes(PREVIS, Geometry(33, 128, 224))
     assert "8 cores" in made.why[-1]
 
 
@@ -194,7 +197,7 @@ def test_not_enough_memory_says_how_much():
 
 
 def test_a_disk_without_room_is_refused_and_says_how_much():
-    keep = disk_bytes(Geometry(33, 128, 224)) + DISK_RESERVE_BYTES
+    keep = disk_bytes(PREVIS, Geometry(33, 128, 224)) + DISK_RESERVE_BYTES
     assert isinstance(plan(shot(), replace(machine(), disk_free_bytes=keep)), Plan)
     made = plan(shot(), replace(machine(), disk_free_bytes=keep - 10 * MIB))
     assert isinstance(made, Refusal) and "on disk" in made.reason
