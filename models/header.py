@@ -24,7 +24,11 @@ from models.card import PREDICTIONS, Card
 from models.errors import BadInput
 
 FORMAT = "rushes.package/1"
-SCHEMES = ("none", "w8a8/1")  # how the transformer's matrices are stored: as they are, or by models/quantize.py
+SCHEMES = (
+    "none",
+    "w8a8/1",
+    "w4a8/1",
+)  # how the transformer's matrices are stored: as they are, or by models/quantize.py
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_TENSORS = 65_536
 MAX_DIMENSIONS = 8

@@ -1,13 +1,14 @@
-"""The matrices of a block, in floats or in int8, and the ways into them.
+"""The matrices of a block, in floats, in int8 or in int4, and the ways into them.
 
-A block is written once, for two classes of matrix with the same verbs; what each needs of its input is its own affair:
+A block is written once, for two kinds of matrix with the same verbs; what each needs of its input is its own affair:
 
     enter(x)                  x as the layer reads it                                     float: a cast       int8: K5
     enter_norm(x, norm)       LayerNorm(x) * gain + shift, as the layer reads it          float: plain torch  int8: K1
     join(x, y, gate, norm)    x + gate * y, and the norm of that as the layer reads it    float: plain torch  int8: K3
 
-What a layer reads serves every layer of its kind beside it: queries, keys and values enter once. Floats are
-differentiable throughout; where autograd does not watch, the residual stream is added to in place.
+int4 is int8 but for how its weights lie. What a layer reads serves every layer of its kind beside it: queries, keys and
+values enter once. Floats are differentiable throughout; where autograd does not watch, the residual stream is added to
+in place.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import ops
+from kernels import ops, packing
 
 
 class Norm(NamedTuple):
@@ -101,9 +102,35 @@ class Int8Linear(nn.Module):
         """x (B, L, K), rounded or not -> (B, L, N) in `dtype`."""
         q, scale = x if isinstance(x, Rows) else self.enter(x)
         y = ops.int8_linear(
-            q.flatten(0, 1), scale.flatten(), self.weight, self.weight_scale, self.bias, self.act, self.dtype
+            q.flatten(0, 1), scale.flatten(), self.int8_weight(), self.weight_scale, self.bias, self.act, self.dtype
         )
         return y.unflatten(0, q.shape[:2])
+
+    def int8_weight(self) -> Tensor:
+        """(N, K) int8, as the product reads them."""
+        return self.weight
+
+
+class Int4Linear(Int8Linear):
+    """An int8 layer whose weights lie packed, in about half the bytes (kernels/packing.py). K divides into groups.
+
+    They are unpacked at each use, exactly, and let go of after it: little work beside a film's tokens, and never more
+    than one matrix in int8.
+    """
+
+    weight_multiplier: Tensor
+
+    def __init__(
+        self, in_features: int, out_features: int, dtype: torch.dtype, act: str = "none", hadamard: int = 0
+    ) -> None:
+        super().__init__(0, out_features, dtype, act, hadamard)
+        self.weight = torch.zeros(out_features, in_features // 2, dtype=torch.uint8)
+        groups = in_features // packing.GROUP
+        self.register_buffer("weight_multiplier", torch.ones(out_features, groups, dtype=torch.int8))
+
+    def int8_weight(self) -> Tensor:
+        """(N, K) int8, unpacked."""
+        return ops.dequant_int4(self.weight, self.weight_multiplier)
 
 
 def join(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:

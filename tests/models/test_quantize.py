@@ -11,8 +11,8 @@ import torch
 from models.card import PREVIS, TINY, WAN_14B, Card
 from models.errors import BadInput
 from models.header import SCHEMES, card_to_json
-from models.linear import Int8Linear
-from models.quantize import READERS, SCHEME, errors, hadamard_of, load_quantized, quantize
+from models.linear import Int4Linear, Int8Linear
+from models.quantize import READERS, SCHEME, SCHEME_INT4, errors, hadamard_of, load_quantized, quantize
 from models.transformer import Transformer
 from models.weights import open_package, save
 
@@ -115,6 +115,67 @@ def test_a_package_gives_back_the_same_network(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+def test_an_int4_package_is_half_as_large_and_computes_what_its_int8_rows_would(tmp_path: Path) -> None:
+    card = replace(PREVIS, layers=2)
+    exact = trained(card)
+    stored = quantize(exact.state_dict(), card, keep={0}, scheme=SCHEME_INT4)
+    facts = {"scheme": SCHEME_INT4, "card": card_to_json(card), "licence": "Apache-2.0", "training": "{}"}
+    save(tmp_path / "p", stored, facts)
+    read = open_package(tmp_path / "p").tensors
+    assert read.keys() == stored.keys() and all(torch.equal(read[name], stored[name]) for name in stored)
+    assert SCHEME_INT4 in SCHEMES
+    small = load_quantized(card, read)
+    packed = {name: layer for name, layer in small.named_modules() if isinstance(layer, Int4Linear)}
+    assert len(packed) == MATRICES and all(name.startswith("blocks.1.") for name in packed)
+    weights = 8 * card.dim**2 + 2 * card.dim * card.ffn
+    held = [tensor for name, tensor in read.items() if name.startswith("blocks.1.") and not tensor.is_floating_point()]
+    assert sum(tensor.nbytes for tensor in held) == weights // 2 + weights // 64
+    # The same network with its rows unpacked into an int8 package: bit for bit.
+    rows = {name: tensor for name, tensor in read.items() if not name.endswith("_multiplier")}
+    rows |= {f"{name}.weight": layer.int8_weight() for name, layer in packed.items()}
+    rough, unpacked = small(*inputs(card)), load_quantized(card, rows)(*inputs(card))
+    assert torch.equal(rough, unpacked)
+    assert 0.01 < relative(rough, exact(*inputs(card))) < 0.15
+    lost = errors(exact.state_dict(), stored, card)
+    assert all(0.088 < lost[f"{name}.weight"] < 0.094 for name in packed)
+
+
+@torch.no_grad()
+def test_int4_with_turned_inputs_and_with_rows_too_narrow() -> None:
+    card = replace(PREVIS, layers=2)
+    exact = trained(card)
+    turned = load_quantized(card, quantize(exact.state_dict(), card, turn=READERS, scheme=SCHEME_INT4))
+    assert {m.hadamard for m in turned.modules() if isinstance(m, Int4Linear)} == {256, 512}
+    assert 0.01 < relative(turned(*inputs(card)), exact(*inputs(card))) < 0.2
+    mixed = load_quantized(TINY, quantize(trained(TINY).state_dict(), TINY, scheme=SCHEME_INT4))
+    kinds = {name: type(module) for name, module in mixed.blocks[0].named_modules() if isinstance(module, Int8Linear)}
+    assert kinds.pop("ffn.2") is Int4Linear  # 64 columns; the others have 32
+    assert set(kinds.values()) == {Int8Linear}
+    with pytest.raises(ValueError, match="w2a8"):
+        quantize(exact.state_dict(), card, scheme="w2a8/1")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda s: s.pop("blocks.0.ffn.2.weight_multiplier"), r"ffn\.2\.weight in the weights is \(32, 32\)"),
+        (lambda s: s.pop("blocks.0.ffn.2.weight_scale"), r"ffn\.2\.weight in the weights is \(32, 32\)"),
+        (lambda s: s.update({"blocks.0.ffn.2.weight": torch.zeros(32, 32)}), "stored as torch.float32"),
+        (lambda s: s.update({"blocks.0.ffn.2.weight": torch.zeros(32, 32, dtype=torch.int8)}), "as torch.int8"),
+        (
+            lambda s: s.update({"blocks.0.ffn.0.weight_multiplier": torch.ones(64, 0, dtype=torch.int8)}),
+            "not wide enough",
+        ),
+    ],
+)
+def test_packed_tensors_that_do_not_fit_are_refused(change, says: str) -> None:
+    stored = quantize(trained(TINY).state_dict(), TINY, scheme=SCHEME_INT4)
+    change(stored)
+    with pytest.raises(BadInput, match=says):
+        load_quantized(TINY, stored)
+
+
+@torch.no_grad()
 def test_inputs_turned_by_hadamard_matrices(tmp_path: Path) -> None:
     card = replace(PREVIS, layers=2)
     exact = trained(card)
@@ -212,8 +273,9 @@ def test_tensors_that_do_not_fit_are_refused(change, says: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @torch.no_grad()
-def test_the_gpu_agrees_with_the_cpu() -> None:
-    small = load_quantized(PREVIS, quantize(trained(PREVIS).state_dict(), PREVIS))
+@pytest.mark.parametrize("scheme", [SCHEME, SCHEME_INT4])
+def test_the_gpu_agrees_with_the_cpu(scheme: str) -> None:
+    small = load_quantized(PREVIS, quantize(trained(PREVIS).state_dict(), PREVIS, scheme=scheme))
     expected = small(*inputs(PREVIS))
     result = small.cuda()(*(part.cuda() for part in inputs(PREVIS)))
     assert relative(result.cpu(), expected) < 0.01

@@ -122,7 +122,7 @@ def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
         (raw({"__metadata__": {"format": FORMAT}, "x": entry(0, 4)}, b"1234"), "does not say its card"),
         (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0", "scheme": "w1a1"}}),
-            "stores its weights as 'w1a1', known are none, w8a8/1",
+            "stores its weights as 'w1a1', known are none, w8a8/1, w4a8/1",
         ),
         (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0" * 64}, "x": entry(0, 4)}, b"1234"),
