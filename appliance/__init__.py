@@ -10,7 +10,7 @@ What it means:
     previs     the blocking as a film, exactly and at once
 What this machine does about it:
     device     what is here and what is free: probe_gpu and probe_host ask, cgroups and store measure
-    gpus       cards that are not here, by their datasheets
+    gpus       cards that are not here, by their datasheets; inventory: a machine's facts for people
     plan       the quote: fitting (where it fits), estimate (how long), remedies (ways out), quoting (of files)
 What is remembered:
     library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening

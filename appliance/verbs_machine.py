@@ -16,12 +16,27 @@ from models.errors import BadInput, RushesError
 def doctor(args: Namespace) -> int:
     """Whether this machine can shoot: every check is done, the first failing one makes the exit code 1."""
     from appliance.checks import examine
+    from appliance.device import probe
+    from appliance.inventory import machine_rows, process_name, remarks
 
-    checks = examine()
+    checks, machine = examine(), probe(thorough=True)
+    notes = remarks(machine, process_name)
     if args.json:
-        say_json({"ok": all(check.ok for check in checks), "checks": checks})
+        say_json(
+            {
+                "ok": all(check.ok for check in checks),
+                "checks": checks,
+                "machine": machine,
+                "remarks": [{"about": name, "text": text} for name, text in notes],
+            }
+        )
     else:
         facts((("ok    " if check.ok else "WRONG ") + check.name, check.found) for check in checks)
+        say("", "this machine")
+        facts((f"  {name}", text) for name, text in machine_rows(machine))
+        if notes:
+            say("", "what costs time or memory")
+            facts((f"  {name}", text) for name, text in notes)
         wrong = [check for check in checks if not check.ok]
         say("", *[f"{check.name}: {check.remedy}" for check in wrong] or ["This machine can shoot."])
     return 0 if all(check.ok for check in checks) else 1

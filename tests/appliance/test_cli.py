@@ -150,7 +150,7 @@ def test_the_keys_of_every_json_document_stay(queued):
     assert document("take", "1").keys() == TAKE | {"events"}
     assert document("take", "1")["events"][0].keys() == {"id", "take_id", "at", "kind", "text"}
     assert document("cancel", "1").keys() == TAKE
-    assert document("doctor").keys() == {"ok", "checks"}
+    assert document("doctor").keys() == {"ok", "checks", "machine", "remarks"}
     assert document("doctor")["checks"][0].keys() == {"name", "ok", "found", "remedy"}
     models = document("models")
     assert models.keys() == {"shipped", "known"}
@@ -271,7 +271,10 @@ def test_interrupted_is_130_and_leaves_nothing_half_written(rushes):
 def test_doctor_looks_at_everything_and_says_so(rushes):
     doctor = rushes("doctor")
     assert doctor.returncode == 0 and doctor.stdout.endswith("This machine can shoot.\n")
-    names = [check["name"] for check in json.loads(rushes("doctor", "--json").stdout)["checks"]]
+    assert "this machine\n" in doctor.stdout and "  processor " in doctor.stdout and "  memory " in doctor.stdout
+    document = json.loads(rushes("doctor", "--json").stdout)
+    assert document["machine"]["store_read_bytes_s"] > 0 and "libx264" in document["machine"]["encoders"]
+    names = [check["name"] for check in document["checks"]]
     assert names == ["python", "device", "torch", "weights", "encoder", "disk", "sqlite", "library", "daemon"]
 
 
