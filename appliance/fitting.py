@@ -51,7 +51,8 @@ def why_not(ask: Ask, device: Device, place: str) -> str | None:
         return f"{place} needs {host} of the machine's own memory too: {there} is free"
     if size.total_bytes > room.free:
         whose = "this machine has" if place == "cpu" else f"{gpu_at(device, place).name} ({place}) has"
-        return f"it needs {bytes_words(size.total_bytes)} of memory: {whose} {bytes_words(room.free)} free"
+        needed, lacking = bytes_words(size.total_bytes), bytes_words(size.total_bytes - room.free)
+        return f"it needs {needed} of memory: {whose} {bytes_words(room.free)} free, {lacking} too little"
     if place == "cpu" and ask.request != "cpu":
         likely = film_flops(ask.card, ask.geometry, ask.steps) / cpu_speed(device).int8
         if likely > CPU_PATIENCE_S:

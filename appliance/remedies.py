@@ -112,7 +112,7 @@ def _make_room(ask: Ask, device: Device, place: str) -> list[str]:
     for needed, free, total, where in needs:
         if needed > free and needed <= 0.95 * total:
             found.append(f"end other programs: {bytes_words(needed - free)} more {where} has to be free")
-        elif needed > free:
+        if needed > free:
             what = "free GPU memory" if " on " in where else "free memory"
             found.append(f"shoot it on a machine with {bytes_words(needed)} of {what}")
     keep = disk_bytes(ask.card, ask.geometry) + DISK_RESERVE_BYTES
