@@ -9,7 +9,7 @@ from appliance.device import Device
 from appliance.fitting import DISK_RESERVE_BYTES, MAX_TOKENS, disk_bytes, steps_of, usable_places, why_not
 from appliance.placing import Ask, best_way, gpu_at, room_of, smallest
 from appliance.units import bytes_words, seconds_words
-from models.card import CARDS, Card
+from models.card import CARDS
 from models.geometry import Geometry, snap_frames, snap_pixels
 
 SHORTEST_S = 0.5  # of a direction
@@ -57,8 +57,8 @@ def ways_out(ask: Ask, device: Device, places: list[str]) -> tuple[str, ...]:
     for both in _shorter_and_smaller(ask, fits)[: 3 - len(found)]:
         size = f"format.width = {both.width}, format.height = {both.height}"
         found.append(f"some of both: {_duration(ask, both)}, {size}")
-    for card, seconds in _other_models(ask, device, places):
-        found.append(f"another model: {card.name}, whose weights are here, about {seconds_words(seconds)}")
+    for other in _other_models(ask):
+        found += _with_model(other, device, places)
     if ask.request not in (None, "cpu") and why_not(replace(ask, request="cpu"), device, "cpu") is None:
         found.append("leave the device out, or ask for cpu: it fits there")
     if ask.request == "cpu" and _fits_a_gpu(ask, device):
@@ -76,22 +76,33 @@ def _cpu_seconds(ask: Ask, device: Device) -> float | None:
     return None if way is None else way.seconds
 
 
-def _other_models(ask: Ask, device: Device, places: list[str]) -> list[tuple[Card, float]]:
-    """Models whose weights are here and that make the same film on this machine, the largest first."""
+def _other_models(ask: Ask) -> list[Ask]:
+    """The same film with the models whose weights are here, the largest first."""
     found = []
-    for name in sorted(ask.packages - {ask.card.name}):
-        card, g = CARDS[name], ask.geometry
-        height, width = (snap_pixels(side, card.space_stride) for side in (g.height, g.width))
-        geometry = Geometry(g.frames, height, width, card.space_stride)
-        other = replace(ask, card=card, geometry=geometry, steps=steps_of(ask.quality, card))
-        seconds = [
-            way.seconds
-            for place in places
-            if why_not(other, device, place) is None and (way := best_way(other, device, place)) is not None
-        ]
-        if seconds:
-            found.append((card, min(seconds)))
-    return sorted(found, key=lambda pair: -pair[0].layers * pair[0].dim)
+    for card in (CARDS[name] for name in ask.packages - {ask.card.name}):
+        height, width = (snap_pixels(side, card.space_stride) for side in (ask.geometry.height, ask.geometry.width))
+        geometry = Geometry(ask.geometry.frames, height, width, card.space_stride)
+        found.append(replace(ask, card=card, geometry=geometry, steps=steps_of(ask.quality, card)))
+    return sorted(found, key=lambda other: (-other.card.layers * other.card.dim, other.card.name))
+
+
+def _with_model(ask: Ask, device: Device, places: list[str]) -> list[str]:
+    """The film with another model, or what of it that one can make here."""
+    name = f"another model: {ask.card.name}, whose weights are here"
+
+    def fits(geometry: Geometry) -> bool:
+        return any(why_not(replace(ask, geometry=geometry), device, place) is None for place in places)
+
+    if fits(ask.geometry):
+        able = [place for place in places if why_not(ask, device, place) is None]
+        seconds = [way.seconds for place in able if (way := best_way(ask, device, place)) is not None]
+        return [f"{name}, about {seconds_words(min(seconds))}"]
+    found = []
+    if smaller := _largest(ask.geometry, fits):
+        found.append(f"{name}: format.width = {smaller.width}, format.height = {smaller.height}")
+    if (shorter := _longest(ask.geometry, fits)) and _seconds(ask, shorter) >= SHORTEST_S:
+        found.append(f"{name}: {_duration(ask, shorter)}")
+    return found
 
 
 def _fits_a_gpu(ask: Ask, device: Device) -> bool:

@@ -151,13 +151,13 @@ def test_a_plan_fits_and_every_remedy_does(card, ram_gib, model, size, frames, q
         return
     assert len(made.remedies) >= 3
     for way in made.remedies:
-        if found := re.match(r"another model: ([^,]+),", way):
-            other = CARDS[found[1]]
-            assert isinstance(plan(direction, device, other), Plan)
-        elif found := dict(re.findall(r"(duration_s|width|height) = ([\d.]+)", way)):
+        named_model = re.match(r"another model: ([^,]+),", way)
+        found = dict(re.findall(r"(duration_s|width|height) = ([\d.]+)", way))
+        if named_model or found:
+            other = CARDS[named_model[1]] if named_model else model
             time_ = {"duration_s": float(found.get("duration_s", direction.time.duration_s)), "fps": model.fps}
             form = {name: int(found.get(name, getattr(direction.format, name))) for name in ("width", "height")}
-            assert isinstance(plan(replace(direction, time=time_, format=form), device, model), Plan), way
+            assert isinstance(plan(replace(direction, time=time_, format=form), device, other), Plan), way
 
 
 def test_a_draft_may_be_coarser_where_that_is_quicker():
