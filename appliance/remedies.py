@@ -102,6 +102,8 @@ def _with_model(ask: Ask, device: Device, places: list[str]) -> list[str]:
         found.append(f"{name}: format.width = {smaller.width}, format.height = {smaller.height}")
     if (shorter := _longest(ask.geometry, fits)) and _seconds(ask, shorter) >= SHORTEST_S:
         found.append(f"{name}: {_duration(ask, shorter)}")
+    for both in _shorter_and_smaller(ask, fits)[:1]:
+        found.append(f"{name}: {_duration(ask, both)}, format.width = {both.width}, format.height = {both.height}")
     return found
 
 
