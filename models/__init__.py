@@ -19,12 +19,12 @@ Torch-free (the desk and the daemon may load them):
 With torch:
     transformer  the Wan-architecture diffusion transformer
     attention    its self- and cross-attention, in floats or in int8
-    linear       the matrices of its blocks, in floats or in int8, and the ways into them
+    linear       the matrices of its blocks, in floats, int8 or int4, and the ways into them
     vae          latents <-> frames, chunk by chunk
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed
-    quantize     bf16 network -> int8 package
+    quantize     bf16 network -> int8 or int4 package
     streaming    blocks that pass through two slots on the device
     loading      a package -> networks on a device, kept warm
     render       the main path: Blocking -> frames
