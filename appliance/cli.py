@@ -44,7 +44,10 @@ def parser() -> Parser:
             sub.add_argument("--json", action="store_true", help="print facts as one JSON document")
         return sub
 
-    verb("doctor", "say whether this machine can shoot: device, disk, weights, database, daemon", json=True)
+    doctor = verb("doctor", "say whether this machine can shoot: device, disk, weights, database, daemon", json=True)
+    doctor.add_argument(
+        "--calibrate", action="store_true", help="first measure what its devices do, for quotes; takes some seconds"
+    )
 
     shoot = verb("shoot", "queue shots and follow them to their takes", json=True)
     shoot.add_argument("files", nargs="+", metavar="FILE", help="shot files; all are checked before any is queued")

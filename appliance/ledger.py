@@ -28,7 +28,8 @@ MAX_CLAIMS = 6  # blameless restarts included: a take that brings the whole mach
 # What may be recorded of a take besides its status: column names never come from outside.
 FACTS = frozenset({
     "phase", "step", "steps", "plan_json", "card", "path", "sha256", "error", "attempt", "predicted_seconds",
-    "nominal_seconds", "seconds", "peak_bytes",
+    "nominal_seconds", "seconds", "predicted_bytes", "peak_bytes", "precision", "device_kind", "missed_place",
+    "missed_bytes",
 })  # fmt: skip
 
 

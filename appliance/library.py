@@ -25,7 +25,7 @@ from models.errors import BadInput
 
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
-    from appliance.estimate import Calibration
+    from appliance.estimate import Calibration, Rates
 
 __all__ = ["Fenced", "Library"]
 
@@ -60,8 +60,12 @@ class Library(Ledger):
 
     # Asking for takes
 
-    def queue(self, direction: ShotDirection, prev_take: int | None = None, device: str | None = None) -> Take:
-        """Puts a shot at the end of the queue. Draws the seed where none was asked, and records it.
+    def queue(
+        self, direction: ShotDirection, prev_take: int | None = None, device: str | None = None,
+        predicted_seconds: float | None = None,
+    ) -> Take:  # fmt: skip
+        """Puts a shot at the end of the queue. Draws the seed where none was asked, and records it. `predicted_seconds`
+        is what its quote said, if it had one.
 
         It becomes the next take of its slate, or the one that the direction states (of a retake it never is: that
         number is `prev_take`'s). Raises BadInput when a take of that number exists.
@@ -85,7 +89,8 @@ class Library(Ledger):
             row = {
                 "shot_id": shot_id, "take_number": number, "action": action, "device": device,
                 "direction_json": direction_json, "status": Status.QUEUED, "seed": seed, "queued_at": time.time(),
-                "prev_take": prev_take, "search": search_words(scene, setup, number, action),
+                "prev_take": prev_take, "predicted_seconds": predicted_seconds,
+                "search": search_words(scene, setup, number, action),
             }  # fmt: skip
             return self.insert(row)
 
@@ -239,24 +244,48 @@ class Library(Ledger):
         rows = self.rows("SELECT name, facts_json, last_seen FROM machines ORDER BY last_seen DESC")
         return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
 
-    def calibration(self, card: str, last: int = 20) -> Calibration | None:
-        """Measured over nominal seconds of a card's last delivered takes, the median; None before the first.
+    def keep_rates(self, name: str, documents: dict[str, dict[str, object]]) -> None:
+        """Remembers what a machine was measured to do: place ("cpu", "cuda:0") -> document of models/calibrate.py."""
+        now = time.time()
+        with self.immediate():
+            self._db.execute(
+                "INSERT INTO machines (name, facts_json, first_seen, last_seen, rates_json, rates_at) "
+                "VALUES (?, '{}', ?, ?, ?, ?) ON CONFLICT (name) "
+                "DO UPDATE SET rates_json = excluded.rates_json, rates_at = excluded.rates_at",
+                (clean(name), now, now, json.dumps(documents), now),
+            )
+
+    def rates(self, name: str) -> dict[str, Rates]:
+        """What a machine was measured to do, by place; empty before `rushes doctor --calibrate`."""
+        from appliance.calibrate import rates_of
+
+        rows = self.rows("SELECT rates_json FROM machines WHERE name = ? AND rates_json IS NOT NULL", clean(name))
+        return {place: rates_of(document) for row in rows for place, document in json.loads(row[0]).items()}
+
+    def calibrations(self, card: str, machine: str, last: int = 20) -> dict[tuple[str, str], Calibration]:
+        """Measured over nominal seconds of a card's last delivered takes on a machine, the median: by precision and
+        kind of device ("cpu" | "cuda").
 
         Nominal is the prediction before calibration was applied to it: else the ratio would chase itself. Takes that
-        were begun twice do not count: the last attempt had only the rest to do.
+        were begun twice do not count: the last attempt had only the rest to do. Nor do those that began before the
+        machine's rates were measured: they were predicted by others.
         """
         from statistics import median
 
         from appliance.estimate import Calibration
 
         rows = self.rows(
-            "SELECT seconds / nominal_seconds FROM takes WHERE card = ? AND status = 'delivered' "
-            "AND fence = 1 AND seconds > 0 AND nominal_seconds > 0 ORDER BY id DESC LIMIT ?",
+            "SELECT precision, device_kind, seconds / nominal_seconds FROM takes WHERE card = ? AND machine = ? "
+            "AND status = 'delivered' AND fence = 1 AND seconds > 0 AND nominal_seconds > 0 AND precision IS NOT NULL "
+            "AND device_kind IS NOT NULL AND started_at > "
+            "coalesce((SELECT rates_at FROM machines WHERE name = takes.machine), 0) ORDER BY id DESC LIMIT 1000",
             card,
-            last,
+            clean(machine),
         )
-        ratios = [row[0] for row in rows]
-        return Calibration(median(ratios), len(ratios)) if ratios else None
+        ratios: dict[tuple[str, str], list[float]] = {}
+        for precision, kind, ratio in rows:
+            ratios.setdefault((precision, kind), []).append(ratio)
+        return {key: Calibration(median(found[:last]), len(found[:last])) for key, found in ratios.items()}
 
     # Upkeep
 

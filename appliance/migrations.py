@@ -91,7 +91,23 @@ def m001_shots_takes_events_machines(db: Database) -> None:
         ) STRICT""")
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m001_shots_takes_events_machines,)
+def m002_rates_and_misses(db: Database) -> None:
+    """What machines were measured to do, how a take was planned, and the plan that ran out of memory."""
+    for column in ("rates_json TEXT", "rates_at REAL"):  # {"cpu": {...}, "cuda:0": {...}}, and when
+        db.execute(f"ALTER TABLE machines ADD COLUMN {column}")
+    for column in (
+        "precision TEXT",  # with device_kind and card: what takes are calibrated by
+        "device_kind TEXT",  # "cpu" | "cuda"
+        "predicted_bytes INTEGER",
+        "missed_place TEXT",  # where a plan of this take ran out of memory,
+        "missed_bytes INTEGER",  # that had predicted so many
+    ):
+        db.execute(f"ALTER TABLE takes ADD COLUMN {column}")
+    # Predictions are made in another way from here on: what takes took over the old ones says nothing of the new.
+    db.execute("UPDATE takes SET nominal_seconds = NULL")
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (m001_shots_takes_events_machines, m002_rates_and_misses)
 
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable[[Database], None]] = STEPS) -> None:

@@ -137,6 +137,15 @@ def exit_words(status: int) -> str:
     return f"was ended by {name}"
 
 
+def oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory since the machine started; 0 where it does not say."""
+    try:
+        facts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+        return int(facts.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
+
+
 def owner() -> str:
     """Who holds a claim, as the library stores it: "HOST BOOT PID". BOOT changes with every start of the machine, so
     that a power cut is told from a crash.

@@ -101,6 +101,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
     `on` is another machine (appliance/gpus.py, elsewhere): nothing that was measured here holds there.
     """
     from appliance.device import probe
+    from appliance.experience import Experience, planned
     from appliance.library import Library
     from appliance.plan import plan
     from models.card import PREVIS
@@ -112,8 +113,8 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
             raise BadInput("device is 'cpu': with --on, which names a GPU, it must be gpu or left out")
         return Quoted(path, direction, plan(direction, on, PREVIS, None, device or "gpu"), on)
     with Library.open() as library:
-        calibration = library.calibration(PREVIS.name)
-    return Quoted(path, direction, plan(direction, probe(), PREVIS, calibration, device))
+        known = Experience.of(library, PREVIS)
+    return Quoted(path, direction, planned(direction, probe(), PREVIS, known, device)[0])
 
 
 def must_shoot(*quotes: Quoted) -> None:

@@ -9,17 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from appliance import checkpoints, paths
+from appliance import checkpoints, paths, process
 from appliance.house import log
 from appliance.library import Library
 from appliance.opening import LibraryBusy, LibraryFull
 from appliance.publish import BESIDE, publish_take, published, sweep
 from appliance.renderer import Renderer, RendererDied
 from appliance.take import Status, Take
+from appliance.units import bytes_words
 from models.errors import RushesError
 
 if TYPE_CHECKING:
     from appliance.daemon import Patience
+    from appliance.device import Device
+    from appliance.experience import Miss
     from appliance.plan import Plan
 
 T = TypeVar("T")
@@ -47,29 +50,37 @@ class RenderTake:
         self._seen_version = -1
         self._cancel_asked_at: float | None = None
 
-    def plan(self) -> bool:
-        """Decides what this machine does about the direction; False when the take has ended here, refused."""
+    def plan(self, device: Device | None = None) -> bool:
+        """Decides what this machine (`device`, or else probed now) does about the direction; False when the take has
+        ended here, refused.
+        """
         from appliance.device import probe
         from appliance.direction_file import from_json
-        from appliance.plan import Refusal, plan
+        from appliance.experience import Experience, kind_of, planned
+        from appliance.plan import Refusal
         from models.card import PREVIS
 
+        miss = missed(self.take)
         try:
             direction = from_json(self.take.direction_json)
-            measured = self.library.calibration(PREVIS.name)
-            outcome = plan(direction, probe(), PREVIS, measured, self.take.device)
+            known = Experience.of(self.library, PREVIS)
+            outcome, nominal_seconds = planned(direction, device or probe(), PREVIS, known, self.take.device, miss)
         except RushesError as error:
             self._end(Status.FAILED, error=str(error))
             return False
         if isinstance(outcome, Refusal):
-            self._end(Status.FAILED, error="; ".join((outcome.reason, *outcome.remedies)))
+            before = f"it ran out of memory on {miss.place}, and nothing smaller fits: " if miss else ""
+            self._end(Status.FAILED, error="; ".join((before + outcome.reason, *outcome.remedies)))
             return False
         self._plan = outcome
         facts = {
             "plan_json": outcome.to_json(),
             "card": PREVIS.name,
+            "precision": outcome.precision,
+            "device_kind": kind_of(outcome.device),
             "predicted_seconds": outcome.seconds,
-            "nominal_seconds": outcome.seconds / (measured.ratio if measured else 1.0),
+            "nominal_seconds": nominal_seconds,
+            "predicted_bytes": outcome.memory_bytes,
         }
         self._surely(lambda: self.library.record(self.take, phase="starting", step=0, steps=outcome.steps, **facts))
         return True
@@ -78,6 +89,7 @@ class RenderTake:
         """Has the worker render it, and sees it to its end: delivered, failed, cancelled or back in the queue."""
         assert self._plan is not None
         self._clear_names()
+        oom_kills = process.oom_kills()
         try:
             worker.order(
                 order="render",
@@ -93,6 +105,8 @@ class RenderTake:
             self._follow(worker)
         except RendererDied as error:
             self._take_from(worker)
+            if process.oom_kills() > oom_kills:
+                return self._out_of_memory("cpu", str(error))
             self._release(str(error))
 
     def _follow(self, worker: Renderer) -> None:
@@ -129,6 +143,9 @@ class RenderTake:
             case {"report": "done"}:
                 self._deliver(report)
                 return True
+            case {"report": "error", "kind": "memory", "error": error}:
+                self._out_of_memory(str(report.get("place", "cpu")), str(error))
+                return True
             case {"report": "error", "kind": kind, "error": error}:
                 self._failed(str(kind), str(error))
                 return True
@@ -139,9 +156,23 @@ class RenderTake:
             self._end(Status.FAILED, error=error)
         elif kind == "disk":
             self._disk_failed(error)
-        else:  # "memory" and "fault": cured, if at all, by a new process
+        else:  # "fault": cured, if at all, by a new process
             self.worker_is_spent = True
             self._release(error)
+
+    def _out_of_memory(self, place: str, error: str) -> None:
+        """The plan was wrong: the miss is written down, and a smaller plan is tried, once."""
+        assert self._plan is not None
+        self.worker_is_spent = True
+        on_plan = place == self._plan.device
+        counted = self._plan.memory_bytes if on_plan else self._plan.host_bytes
+        what = f"{place} ran out of memory where {bytes_words(counted)} had been predicted"
+        with _not_now():
+            self.library.note(self.take.id, what, kind="miss")
+        if missed(self.take) is not None:
+            return self._end(Status.FAILED, error=f"{what}, after a larger plan had too: {error}")
+        self._surely(lambda: self.library.record(self.take, missed_place=place, missed_bytes=counted))
+        self._release(f"{what}: the next smaller plan is tried", blameless=True)
 
     def _disk_failed(self, error: str) -> None:
         import shutil
@@ -225,6 +256,13 @@ class RenderTake:
         if not self.film.exists():
             for suffix in BESIDE:
                 self.film.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def missed(take: Take) -> Miss | None:
+    """The plan of an earlier attempt that ran out of memory."""
+    from appliance.experience import Miss
+
+    return None if take.missed_place is None else Miss(take.missed_place, take.missed_bytes or 0)
 
 
 def film_of(library: Library, take: Take) -> Path:

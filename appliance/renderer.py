@@ -6,7 +6,8 @@ Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "r
          {"report": "note", "take": 31, "text": "..."}
          {"report": "done", "take": 31, "parts": {SUFFIX: PATH, ...}, "sha256": HEX,
           "seconds": 21.4, "peak_bytes": 900000000}  ·  {"report": "cancelled", "take": 31}
-         {"report": "error", "take": 31, "kind": "bad_input" | "failed" | "disk" | "memory" | "fault", "error": "..."}
+         {"report": "error", "take": 31, "kind": "bad_input" | "failed" | "disk" | "memory" | "fault", "error": "...",
+          "place": "cpu" | "cuda:0" (of "memory": what ran out)}
 The end of its orders tells a worker to leave.
 """
 

@@ -11,10 +11,11 @@ from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
 from models.errors import BadInput
 
-_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner", "machine")
+_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner", "machine", "missed_place")
 _PLAIN = (
     "id", "take_number", "direction_json", "plan_json", "step", "steps", "seed", "sha256", "attempt", "fence",
-    "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "peak_bytes", "prev_take",
+    "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "predicted_bytes",
+    "peak_bytes", "prev_take", "missed_bytes",
 )  # fmt: skip
 COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested"])
 # Takes with the scene and setup of their shot; of a shot no other column, so that `id` and `action` are a take's.

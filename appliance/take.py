@@ -58,7 +58,10 @@ class Take:
     ended_at: float | None
     predicted_seconds: float | None
     seconds: float | None  # of the render itself, measured
-    peak_bytes: int | None  # resident memory of the worker at its highest
+    predicted_bytes: int | None  # of the memory it was planned for: the machine's, or a GPU's
+    peak_bytes: int | None  # of that memory at its highest, measured
+    missed_place: str | None  # where an attempt ran out of memory in spite of its plan: "cpu", "cuda:0"
+    missed_bytes: int | None  # that plan's prediction
     cancel_requested: bool
     prev_take: int | None  # the take that this one repeats or follows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 _STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
@@ -32,6 +33,19 @@ def seconds_words(seconds: float) -> str:
 def count_words(count: int, thing: str) -> str:
     """1 is "1 field", 3 is "3 fields"."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
+def against(measured: float | None, predicted: float | None, words: Callable[[float], str]) -> str:
+    """What was measured beside what had been predicted: "12 s, 10 s predicted"; "" where neither is known."""
+    told = [words(measured)] if measured else []
+    return ", ".join([*told, f"{words(predicted)} predicted"] if predicted else told)
+
+
+def missed_words(place: str | None, predicted_bytes: int | None) -> str:
+    """That a plan ran out of memory, and what it had counted on; "" where none did."""
+    if place is None:
+        return ""
+    return f"{place} ran out of memory where {bytes_words(predicted_bytes or 0)} had been predicted"
 
 
 def clock(seconds: float) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 
 from appliance.follow import ending
 from appliance.library import Library
+from appliance.outlook import outlook
 from appliance.page import facts, plain, say, say_json, table
 from appliance.progress import progress
 from appliance.publish import BESIDE
 from appliance.take import Status, Take
-from appliance.units import bytes_words, seconds_words, when
+from appliance.units import against, bytes_words, missed_words, seconds_words, when
 
 
 def board(args: Namespace) -> int:
@@ -31,6 +32,7 @@ def board(args: Namespace) -> int:
     if going or waiting:
         rows = [_live_row(take, now) for take in (*going, *waiting)]
         table(("#", "slate", "action", "state", "left"), rows, stretch=2)
+        say("", outlook(takes, now).words(now))
     else:
         say("Nothing is queued. `rushes shoot FILE` queues a shot; `rushes example` gives one to start from.")
     if over:
@@ -49,10 +51,13 @@ def takes(args: Namespace) -> int:
     elif found:
         now = time.time()
         rows = [
-            (str(take.id), take.slate, str(take.status), when(take.queued_at, now), _length(take), take.action)
+            (str(take.id), take.slate, str(take.status), when(take.queued_at, now), _quoted(take), _length(take),
+             take.action)
             for take in found
-        ]
-        table(("#", "slate", "state", "queued", "took", "action"), rows, stretch=5)
+        ]  # fmt: skip
+        table(("#", "slate", "state", "queued", "quoted", "took", "action"), rows, stretch=6)
+        if not args.words and args.status is None and (left := outlook(found, now)).takes:
+            say("", left.words(now))
     elif args.words or args.status:
         say("No take matches.")
     else:
@@ -81,9 +86,9 @@ def take(args: Namespace) -> int:
             ("queued", when(found.queued_at)),
             ("started", when(found.started_at)),
             ("ended", when(found.ended_at)),
-            ("predicted", seconds_words(found.predicted_seconds) if found.predicted_seconds else ""),
-            ("rendered in", seconds_words(found.seconds) if found.seconds is not None else ""),
-            ("peak memory", bytes_words(found.peak_bytes) if found.peak_bytes else ""),
+            ("time", against(found.seconds, found.predicted_seconds, seconds_words)),
+            ("memory", against(found.peak_bytes, found.predicted_bytes, bytes_words)),
+            ("missed", missed_words(found.missed_place, found.missed_bytes)),
             *((name, str(path)) for name, path in files(found)),
             ("sha256", found.sha256 or ""),
         ]
@@ -139,6 +144,10 @@ def _live_row(take: Take, now: float) -> tuple[str, str, str, str, str]:
     else:
         state = f"{at.fraction:.0%} {at.words}"
     return str(take.id), take.slate, take.action, state, at.left
+
+
+def _quoted(take: Take) -> str:
+    return seconds_words(take.predicted_seconds) if take.predicted_seconds is not None else ""
 
 
 def _length(take: Take) -> str:

@@ -7,6 +7,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from typing import Any
 
 from appliance.page import facts, say, say_json, table
 from appliance.units import bytes_words
@@ -19,6 +20,7 @@ def doctor(args: Namespace) -> int:
     from appliance.device import probe
     from appliance.inventory import machine_rows, process_name, remarks
 
+    rates = _calibrate(args.json) if args.calibrate else None
     checks, machine = examine(), probe(thorough=True)
     notes = remarks(machine, process_name)
     if args.json:
@@ -29,6 +31,7 @@ def doctor(args: Namespace) -> int:
                 "machine": machine,
                 "remarks": [{"about": name, "text": text} for name, text in notes],
             }
+            | ({"rates": rates} if rates else {})
         )
     else:
         facts((("ok    " if check.ok else "WRONG ") + check.name, check.found) for check in checks)
@@ -40,6 +43,19 @@ def doctor(args: Namespace) -> int:
         wrong = [check for check in checks if not check.ok]
         say("", *[f"{check.name}: {check.remedy}" for check in wrong] or ["This machine can shoot."])
     return 0 if all(check.ok for check in checks) else 1
+
+
+def _calibrate(quiet: bool) -> dict[str, Any]:
+    """Measures this machine and keeps the figures; says them unless they go into a document."""
+    from appliance import calibrate
+    from appliance.library import Library
+
+    with Library.open() as library:
+        documents = calibrate.calibrate(library)
+    if not quiet:
+        facts(calibrate.rows(documents))
+        say("", "Kept: quotes for this machine are made from these figures from now on.", "")
+    return documents
 
 
 def models(args: Namespace) -> int:

@@ -90,7 +90,7 @@ def main() -> None:
             line.report("cancelled", take=take)
         except Exception as error:
             traceback.print_exc()
-            line.report("error", take=take, kind=kind_of(error), error=sentence(error))
+            line.report("error", take=take, kind=kind_of(error), error=sentence(error), place=place_of(error, order))
 
 
 def render_take(line: Line, order: Order) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     assert plan.seed is not None  # drawn when the take was queued
     progress("blocking", 0)
     blocking = block(direction)
-    settings = Settings(steps=plan.steps, seed=plan.seed, solver=plan.solver, device=plan.device)
+    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.placement)
     timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "total"), 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
     resumed_after = 0
@@ -191,6 +191,14 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
         return "memory"
     return "fault"
+
+
+def place_of(error: BaseException, order: Order) -> str:
+    """Where an error happened, as far as memory goes: the GPU that rendered, or the machine itself."""
+    import torch
+
+    on_gpu = any(isinstance(cause, torch.OutOfMemoryError) for cause in [error, *_causes(error)])
+    return json.loads(order["plan"])["device"] if on_gpu else "cpu"
 
 
 def sentence(error: BaseException) -> str:

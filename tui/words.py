@@ -8,7 +8,7 @@ from appliance.page import cut, pad
 from appliance.progress import progress
 from appliance.take import Status, Take
 from appliance.text import clean
-from appliance.units import bytes_words, seconds_words, when
+from appliance.units import against, bytes_words, missed_words, seconds_words, when
 
 # The word of every state, by which it is found too, and the style it is drawn with; the word alone is enough.
 STATES = {
@@ -76,8 +76,8 @@ def details(take: Take, now: float) -> list[tuple[str, str]]:
         ("seed", str(take.seed)),
         ("times", _times(take, now)),
     ]
-    if take.peak_bytes:
-        rows.append(("memory", f"{bytes_words(take.peak_bytes)} at its highest"))
+    rows.append(("memory", against(take.peak_bytes, take.predicted_bytes, bytes_words)))
+    rows.append(("missed", missed_words(take.missed_place, take.missed_bytes)))
     return [(name, clean(text, keep_newlines=True)) for name, text in rows if text]
 
 

@@ -1,5 +1,6 @@
 """A worker small enough to test the daemon with: it speaks the same lines, writes real films, and misbehaves as the
-take's action asks ("crash", "crash once", "hang", "babble", "fail", "memory", "disk", "slow", "deaf", "wait").
+take's action asks ("crash", "crash once", "hang", "babble", "fail", "memory", "memory once", "disk", "slow", "deaf",
+"wait").
 """
 
 import json
@@ -49,8 +50,13 @@ def render(order):
         print("Loading checkpoint shards: 100%", flush=True)
     if does in ("hang", "babble"):
         time.sleep(600)
+    if does == "memory once" and not mark.exists():
+        film.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+        return say("error", take=take, kind="memory", error="could not, for once", place=plan["device"])
     if does in ("fail", "memory", "disk"):
-        return say("error", take=take, kind={"fail": "failed"}.get(does, does), error=f"could not, for {does}")
+        kind, place = {"fail": "failed"}.get(does, does), plan["device"]
+        return say("error", take=take, kind=kind, error=f"could not, for {does}", place=place)
     for step in range(1, 1000 if does in ("slow", "deaf") else 3):
         if take in cancelled and does != "deaf":
             return say("cancelled", take=take)

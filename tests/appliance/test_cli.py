@@ -125,11 +125,13 @@ def test_an_example_is_copied_and_never_over_a_file(rushes):
 TAKE = {
     "id", "slate", "scene", "setup", "take_number", "action", "device", "status", "phase", "step", "steps", "seed",
     "path", "sha256", "error", "attempt", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds",
-    "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files", "machine",
+    "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files", "machine", "predicted_bytes",
+    "missed_place", "missed_bytes",
 }  # fmt: skip
 PLAN = {
     "card", "frames", "width", "height", "fps", "steps", "solver", "seed", "device", "precision", "footprint",
-    "memory_bytes", "seconds", "seconds_low", "seconds_high", "measured", "disk_bytes", "why",
+    "memory_bytes", "seconds", "seconds_low", "seconds_high", "measured", "disk_bytes", "why", "placement",
+    "attention", "text", "batch", "cache", "host_bytes",
 }  # fmt: skip
 
 
@@ -142,7 +144,8 @@ def test_the_keys_of_every_json_document_stay(queued):
         return json.loads(run.stdout)
 
     (quote,) = document("quote", SHOT)
-    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on"} and quote["quote"].keys() == PLAN
+    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on", "model", "ahead"}
+    assert quote["quote"].keys() == PLAN
     assert quote["obeyed"]["text.action"] == "ignored" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
     assert not refusal["fits"] and refusal["quote"].keys() == {"reason", "remedies"}
@@ -182,6 +185,24 @@ def test_a_narrow_terminal_is_not_overrun(queued, command):
     os.close(master)
     assert run.wait() == 0 and b"12C" in shown
     assert all(cells(line) <= 40 for line in shown.decode().splitlines()), shown.decode()
+
+
+def test_a_quote_prices_models_that_have_no_package_and_says_so(rushes):
+    page = rushes("quote", SHOT, "--model", "wan2.2-t2v-a14b", "--on", "RTX 3060 12GB", "--ram", "32")
+    assert page.returncode == 0, page.stderr
+    assert "no package of wan2.2-t2v-a14b is here" in page.stdout and "blocks stay" in page.stdout
+    assert "of the machine's own" in page.stdout and "text-only" in page.stdout
+    wrong = rushes("quote", SHOT, "--model", "wan9")
+    assert wrong.returncode == 2 and "wan2.1-t2v-1.3b" in wrong.stderr
+
+
+def test_the_board_and_a_quote_say_when_the_queue_will_be_done(queued, tmp_path):
+    rushes = queued
+    with Library.open(tmp_path / "library.db") as library:
+        library.queue(from_plain({"scene": "13", "setup": "A", "seed": 7}), predicted_seconds=3600.0)
+    assert "done in about 1 h 00 min" in rushes("board").stdout
+    assert "done in about 1 h 00 min" in rushes("takes").stdout
+    assert "to go: done in about" in rushes("quote", SHOT).stdout and "with this one" in rushes("quote", SHOT).stdout
 
 
 def test_a_quote_for_another_card_says_that_it_is_one(rushes):

@@ -131,7 +131,8 @@ def test_a_crash_costs_one_attempt_and_a_second_crash_the_take_but_never_the_que
 
 
 @pytest.mark.parametrize(("action", "attempts", "reason"), [
-    ("fail", 1, "could not, for fail"), ("disk", 1, "could not, for disk"), ("memory", 2, "could not, for memory"),
+    ("fail", 1, "could not, for fail"), ("disk", 1, "could not, for disk"),
+    ("memory", 1, "out of memory on cpu, and nothing smaller fits"),
     ("babble", 2, "no report"), ("hang", 2, "no sign of life for 1 s"),
 ])  # fmt: skip
 def test_a_worker_that_fails_is_believed_or_replaced(house, action, attempts, reason):

@@ -7,8 +7,10 @@ import pytest
 
 from appliance.direction import from_plain
 from appliance.direction_file import from_json
-from appliance.estimate import Calibration
+from appliance.estimate import Calibration, Rates
 from appliance.library import Fenced, Library
+from appliance.migrations import STEPS, migrate
+from appliance.opening import connect
 from appliance.take import TRANSITIONS, Status
 from models.errors import BadInput, RushesError
 
@@ -67,7 +69,7 @@ def test_no_look_at_the_queue_or_at_a_shot_reads_the_whole_history(library):
     asked: list[str] = []
     library._db.set_trace_callback(asked.append)
     library.take(1), library.take("12C T1"), library.take("12C"), library.takes(limit=1), library.board()
-    library.waiting(), library.events(1), library.calibration("previs"), library.queue(shot())
+    library.waiting(), library.events(1), library.calibrations("previs", "box"), library.queue(shot())
     library.claim(HERE, 60)
     library._db.set_trace_callback(None)
     read = [sql for sql in asked if sql.startswith("SELECT")]
@@ -127,7 +129,8 @@ def test_a_take_lives_through_claim_progress_and_delivery(library):
     take = library.claim(HERE, 60)
     assert (take.status, take.attempt, take.fence, take.owner) == (Status.RENDERING, 1, 1, HERE)
     assert take.machine == "box"
-    library.record(take, plan_json="{}", card="previs", predicted_seconds=20.0, nominal_seconds=10.0, steps=8)
+    library.record(take, plan_json="{}", card="previs", predicted_seconds=20.0, nominal_seconds=10.0, steps=8,
+                   precision="int8", device_kind="cpu", predicted_bytes=6)  # fmt: skip
     library.progress(take, "rendering", 3, 8)
     assert (library.take(1).phase, library.take(1).step, library.take(1).steps) == ("rendering", 3, 8)
     film = library.takes_folder / "12C" / "12C-T1_1.mp4"
@@ -136,18 +139,66 @@ def test_a_take_lives_through_claim_progress_and_delivery(library):
     assert done.machine == "box"  # who rendered it is remembered, who holds it no more
     assert done.ended and done.ended_at >= done.started_at >= done.queued_at
     assert [event.kind for event in library.events(1)] == ["queued", "rendering", "delivered"]
-    assert library.calibration("previs") == Calibration(1.5, takes=1)
-    assert library.calibration("other") is None
+    assert (done.predicted_bytes, done.peak_bytes) == (6, 5)
+    assert library.calibrations("previs", "box") == {("int8", "cpu"): Calibration(1.5, takes=1)}
+    assert library.calibrations("other", "box") == library.calibrations("previs", "another") == {}
 
 
-def test_takes_are_calibrated_by_their_median(library):
+def rendered(library, seconds, precision="int8", kind="cpu"):
+    """A delivered take that was predicted to take 10 seconds."""
+    library.queue(shot())
+    take = library.claim(HERE, 60)
+    library.record(take, card="previs", nominal_seconds=10.0, precision=precision, device_kind=kind)
+    library.change(take, Status.DELIVERED, seconds=seconds)
+
+
+def test_takes_are_calibrated_by_their_median_for_each_precision_and_kind_of_device(library):
     for seconds in (10.0, 12.0, 90.0, 11.0):
-        library.queue(shot())
-        take = library.claim(HERE, 60)
-        library.record(take, card="previs", nominal_seconds=10.0)
-        library.change(take, Status.DELIVERED, seconds=seconds)
-    measured = library.calibration("previs")
-    assert (measured.ratio, measured.takes) == (pytest.approx(1.15), 4)
+        rendered(library, seconds)
+    for seconds in (1.0, 2.0, 3.0):
+        rendered(library, seconds, kind="cuda")
+    rendered(library, 30.0, precision="bf16", kind="cuda")
+    measured = library.calibrations("previs", "box")
+    assert {key: (round(found.ratio, 6), found.takes) for key, found in measured.items()} == {
+        ("int8", "cpu"): (1.15, 4), ("int8", "cuda"): (0.2, 3), ("bf16", "cuda"): (3.0, 1)
+    }  # fmt: skip
+    assert library.calibrations("previs", "box", last=2)["int8", "cpu"] == Calibration((9.0 + 1.1) / 2, 2)
+
+
+def test_takes_before_the_rates_were_measured_say_nothing_of_predictions_by_them(library):
+    rendered(library, 20.0)
+    library.keep_rates("box", {"cpu": {"rates": {"flops_int8": 1e12, "copy_bytes_s": None}}})
+    assert library.calibrations("previs", "box") == {}
+    rendered(library, 12.0)
+    assert library.calibrations("previs", "box") == {("int8", "cpu"): Calibration(1.2, takes=1)}
+
+
+def test_rates_belong_to_a_machine_and_its_places(library):
+    assert library.rates("box") == {}
+    library.machine_seen("box", {"cores": 2})
+    odd = {"flops_int8": float("inf"), "flops_bf16": -1, "copy_bytes_s": "fast", "upload_bytes_s": True}
+    library.keep_rates("box", {"cpu": {"rates": {"flops_int8": 1e12, "flops_bf16": 2e12}}, "cuda:0": {"rates": odd}})
+    library.machine_seen("box", {"cores": 4})  # what was measured outlives another look at the machine
+    assert library.rates("box") == {"cpu": Rates(flops_int8=1e12, flops_bf16=2e12), "cuda:0": Rates()}
+    assert library.rates("another") == {}
+    library.keep_rates("another", {"cpu": {}})
+    assert library.rates("another") == {"cpu": Rates()}
+
+
+def test_a_library_of_the_first_format_keeps_its_takes_and_forgets_how_they_were_predicted(tmp_path):
+    path = tmp_path / "library.db"
+    connection = connect(path)
+    migrate(connection, path, STEPS[:1])
+    connection.execute("INSERT INTO shots (scene, setup, first_queued_at) VALUES ('12', 'C', 1)")
+    connection.execute(
+        "INSERT INTO takes (shot_id, take_number, direction_json, status, seed, queued_at, card, seconds, "
+        "nominal_seconds, fence) VALUES (1, 1, '{}', 'delivered', 5, 1, 'previs', 9, 3, 1)"
+    )
+    connection.close()
+    with Library.open(path) as library:
+        (take,) = library.takes()
+        assert (take.slate, take.seconds, take.predicted_bytes, take.missed_place) == ("12C T1", 9.0, None, None)
+        assert library.rows("SELECT nominal_seconds FROM takes")[0][0] is None
 
 
 def test_a_house_can_move_to_another_disk(tmp_path):

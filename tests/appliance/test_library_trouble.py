@@ -81,14 +81,14 @@ def test_the_next_format_is_reached_with_a_backup(tmp_path):
     with Library.open(path) as library:
         library.queue(shot())
 
-    def m002_notes(db):
+    def m003_notes(db):
         db.execute("ALTER TABLE takes ADD COLUMN notes TEXT NOT NULL DEFAULT 'none'")
 
     connection = connect(path)
-    migrate(connection, path, (*STEPS, m002_notes))
+    migrate(connection, path, (*STEPS, m003_notes))
     assert connection.execute("SELECT notes FROM takes").fetchall()[0][0] == "none"
     names = [row[0] for row in connection.execute("SELECT name FROM migrations ORDER BY number").fetchall()]
-    assert names == [step.__name__ for step in STEPS] + ["m002_notes"]
+    assert names == [step.__name__ for step in STEPS] + ["m003_notes"]
     connection.close()
     with Library.open(tmp_path / f"library-format-{len(STEPS)}.backup") as copy:
         assert [take.slate for take in copy.takes()] == ["12C T1"]
@@ -100,13 +100,13 @@ def test_a_step_that_fails_leaves_the_format_as_it_was(tmp_path):
     with Library.open(path) as library:
         library.queue(shot())
 
-    def m002_half_done(db):
+    def m003_half_done(db):
         db.execute("ALTER TABLE takes ADD COLUMN notes TEXT")
         db.execute("INSERT INTO nowhere VALUES (1)")
 
     connection = connect(path)
     with pytest.raises(RushesError, match="nowhere"):
-        migrate(connection, path, (*STEPS, m002_half_done))
+        migrate(connection, path, (*STEPS, m003_half_done))
     connection.close()
     with Library.open(path) as library:
         assert "notes" not in [row["name"] for row in library.rows("PRAGMA table_info(takes)")]

@@ -16,7 +16,7 @@ from appliance.direction import from_plain
 from appliance.direction_file import to_json
 from appliance.library import Library
 from appliance.plan import Plan, plan
-from appliance.process import PARENT_PID
+from appliance.process import PARENT_PID, machine_name
 from appliance.take import Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -288,7 +288,8 @@ def test_from_queue_to_film_with_the_real_daemon_and_worker(package, tmp_path, s
             assert ended.status is Status.DELIVERED, (ended.error, (tmp_path / "daemon.log").read_text())
             assert hashlib.sha256(ended.path.read_bytes()).hexdigest() == ended.sha256
             assert 0 < ended.seconds < 60 and ended.step == ended.steps
-        assert library.calibration("previs").takes == 2
+        [calibration] = library.calibrations("previs", machine_name()).values()
+        assert calibration.takes == 2
 
 
 def test_a_killed_daemon_and_a_killed_worker_cost_a_step_and_never_the_film(package, tmp_path):
@@ -329,5 +330,6 @@ def test_a_killed_daemon_and_a_killed_worker_cost_a_step_and_never_the_film(pack
             assert page["resumed_after"] >= 3 * (fence > 1)
             assert (f"resumed after step {page['resumed_after']} of 20" in history) == (fence > 1), history
         assert len(films) == 1
-        assert library.calibration("previs").takes == 1  # half a render says nothing of a whole one
+        [calibration] = library.calibrations("previs", machine_name()).values()
+        assert calibration.takes == 1  # half a render says nothing of a whole one
     assert list((tmp_path / "checkpoints").iterdir()) == []

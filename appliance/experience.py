@@ -1,0 +1,84 @@
+"""What this machine has shown of itself, brought to a plan: measured rates, what takes took, where memory ran out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from appliance import process
+from appliance.device import Device
+from appliance.estimate import Calibration, Rates
+from appliance.plan import Plan, Refusal, plan
+from models.card import Card
+
+if TYPE_CHECKING:
+    from appliance.direction import ShotDirection
+    from appliance.library import Library
+
+# After a plan ran out of memory, the next may count on this share of what that one had: more is not credible, because
+# what allocators hold back, by which plans are off, is of this order.
+CREDIBLE = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class Experience:
+    """What was measured of a machine and a card."""
+
+    rates: Mapping[str, Rates] = field(default_factory=dict)  # by place: "cpu", "cuda:0"
+    calibrations: Mapping[tuple[str, str], Calibration] = field(default_factory=dict)  # by precision and device kind
+
+    @classmethod
+    def of(cls, library: Library, card: Card) -> Experience:
+        """What the library knows of this machine."""
+        here = process.machine_name()
+        return cls(library.rates(here), library.calibrations(card.name, here))
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A plan that ran out of memory: where, and how many bytes of it it had counted on."""
+
+    place: str  # "cpu": the machine's own memory
+    bytes: int
+
+
+def kind_of(place: str) -> str:
+    """ "cuda:1" is of the kind "cuda"."""
+    return place.partition(":")[0]
+
+
+def planned(
+    direction: ShotDirection,
+    device: Device,
+    card: Card,
+    known: Experience,
+    request: str | None = None,
+    miss: Miss | None = None,
+) -> tuple[Plan | Refusal, float]:
+    """What this machine does about a direction, given what it has shown; and the seconds that its rates alone give.
+
+    After a `miss` a smaller plan is made, or none. The seconds are what the take is calibrated by when it is done.
+    """
+    if miss is not None:
+        device = lessened(device, miss)
+    rates = known.rates.get("cuda:0" if device.gpus else "cpu")
+    outcome = plan(direction, device, card, None, request, rates)
+    if isinstance(outcome, Refusal):
+        return outcome, 0.0
+    nominal, measured = outcome.seconds, known.calibrations.get((outcome.precision, kind_of(outcome.device)))
+    if measured is not None:
+        outcome = plan(direction, device, card, measured, request, rates)
+    return outcome, nominal
+
+
+def lessened(device: Device, miss: Miss) -> Device:
+    """The machine as a plan may count on it after one ran out of memory there."""
+    credible = int(CREDIBLE * miss.bytes)
+    if miss.place == "cpu":
+        return replace(device, ram_free_bytes=min(device.ram_free_bytes, credible))
+    gpus = list(device.gpus)
+    index = int(miss.place.partition(":")[2] or 0)
+    if index < len(gpus):
+        gpus[index] = replace(gpus[index], free_bytes=min(gpus[index].free_bytes or 0, credible))
+    return replace(device, gpus=tuple(gpus))
