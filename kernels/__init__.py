@@ -8,7 +8,10 @@ May import: torch, triton. Never models, appliance or tui.
     reference_attention  the same for attention and what prepares its inputs
     rotary       a film's positions as rotations: which channels turn with what, and the one small table of angles
     hadamard     the rotation that spreads outliers over a block, for rows here and for weights offline
+    rows         what the three below share: a row in registers, its norm, rotation and rounding
     quant_rows   K5: float rows -> int8 rows with one scale each, GELU and Hadamard first where asked
+    ln_mod_quant K1: the residual stream -> LayerNorm, gain and shift, then int8 rows
+    gate_res_norm_quant  K3: a branch's result joins the stream through its gate; then as K1, or nothing more
     qk_rmsnorm_rope_quant  K2: rows of queries or keys -> normed, turned by place, in their dtype or int8 by head
     scale_values K2 for values: divided by powers of two, so that nothing overflows, in float16 or float8
     attn_int8    K6: attention with int8 scores, float16 or float8 values, blocks left out where asked
