@@ -4,9 +4,10 @@ Nothing is tried out at run time: that takes seconds a shape, and memory in the 
 
     shared memory   99 KB a program on 8.6, 8.9 and 12.0; 163 KB on 8.0; 227 KB on 9.0 and 10.0. A product holds
                     stages x (BLOCK_M + BLOCK_N) x BLOCK_K bytes of int8, a stage less where loads are cp.async.
-    registers       255 a thread; more spill to memory. Triton 3.9 keeps about 90 more than 3.6 in an integer product
-                    on 8.0 to 8.9 (246 against 154 at 128x128x128), so that 128x256, clean under 3.6, spills 560 bytes.
-    tensor cores    9.0 multiplies tiles of 64 x 256 from shared memory at once; it alone has both for 128x256.
+    registers       255 a thread; more spill to memory. Triton 3.9 takes about 90 more than 3.6 for an integer product
+                    on 8.0 to 8.9 (246 against 154 at 128x128x128), so 128x256x128 spills 656 bytes there, on 10.0 64.
+    tensor cores    9.0 multiplies tiles of 64 x 256 straight from shared memory: 128x256x128 costs it 195 registers.
+                    12.0 can just hold it too, with 255 of 255 and 96 of 99 KB.
 
 Every tile here was compiled without spills by Triton 3.6 and 3.9 for each capability it serves. Which is fastest is
 for a measurement to say; rows go by it.
