@@ -56,6 +56,7 @@ def parser() -> Parser:
 
     quote = verb("quote", "say what shots will cost here in time, memory and disk, and why", json=True)
     quote.add_argument("files", nargs="+", metavar="FILE", help="shot files (.toml, or .json)")
+    quote.add_argument("--model", metavar="NAME", help="price another model, of `rushes models` (default: what ships)")
     quote.add_argument("--on", metavar="GPU", help='for another card, by its datasheet: "RTX 3060 12GB"')
     quote.add_argument("--ram", type=float, metavar="GIB", help="with --on: memory of that machine (default: as here)")
     _overrides(quote)

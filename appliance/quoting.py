@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from models.errors import BadInput, RushesError
 if TYPE_CHECKING:
     from appliance.device import Device
     from appliance.direction import ShotDirection
+    from appliance.outlook import Outlook
     from appliance.plan import Plan, Refusal
     from appliance.take import Take
 
@@ -28,6 +30,8 @@ class Quoted:
     direction: ShotDirection
     outcome: Plan | Refusal
     on: Device | None = None
+    card: str = "previs"  # the model that was priced
+    ahead: Outlook | None = None  # what the house has to do before it
 
     @property
     def fits(self) -> bool:
@@ -57,28 +61,47 @@ class Quoted:
         elsewhere = [] if self.on is None else [("on", datasheet_words(self.on))]
         if not self.fits:
             return [*elsewhere, ("no", self.outcome.reason), *(("try", way) for way in self.outcome.remedies)]  # type: ignore[union-attr]
-        plan = self.require_plan()
+        plan, now = self.require_plan(), time.time()
+        host = f", {bytes_words(plan.host_bytes)} of the machine's own" if plan.host_bytes else ""
         doubt = "" if plan.measured else ", not measured on this machine yet"
         return [
             *elsewhere,
             ("slate", self.direction.slate),
             ("action", self.direction.text.action.split("\n")[0]),
             ("time", _about(plan) + (doubt if self.on is None else ", by the datasheet alone")),
-            ("needs", f"{bytes_words(plan.memory_bytes)} of memory, {bytes_words(plan.disk_bytes)} on disk"),
+            *self._queue(plan, now),
+            ("needs", f"{bytes_words(plan.memory_bytes)} of memory{host}, {bytes_words(plan.disk_bytes)} on disk"),
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
             ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("why", "\n".join(plan.why)),
             *obeyed_words(self.direction, plan.card),
+            *self._no_package(),
         ]
+
+    def _queue(self, plan: Plan, now: float) -> list[tuple[str, str]]:
+        """When it would be done behind what waits already."""
+        from appliance.outlook import Outlook
+
+        if self.ahead is None or not self.ahead.takes:
+            return []
+        ends = Outlook(self.ahead.takes + 1, self.ahead.seconds + plan.seconds, self.ahead.unknown)
+        return [("queue", f"{ends.words(now)}, with this one")]
+
+    def _no_package(self) -> list[tuple[str, str]]:
+        """That a model was priced whose weights are not here."""
+        from models.card import PREVIS
+
+        if self.card == PREVIS.name:
+            return []
+        return [("note", f"no package of {self.card} is here: this is its price, `rushes shoot` renders {PREVIS.name}")]
 
     def to_json(self) -> dict[str, object]:
         """The quote as `rushes quote --json` gives it: what fits has a plan, what does not has a refusal."""
         from appliance.direction import obeyed
-        from models.card import PREVIS
 
         return {
             "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
-            "obeyed": obeyed(self.direction, PREVIS.name), "on": self.on,
+            "obeyed": obeyed(self.direction, self.card), "on": self.on, "model": self.card, "ahead": self.ahead,
         }  # fmt: skip
 
 
@@ -95,26 +118,34 @@ def read(path: Path, seed: int | None = None, quality: str | None = None) -> Sho
     return replace(load(path), **{name: value for name, value in asked.items() if value is not None})
 
 
-def plan_direction(path: Path, direction: ShotDirection, device: str | None, on: Device | None = None) -> Quoted:
-    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for.
+def plan_direction(
+    path: Path, direction: ShotDirection, device: str | None, on: Device | None = None, model: str | None = None
+) -> Quoted:
+    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for,
+    `model` the card to price: None for the one that ships.
 
     `on` is another machine (appliance/gpus.py, elsewhere): nothing that was measured here holds there.
     """
     from appliance.device import probe
     from appliance.experience import Experience, planned
     from appliance.library import Library
+    from appliance.outlook import outlook
     from appliance.plan import plan
-    from models.card import PREVIS
+    from models.card import CARDS, PREVIS
 
+    if model is not None and model not in CARDS:
+        raise BadInput(f"model is {model!r}: it must be one of {', '.join(CARDS)}; `rushes models` lists them")
+    card = CARDS[model or PREVIS.name]
     if device is not None and not DEVICE.fullmatch(device):
         raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
     if on is not None:
         if device == "cpu":
             raise BadInput("device is 'cpu': with --on, which names a GPU, it must be gpu or left out")
-        return Quoted(path, direction, plan(direction, on, PREVIS, None, device or "gpu"), on)
+        return Quoted(path, direction, plan(direction, on, card, None, device or "gpu"), on, card.name)
     with Library.open() as library:
-        known = Experience.of(library, PREVIS)
-    return Quoted(path, direction, planned(direction, probe(), PREVIS, known, device)[0])
+        known, live = Experience.of(library, card), library.board(recent=0)
+    outcome, _ = planned(direction, probe(), card, known, device)
+    return Quoted(path, direction, outcome, None, card.name, outlook(live, time.time()))
 
 
 def must_shoot(*quotes: Quoted) -> None:

@@ -89,7 +89,10 @@ def shoot(args: Namespace) -> int:
         if not args.json:
             say(quoted.headline())
     with Library.open() as library:
-        takes = [library.queue(quoted.direction, device=args.device) for quoted in quotes]
+        takes = [
+            library.queue(quoted.direction, device=args.device, predicted_seconds=quoted.require_plan().seconds)
+            for quoted in quotes
+        ]
         return _render(library, takes, args)
 
 
@@ -102,7 +105,8 @@ def retake(args: Namespace) -> int:
         must_shoot(quoted)
         if not args.json:
             say(quoted.headline())
-        return _render(library, [library.queue(direction, prev_take=old.id, device=old.device)], args)
+        seconds = quoted.require_plan().seconds
+        return _render(library, [library.queue(direction, old.id, old.device, seconds)], args)
 
 
 def _elsewhere(args: Namespace) -> Device | None:
@@ -111,9 +115,7 @@ def _elsewhere(args: Namespace) -> Device | None:
 
     if args.on is None:
         if args.ram is not None:
-            raise BadInput(
-                f"ram is {args.ram:g} without --on: it is the memory beside the card that --on names"
-            )
+            raise BadInput(f"ram is {args.ram:g} without --on: it is the memory beside the card that --on names")
         return None
     return elsewhere(args.on, args.ram, probe())
 
@@ -129,7 +131,8 @@ def _quotes(args: Namespace, on: Device | None = None) -> list[Quoted]:
             wrong.append(str(error))
     if wrong:
         raise BadInput(wrong[0] if len(wrong) == 1 else f"{len(wrong)} files are not right: " + " | ".join(wrong))
-    return [plan_direction(path, direction, args.device, on) for path, direction in directions]
+    model = getattr(args, "model", None)  # of `quote` alone
+    return [plan_direction(path, direction, args.device, on, model) for path, direction in directions]
 
 
 def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:

@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from appliance.outlook import outlook
 from appliance.page import cells, cut
 from appliance.take import Status, Take
 from appliance.text import clean
@@ -240,7 +241,9 @@ class Board(Screen[None]):
         else:
             waiting = sum(take.status is Status.QUEUED for take in snapshot.live)
             held = f'   with "{clean(snapshot.words)}"' if snapshot.words else ""
-            text = f" TAKES   {waiting} waiting   {len(snapshot.ended)} ended{held}"
+            left = outlook(snapshot.live, self._clock())
+            done = f"   done about {left.at(self._clock())}" if left.takes and not left.unknown else ""
+            text = f" TAKES   {waiting} waiting   {len(snapshot.ended)} ended{done}{held}"
         self.query_one("#count", Static).update(Content.styled(text, "bold $quiet"))
 
     def _draw_details(self) -> None:

@@ -14,7 +14,7 @@ def queue(path: Path) -> str:
     quoted = quote(path)
     must_shoot(quoted)
     with Library.open() as library:
-        take = library.queue(quoted.direction)
+        take = library.queue(quoted.direction, predicted_seconds=quoted.require_plan().seconds)
     house.ensure_running()
     return f"{take.slate} is queued"
 
@@ -39,6 +39,6 @@ def retake(take_id: int) -> str:
         old = library.take(take_id)
         quoted = plan_direction(Path(old.slate), again(old), old.device)
         must_shoot(quoted)
-        take = library.queue(quoted.direction, prev_take=old.id, device=old.device)
+        take = library.queue(quoted.direction, old.id, old.device, quoted.require_plan().seconds)
     house.ensure_running()
     return f"{take.slate} is queued, with a new seed"

@@ -196,13 +196,14 @@ def test_a_quote_prices_models_that_have_no_package_and_says_so(rushes):
     assert wrong.returncode == 2 and "wan2.1-t2v-1.3b" in wrong.stderr
 
 
-def test_the_board_and_a_quote_say_when_the_queue_will_be_done(queued, tmp_path):
-    rushes = queued
-    with Library.open(tmp_path / "library.db") as library:
+def test_the_board_and_a_quote_say_when_the_queue_will_be_done(queued):
+    assert "2 takes to go, none of them quoted" in queued("board").stdout
+    with Library.open(queued.home / "library.db") as library:
         library.queue(from_plain({"scene": "13", "setup": "A", "seed": 7}), predicted_seconds=3600.0)
-    assert "done in about 1 h 00 min" in rushes("board").stdout
-    assert "done in about 1 h 00 min" in rushes("takes").stdout
-    assert "to go: done in about" in rushes("quote", SHOT).stdout and "with this one" in rushes("quote", SHOT).stdout
+    for verb in ("board", "takes"):
+        assert "3 takes to go: done in about 1 h 00 min" in queued(verb).stdout
+    page = queued("quote", SHOT).stdout
+    assert "4 takes to go: done in about 1 h 00 min" in page and "2 not quoted, with this one" in page
 
 
 def test_a_quote_for_another_card_says_that_it_is_one(rushes):
