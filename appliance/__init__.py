@@ -12,7 +12,8 @@ What this machine does about it:
     device     what is here and what is free: probe_gpu and probe_host ask, cgroups and store measure
     gpus       cards that are not here, by their datasheets; inventory: a machine's facts for people
     calibrate  this machine's rates, measured by a child process; experience: they and its takes, brought to a plan
-    plan       the quote: fitting (where it fits), estimate (how long), remedies (ways out), quoting (of files)
+    plan       the quote: fitting (where it fits), placing (how), speeds and estimate (how long), reasons (in words),
+               remedies (ways out), quoting (of files), outlook (of the queue)
 What is remembered:
     library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening
     take       one render of a shot, and the states it may be in
