@@ -23,6 +23,7 @@ from kernels.reference_attention import KEY_BLOCK, QUERY_BLOCK
 
 # The one tile free of register spills on every architecture under Triton 3.6 and 3.9.
 SHAPE = {"BLOCK_L": QUERY_BLOCK, "BLOCK_S": KEY_BLOCK, "num_warps": 8, "num_stages": 3}
+WIDTHS = (32, 64, 128)  # of a head; at 256 a tile passes the 99 KB that most cards have
 
 
 @triton.jit
@@ -114,12 +115,12 @@ def launch(
     q8: Tensor, q_scale: Tensor, k8: Tensor, k_scale: Tensor, v: Tensor, v_scale: Tensor, accumulate: str,
     mask: Tensor | None, dtype: torch.dtype,
 ) -> Tensor:  # fmt: skip
-    """See `reference_attention.attn_int8`, which also serves where Triton has no product of these kinds: cards older
-    than Ampere, and heads whose width is not a power of two.
+    """See `reference_attention.attn_int8`, which also serves cards older than Ampere, where Triton has no product of
+    int8, and heads of other widths than a tile takes.
     """
     (B, L, N, E), S = q8.shape, k8.shape[1]
     old = torch.cuda.is_available() and torch.cuda.get_device_capability(q8.device) < (8, 0)
-    if old or E < 32 or E & (E - 1):
+    if old or E not in WIDTHS:
         return reference_attention.attn_int8(q8, q_scale, k8, k_scale, v, v_scale, accumulate, mask, dtype)
     y = torch.empty((B, L, N * E), dtype=dtype, device=q8.device)
     order, count, tail = (y, y, y) if mask is None else key_lists(mask.expand(B, N, -1, -1), S // KEY_BLOCK)

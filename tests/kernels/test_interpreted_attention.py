@@ -95,6 +95,11 @@ def meeting_of(case: Meeting) -> tuple:
     v = randn(B, S, N * E, seed=3) * 4000
     if fp8:
         v = (v / 4000).to(torch.float8_e4m3fn).float() * 1024
+    # The last query's scores are all far below zero.
+    k8[..., 0], q8[:, -1] = 127, 0
+    q8[:, -1, :, 0], q_scale[..., -1] = -127, 1
+    # The first query is zero, and weighs all keys alike: in one channel its sums are the largest there can be.
+    q8[:, 0], q_scale[..., 0], v[..., 3] = 0, 1e-30, 1024
     v, v_scale = reference_attention.scale_values(v, N, fp8)
     mask = None
     if case.masked:
