@@ -265,7 +265,7 @@ def test_blocks_that_do_not_meet(device: str, mode: str, shared: tuple[int, int]
 def test_a_full_mask_changes_nothing(device: str) -> None:
     given = inputs(1, 200, 150, 2, 64)
     mask = torch.ones((1, 1, 2, 3), dtype=torch.bool)
-    assert torch.equal(attend(*given, 2, "f16", device, mask), attend(*given, 2, "f16", device))
+    assert relative(attend(*given, 2, "f16", device, mask), attend(*given, 2, "f16", device)) < 1e-3
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -323,4 +323,4 @@ def test_keys_beyond_two_billion_numbers_on_the_gpu() -> None:
     alone = ops.attn_int8(
         q8, q_scale, k8[:, -64:], k_scale[..., -1:].contiguous(), v[:, -64:], v_scale, "f32", None, torch.float32
     )
-    assert torch.equal(y, alone)
+    torch.testing.assert_close(y, alone)
