@@ -58,14 +58,18 @@ class Transformer(nn.Module):
         Returns (B, out_channels, F, H, W) in float32.
         """
         grid = self._grid(x)
-        tokens = self.patch_embedding(x.to(self.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
+        stream = self._embed_patches(x)
         time, steering = self.embed_time(t)
         rotary = rotary_of(grid, self.card.head_dim, x.device)
         given = Given(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows)
-        stream = tokens.contiguous().float()
         for block in self.blocks:
             stream = block(stream, given)
         return self._unpatch(self.head(stream, time), grid)
+
+    def _embed_patches(self, x: Tensor) -> Tensor:
+        """(B, C, F, H, W) -> (B, L, D) float32: the residual stream begins."""
+        tokens = self.patch_embedding(x.to(self.patch_embedding.weight.dtype))
+        return tokens.flatten(2).transpose(1, 2).contiguous().float()
 
     def embed_time(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """t (B,) -> what the head reads (B, D) and what the blocks read (B, 6, D), float32."""
@@ -141,12 +145,13 @@ class Block(nn.Module):
         """The stream x (B, L, D) float32 after this layer; without autograd it is written over."""
         steer = (self.modulation.float() + given.steering).chunk(6, dim=1)
         shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = steer
-        y = self.self_attn(x, Norm(1 + scale_sa, shift_sa, self.eps), given.rotary, given.attention)
-        x, rows = self.cross_attn.q.join(x, y, gate_sa, self._norm3())
-        y = self.cross_attn(rows, given.context)
-        x, rows = self.ffn.first.join(x, y, None, Norm(1 + scale_ffn, shift_ffn, self.eps))
-        y = self.ffn(rows, given.ffn_rows)
-        return join(x, y, gate_ffn)
+        before_sa, before_ffn = Norm(1 + scale_sa, shift_sa, self.eps), Norm(1 + scale_ffn, shift_ffn, self.eps)
+        # Branches are not named, so that each is gone before the next one needs memory.
+        x, rows = self.cross_attn.q.join(
+            x, self.self_attn(x, before_sa, given.rotary, given.attention), gate_sa, self._norm3()
+        )
+        x, rows = self.ffn.first.join(x, self.cross_attn(rows, given.context), None, before_ffn)
+        return join(x, self.ffn(rows, given.ffn_rows), gate_ffn)
 
     def _norm3(self) -> Norm:
         """The norm before the cross-attention, which has weights instead of steering."""
