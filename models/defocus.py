@@ -6,9 +6,15 @@ s_f focus distance in the same unit, N the stop.
 
 from __future__ import annotations
 
+import math
+
 from models.blocking import Blocking
 
-LEVELS = (1, 2, 4, 8)  # half-widths in pixels of the blurred copies that are mixed
+LEVELS = (1, 2, 4, 8)  # half-widths in pixels of the boxes that blur one copy after the other
+
+# A disc of radius r spreads light by r²/4 along each axis, a box of half-width h by h (h + 1) / 3. Each copy is blurred
+# on top of the one before, so the spreads add: 2/3, 8/3, 28/3, 100/3, which are discs of 1.6, 3.3, 6.1 and 11.5 pixels.
+DISCS = tuple(2 * math.sqrt(sum(h * (h + 1) / 3 for h in LEVELS[: n + 1])) for n in range(len(LEVELS)))
 
 
 def circle_px(xp, depth, blocking: Blocking, t: int):
@@ -24,15 +30,16 @@ def defocus(xp, linear, depth, blocking: Blocking, t: int):
     size = circle_px(xp, depth, blocking, t)
     if float(xp.max(size)) < 1.0:
         return linear
-    radius = xp.clip(size / 2, 0.0, float(LEVELS[-1]))[:, :, None]
+    radius = xp.clip(size / 2, 0.0, DISCS[-1])[:, :, None]
     sharp, sharp_at, out = linear, 0.0, linear
-    for level in LEVELS:
-        soft = _box(xp, _box(xp, sharp, level, 0), level, 1)
-        mix = xp.clip((radius - sharp_at) / (level - sharp_at), 0.0, 1.0)
+    for half, disc in zip(LEVELS, DISCS, strict=True):
+        soft = _box(xp, _box(xp, sharp, half, 0), half, 1)
+        # Of two copies mixed, the spreads mix: the squares of the radii, not the radii.
+        mix = xp.clip((radius**2 - sharp_at**2) / (disc**2 - sharp_at**2), 0.0, 1.0)
         out = xp.where(radius > sharp_at, sharp + mix * (soft - sharp), out)
-        if float(xp.max(radius)) <= level:
+        if float(xp.max(radius)) <= disc:
             break
-        sharp, sharp_at = soft, float(level)
+        sharp, sharp_at = soft, disc
     return out
 
 

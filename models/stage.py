@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from models.blocking import RGB, Blocking
+from models.blocking import RGB, Blocking, Prop
 from models.defocus import defocus
 from models.mannequin import parts
 from models.solids import FAR, Box, Capsule, Solid
@@ -96,18 +96,21 @@ def _device(array):
     return getattr(array, "device", None)
 
 
+def solid_of(prop: Prop) -> Solid:
+    """The solid that a prop of a set is."""
+    (x, y, z), (size, tall, _) = prop.center, prop.size
+    if prop.shape == "box":
+        return Box(prop.center, prop.size, prop.yaw_deg)
+    if prop.shape == "ball":
+        return Capsule(prop.center, prop.center, size)
+    return Capsule((x, y - tall, z), (x, y + tall - size, z), size)  # a column with a round top, on (or in) the floor
+
+
 def _pieces(blocking: Blocking, t: int) -> list[list[_Piece]]:
     """What stands on the floor, in groups that lie close together: each prop alone, each person together."""
     groups = []
     for prop in blocking.set.props:
-        (x, y, z), (size, tall, _) = prop.center, prop.size
-        if prop.shape == "box":
-            solid: Solid = Box(prop.center, prop.size, prop.yaw_deg)
-        elif prop.shape == "ball":
-            solid = Capsule(prop.center, prop.center, size)
-        else:  # a column with a round top, standing on (or in) the floor
-            solid = Capsule((x, y - tall, z), (x, y + tall - size, z), size)
-        groups.append([_Piece(solid, prop.color, prop.second, prop.pattern_m, SET)])
+        groups.append([_Piece(solid_of(prop), prop.color, prop.second, prop.pattern_m, SET)])
     for i, track in enumerate(blocking.subjects):
         groups.append([_Piece(c, color, color, 0.0, SUBJECT + i) for c, color in parts(track, t)])
     return groups
@@ -182,7 +185,7 @@ def _shade(xp, surface, rays, cosine, eye, groups, blocking, t, samples):
 
     pick = (slice(samples // 2, None, samples),) * 2  # one ray a pixel for what must not be averaged
     depth = xp.where(sky, FAR, near * cosine)[pick]
-    finished = _shrink(xp, _air(xp, picture(paint, gloss), near, blocking), samples)
+    finished = _shrink(xp, _air(xp, picture(paint, gloss), near, blocking, gain), samples)
     names = xp.asarray([SKY, GROUND, *(p.id for p in pieces)], dtype=xp.int32, device=_device(near))
     return Frame(
         rgb=encode(xp, defocus(xp, finished, depth, blocking, t)),
@@ -255,10 +258,10 @@ def _irradiance(xp, sky, normal, where, rays, groups, blocking, t):
     return light, gloss, lit
 
 
-def _air(xp, linear, near, blocking):
-    """The picture with the air of its set between: far things take the colour of the horizon."""
+def _air(xp, linear, near, blocking, gain):
+    """The picture with the air of its set between: far things take the colour of the horizon, as exposed."""
     clear = xp.exp(-near * (1.0 / AIR_M))[:, :, None]
-    horizon = xp.asarray(blocking.set.sky_horizon, dtype=near.dtype, device=_device(near))
+    horizon = gain * xp.asarray(blocking.set.sky_horizon, dtype=near.dtype, device=_device(near))
     return xp.where(near[:, :, None] >= FAR, linear, linear * clear + horizon * (1.0 - clear))
 
 

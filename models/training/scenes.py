@@ -5,12 +5,17 @@ Seeds below TEST_SEEDS are for testing only: their people, sets and paths are ne
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from models import cast, optics, sets
 from models.blocking import Array, Blocking, LightTrack, SubjectTrack
+from models.solids import Solid
+from models.stage import project, solid_of
 
 TEST_SEEDS = 10_000
+DRAWS = 12  # of a shot, until one is worth shooting
 LENSES_MM = (18.0, 24.0, 25.0, 35.0, 35.0, 50.0, 50.0, 85.0, 135.0)
 SENSOR_W_MM = 24.89
 VISIBLE_M = (7.0, 2.6, 2.1, 2.1, 1.25, 0.95, 0.95, 0.62, 0.36)  # frame heights: EWS WS MWS MS MCU CU
@@ -22,8 +27,60 @@ EASES = ("linear", "linear", "smooth", "in", "out", "exp(3)")
 
 
 def shot(seed: int, frames: int, height: int, width: int) -> Blocking:
-    """The shot of a seed: one to two people (or none) in a set, one or two camera moves, key, fill and rim."""
+    """The shot of a seed: one to two people (or none) in a set, one or two camera moves, key, fill and rim.
+
+    What nobody would shoot is drawn again: a camera inside a building, or a person that hardly any frame shows.
+    """
     rng = np.random.Generator(np.random.Philox(key=seed))
+    drawn = _draw(rng, frames, height, width)
+    for _ in range(DRAWS - 1):
+        if worth_shooting(drawn):
+            break
+        drawn = _draw(rng, frames, height, width)
+    return drawn
+
+
+def worth_shooting(blocking: Blocking) -> bool:
+    """Whether the camera stands free, and half of the frames looked at show the first person, where there is one."""
+    looked = np.unique(np.linspace(0, blocking.frames - 1, 5).round().astype(int))
+    walls = [solid_of(prop) for prop in blocking.set.props]
+    eyes = [tuple(float(c) for c in blocking.c2w[t, :, 3]) for t in looked]
+    if any(_inside(wall, eye) for wall in walls for eye in eyes):
+        return False
+    if not blocking.subjects:
+        return True
+    person = blocking.subjects[0]
+    seen = [_sees(blocking, int(t), person, walls) for t in looked]
+    return sum(seen) * 2 >= len(seen)
+
+
+def _sees(blocking: Blocking, t: int, person: SubjectTrack, walls: list[Solid]) -> bool:
+    """Whether the head or the chest of a person is in the picture with nothing in front."""
+    eye = blocking.c2w[t, :, 3]
+    for share in (0.93, 0.72):
+        point = person.position[t] + [0, share * person.appearance.height_m, 0]
+        (x, y), depth = (found[0] for found in project(blocking, t, point[None]))
+        if not (depth > 0.2 and 0 <= x < blocking.width and 0 <= y < blocking.height):
+            continue
+        reach = float(np.linalg.norm(point - eye))
+        ray = [np.array([c]) for c in (point - eye) / reach]
+        if all(float(wall.hit(np, [float(c) for c in eye], ray)[0]) > reach - 0.3 for wall in walls):
+            return True
+    return False
+
+
+def _inside(solid: Solid, point: tuple[float, ...]) -> bool:
+    """Whether a point lies in a solid: seen from far outside, its surface comes before the point, both ways."""
+    middle, radius = solid.bound
+    if math.dist(middle, point) > radius:
+        return False
+    far, x = 2 * radius + 1, point[0]
+    from_left = solid.hit(np, [x - far, *point[1:]], [np.array([1.0]), np.array([0.0]), np.array([0.0])])
+    from_right = solid.hit(np, [x + far, *point[1:]], [np.array([-1.0]), np.array([0.0]), np.array([0.0])])
+    return bool(from_left[0] < far and from_right[0] < far)
+
+
+def _draw(rng: np.random.Generator, frames: int, height: int, width: int) -> Blocking:
     u = np.arange(frames) / max(frames - 1, 1)
     seconds = frames / FPS
     subjects = tuple(_person(rng, i, u, seconds) for i in range(rng.choice([0, 1, 1, 1, 2])))

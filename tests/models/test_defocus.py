@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models import optics, stage
-from models.defocus import LEVELS, circle_px, defocus
+from models.defocus import DISCS, circle_px, defocus
 from models.training import scenes
 
 
@@ -64,7 +64,7 @@ def test_a_stopped_down_lens_is_sharp_all_through(lens):
 
 @pytest.mark.parametrize("depth_m", [2.7, 3.0, 4.0, 20.0])
 def test_a_point_of_light_is_spread_evenly_and_not_lost(lens, depth_m):
-    """Its spread goes with the circle: never less than that of a disc, never twice as much."""
+    """Its spread is that of the thin lens's disc, up to the largest blur there is."""
     picture = np.zeros((129, 129, 3))
     picture[64, 64] = 1.0
     depth = np.full((129, 129), depth_m)
@@ -72,10 +72,10 @@ def test_a_point_of_light_is_spread_evenly_and_not_lost(lens, depth_m):
     assert out.sum() == pytest.approx(1, abs=1e-9) and out.min() >= -1e-12
     np.testing.assert_allclose(out, out[::-1, ::-1], atol=1e-12)
     np.testing.assert_allclose(out, out.T, atol=1e-12)
-    radius = min(float(circle_px(np, depth, lens, 0)[0, 0]) / 2, LEVELS[-1])
+    radius = min(float(circle_px(np, depth, lens, 0)[0, 0]) / 2, DISCS[-1])
     y = np.arange(129) - 64
     spread = math.sqrt(out.sum(1) @ y**2)
-    assert 1.0 < spread / (radius / 2) < 2.0  # along one axis a disc of radius r deviates by r / 2
+    assert spread == pytest.approx(radius / 2, rel=1e-6)  # along one axis a disc of radius r deviates by r / 2
 
 
 def test_blur_grows_with_distance_from_the_plane(lens):

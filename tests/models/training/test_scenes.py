@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from models import sets
+from models import sets, stage
+from models.blocking import Prop
 from models.training import scenes
 
 SEEDS = range(200)
@@ -112,3 +115,28 @@ def test_a_shot_is_the_same_shot_at_any_length_of_picture():
     small, large = scenes.shot(9, 17, 64, 112), scenes.shot(9, 17, 128, 224)
     np.testing.assert_allclose(small.c2w, large.c2w)
     assert small.set == large.set
+
+
+def test_no_camera_stands_in_a_building_and_people_are_seen():
+    """Of what is drawn, a fifth is drawn again; what is kept is checked on the pictures themselves."""
+    hidden = 0
+    for seed in range(40):
+        shot = scenes.shot(seed, 5, 48, 84)
+        assert scenes.worth_shooting(shot)
+        frames = list(stage.render(shot))
+        if shot.subjects:
+            hidden += max(np.mean(frame.ids == stage.SUBJECT) for frame in frames) < 0.002
+        nearest = min(frame.depth.min() for frame in frames)
+        assert nearest > 0.02
+    assert hidden <= 1
+
+
+def test_a_wall_between_hides_a_person_and_around_the_camera_is_no_place_to_stand():
+    shot = next(s for s in (scenes.shot(seed, 5, 48, 84) for seed in range(100)) if s.subjects)
+    eye, person = shot.c2w[0, :, 3], shot.subjects[0].position[0]
+    turned = float(np.degrees(np.arctan2(*(person - eye)[[0, 2]])))
+    wall = Prop("box", tuple((eye + person) / 2), (3.0, 3.0, 0.05), turned, (0.5,) * 3, (0.5,) * 3)
+    assert scenes.worth_shooting(replace(shot, set=replace(shot.set, props=())))
+    around = Prop("box", tuple(eye), (0.5, 0.5, 0.5), 0.0, (0.5,) * 3, (0.5,) * 3)
+    for prop in (wall, around):
+        assert not scenes.worth_shooting(replace(shot, set=replace(shot.set, props=(prop,)), c2w=shot.c2w[[0] * 5]))
