@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-PREDICTIONS = ("velocity", "film")
+PREDICTIONS = ("velocity", "film", "change")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Card:
     passes: int = 2  # forwards a step: with the words and without them (guidance); 1 without guidance
     experts: int = 1  # networks of this size that share the steps, one after the other
     boundary: float = 0.0  # noise level from which the first expert works; below it the second
-    prediction: str = "velocity"  # what the network gives: "velocity" of the flow, or the "film" itself
+    prediction: str = "velocity"  # the network gives the "velocity", the "film", or its "change" of the previs
 
     @property
     def head_dim(self) -> int:

@@ -27,6 +27,8 @@ from models.geometry import Geometry
 from models.loading import Model, load, source_sha256
 from models.sampler import Schedule, State, denoise, noise, schedule
 
+PREVIS_LATENT = slice(20, 36)  # of the maps: after mask and keyframe
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reading:
@@ -96,7 +98,10 @@ def velocity(model: Model, reading: Reading, latent: Tensor, t: float) -> Tensor
     """The flow at a latent (1, 16, F, H, W) and time t in 0..1000."""
     times = torch.tensor([t], dtype=torch.float32, device=model.device)
     given = model.transformer(torch.cat([latent, reading.maps], 1), times, reading.context)
-    return (latent - given) / (t / 1000) if model.card.prediction == "film" else given
+    if model.card.prediction == "velocity":
+        return given
+    film = given if model.card.prediction == "film" else given + reading.maps[:, PREVIS_LATENT]
+    return (latent - film) / (t / 1000)
 
 
 def decode(model: Model, latent: Tensor, tile: int = 0) -> Iterator[np.ndarray]:

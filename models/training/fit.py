@@ -1,7 +1,7 @@
 """Trains the transformer on encoded shots: rectified flow, every condition dropped now and then for itself.
 
-x_s = (1 - s) x0 + s noise, the network learns v = noise - x0, or x0 itself, at t = 1000 s; s is logit-normal, then
-shifted towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
+x_s = (1 - s) x0 + s noise at t = 1000 s; the network learns v = noise - x0, x0 itself, or what x0 adds to the previs it
+is shown. s is logit-normal, then shifted towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from models.card import Card
+from models.render import PREVIS_LATENT
 from models.training.latents import Shots
-from models.training.state import Run
+from models.training.state import Run, read
 from models.transformer import Transformer
 
 CELLS = 4 * 5 * 16 * 28  # latent cells a step: four short shots, two long ones
@@ -32,14 +33,19 @@ def fit(
     lr: float = 4e-4,
     seed: int = 0,
     fuse: bool = False,
+    start: Path | None = None,
 ) -> None:
-    """Train (or go on training) for a budget of minutes in all; the run is kept at `path`.
+    """Train (or go on training) for a budget of minutes in all; the run is kept at `path`. A new run may begin with the
+    averaged blocks of the run at `start`; its head begins silent all the same.
 
     `fuse` compiles the network first: two minutes or so, then half the time a step.
     """
     torch.manual_seed(seed)
     network = Transformer(card)
     network.init_weights(seed)
+    if start is not None and not path.exists():
+        learnt, _ = read(start)
+        network.load_state_dict({k: v for k, v in learnt.items() if not k.startswith("head.head.")}, strict=False)
     network.to(device)
     run = Run(path, network, minutes=minutes, lr=lr)
     run.ema.to(device)
@@ -60,7 +66,8 @@ def fit(
         given, context = drop(batch, generator)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             out = forward(torch.cat([x, given], 1).to(device), (1000 * s).to(device), context.to(device))
-        loss = error(card, out.float(), x0.to(device), noise.to(device), level.to(device))
+        shown = given[:, PREVIS_LATENT]
+        loss = error(card, out.float(), *(part.to(device) for part in (x0, noise, level, shown)))
         going = run.learn(loss)
         losses.append(loss.item())
         if run.step % 50 == 0 or not going:
@@ -68,14 +75,15 @@ def fit(
             losses.clear()
 
 
-def error(card: Card, out: Tensor, x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """Mean square error of what the network of a card gives, (B, 16, F, H, W), at noise `level`.
+def error(card: Card, out: Tensor, x0: Tensor, noise: Tensor, level: Tensor, shown: Tensor) -> Tensor:
+    """Mean square error of what the network of a card gives, (B, 16, F, H, W), at noise `level`, `shown` a previs.
 
     A film is weighted up to five times more where little noise is left: there it decides the edges.
     """
     if card.prediction == "velocity":
         return (out - (noise - x0)).square().mean()
-    return ((out - x0).square() / (level.square() + 0.25)).mean()
+    film = out + shown if card.prediction == "change" else out
+    return ((film - x0).square() / (level.square() + 0.25)).mean()
 
 
 def can_compile(device: str) -> bool:

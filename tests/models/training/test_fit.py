@@ -196,7 +196,7 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
         x = batch["rgb"].lerp(noise, mixed)
         with torch.inference_mode():
             out = network(torch.cat([x, given], 1), 1000 * level, context)
-        return float(fit.error(network.card, out, batch["rgb"], noise, mixed))
+        return float(fit.error(network.card, out, batch["rgb"], noise, mixed, batch["previs"]))
 
     assert loss(new) < 0.95 * loss(old)
 
