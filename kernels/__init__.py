@@ -21,6 +21,9 @@ May import: torch, triton. Never models, appliance or tui.
     absent       a GPU that is not here: launchers compile for it and launch nothing
     cases        every launch that matters, without data
     compiled     what every kernel takes on every card, as a command: registers, spills, shared memory, instructions
+    bench        every operation on this card against what one would use instead, as a command; what it found is kept
+                 in measured/
+    bench_cases  its cases and goals; rivals: the baselines; timing: how a call is timed, and a goal judged
 
 `ops` and `reference*` never load Triton; the kernel files (K1 to K8) do, and are loaded at the first CUDA call.
 """

@@ -1,0 +1,270 @@
+"""What `kernels.bench` measures: each operation at the shapes of a Wan block, with its baselines and goals.
+
+Bytes are those that have to be moved at least: every input read once, every output written once. Inputs are fresh
+normal numbers. A function yields the cases of one operation; its tensors are gone when it ends.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend
+
+from kernels import hadamard, ops, rivals
+from kernels.packing import quantize_int4
+from kernels.rotary import rotary_rows
+from kernels.timing import Goal, Run
+
+Given = tuple[Any, ...]  # arguments of an operation
+
+EPS = 1e-6
+COMPILED = "torch.compile"
+FEW = 256  # rows whose results are compared with the twin's
+BACKENDS = {
+    "SDPA flash": SDPBackend.FLASH_ATTENTION,
+    "SDPA cuDNN": SDPBackend.CUDNN_ATTENTION,
+    "SDPA efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One transformer and one film: D width, N heads, hidden width of the feed-forward; grid F, H, W of tokens."""
+
+    width: int
+    heads: int
+    hidden: int
+    grid: tuple[int, int, int]
+    device: torch.device
+
+    @property
+    def tokens(self) -> int:
+        """L, the rows that row-wise operations see."""
+        return math.prod(self.grid)
+
+    def normal(self, *size: int) -> Tensor:
+        """Fresh normal numbers in bf16."""
+        return torch.randn(size, dtype=torch.bfloat16, device=self.device)
+
+    def wide(self, *size: int) -> Tensor:
+        """Fresh normal numbers in float32."""
+        return torch.randn(size, device=self.device)
+
+    def int8(self, *size: int) -> Tensor:
+        """Fresh whole numbers of -127 .. 127."""
+        return torch.randint(-127, 128, size, dtype=torch.int8, device=self.device)
+
+    def scales(self, rows: int) -> Tensor:
+        """Fresh scales of rows."""
+        return torch.rand(rows, device=self.device) / 100 + 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One operation at one shape."""
+
+    variant: str
+    size: str
+    ours: Run
+    error: Callable[[], float]  # against the twin
+    bytes: int
+    ops: int = 0  # multiplications and additions; 0 where memory is what limits
+    baselines: dict[str, Run] = field(default_factory=dict)
+    goals: tuple[Goal, ...] = ()
+
+
+def against_twin(op: Callable[..., Any], given: Given, few: Given, axis: int = 0, writes: int | None = None) -> float:
+    """The largest relative RMS difference between what `op` makes of `given` and what its twin makes of `few`: the same
+    arguments, or fewer of their last rows, which along `axis` are the last of each result. `writes` is the place of an
+    argument that is written to, a result as well.
+    """
+    ours, twins = _results(op, given, writes), _results(inspect.unwrap(op), few, writes)
+    pairs = zip(ours, twins, strict=True)
+    return max(_rms(a.narrow(axis, a.shape[axis] - b.shape[axis], b.shape[axis]), b) for a, b in pairs)
+
+
+def _results(op: Callable[..., Any], given: Given, writes: int | None) -> list[Tensor]:
+    given = tuple(part.clone() if place == writes else part for place, part in enumerate(given))
+    made = op(*given)
+    returned = [] if made is None else [made] if isinstance(made, Tensor) else list(made)
+    return returned if writes is None else [*returned, given[writes]]
+
+
+def _rms(ours: Tensor, twin: Tensor) -> float:
+    ours, twin = ours.float(), twin.float()
+    return float((ours - twin).square_().mean().sqrt() / twin.square().mean().sqrt().clamp_min(1e-30))
+
+
+def by_memory(
+    op: Callable[..., Any], variant: str, given: Given, moved: int, least: float, faster: float,
+    expression: Callable[..., Any] | None = None, compiled: float = 1.0, writes: int | None = None,
+) -> Case:  # fmt: skip
+    """A case limited by memory. The goals: `least` of the copy bandwidth, `faster` times as fast as the eager twin, and
+    `compiled` times as fast as what torch.compile makes of the expression. What has as many rows as the first argument
+    is cut to its last few for the comparison.
+    """
+    rows = len(given[0])
+    few = tuple(part[-FEW:] if isinstance(part, Tensor) and len(part) == rows else part for part in given)
+    baselines: dict[str, Run] = {"eager": partial(inspect.unwrap(op), *given)}
+    goals = [Goal("copy", least), Goal("eager", faster)]
+    if expression is not None:
+        baselines[COMPILED] = partial(rivals.compiled, expression, *given)
+        goals.append(Goal(COMPILED, compiled))
+    return Case(
+        variant, "x".join(map(str, given[0].shape)), partial(op, *given),
+        partial(against_twin, op, given, few, writes=writes), moved, 0, baselines,
+        tuple(goals),
+    )  # fmt: skip
+
+
+def quant_rows(s: Shape) -> Iterator[Case]:
+    """K5, before the matrices that follow attention and GELU."""
+    M, K = s.tokens, s.hidden
+    x, moved = s.normal(M, K), 3 * M * K + 4 * M
+    block = max(size for size in hadamard.BLOCKS if K % size == 0)
+    for variant, *how in (("", False, 0), ("gelu", True, 0), (f"hadamard {block}", False, block)):
+        yield by_memory(ops.quant_rows, variant, (x, *how), moved, 0.85, 3)
+
+
+def ln_mod_quant(s: Shape) -> Iterator[Case]:
+    """K1, before queries, keys and values."""
+    M, D = s.tokens, s.width
+    given, moved = (s.wide(M, D), s.wide(1, D), s.wide(1, D), EPS), 5 * M * D + 4 * M
+    yield by_memory(ops.ln_mod_quant, "", given, moved, 0.8, 5, rivals.ln_mod_quant)
+    yield by_memory(ops.ln_mod_quant, "hadamard 256", (*given, 256), moved, 0.8, 5)
+
+
+def gate_res_norm_quant(s: Shape) -> Iterator[Case]:
+    """K3, between the branches of a block."""
+    M, D = s.tokens, s.width
+    given = (s.normal(M, D), s.wide(M, D), *(s.wide(1, D) for _ in range(3)), EPS)
+    moved = 11 * M * D + 4 * M
+    yield by_memory(ops.gate_res_norm_quant, "", given, moved, 0.8, 4, rivals.gate_res_norm_quant, writes=1)
+
+
+def gate_res(s: Shape) -> Iterator[Case]:
+    """K3 without a norm, where a block ends."""
+    M, D = s.tokens, s.width
+    yield by_memory(ops.gate_res, "", (s.normal(M, D), s.wide(M, D), s.wide(1, D)), 10 * M * D, 0.8, 1, writes=1)
+
+
+def int8_linear(s: Shape) -> Iterator[Case]:
+    """K4 at the three shapes of a block."""
+    yield product(s, s.width, s.width, "none")
+    yield product(s, s.width, s.hidden, "gelu_tanh")
+    yield product(s, s.hidden, s.width, "none")
+
+
+def product(s: Shape, K: int, N: int, act: str) -> Case:
+    """One product of K4, in int8, in bf16 and in float8."""
+    M, dtype = s.tokens, torch.bfloat16
+    q, scale, w, weight_scale, bias = s.int8(M, K), s.scales(M), s.int8(N, K), s.scales(N), s.wide(N)
+    x, wide, short = s.normal(M, K), s.normal(N, K), bias.to(dtype)
+    x8, wide8 = (part.to(torch.float8_e4m3fn) for part in (x, wide))
+    rest = (w, weight_scale, bias, act, dtype)
+    return Case(
+        act, f"{M}x{K}x{N}", partial(ops.int8_linear, q, scale, *rest),
+        partial(against_twin, ops.int8_linear, (q, scale, *rest), (q[-FEW:], scale[-FEW:], *rest)),
+        M * K + N * K + 2 * M * N, 2 * M * N * K,
+        {
+            "_int_mm + epilogue": partial(rivals.int_mm_linear, q, scale, *rest),
+            "_int_mm alone": partial(torch._int_mm, q, w.t()),
+            "bf16 linear": partial(rivals.float_linear, x, wide, short, act),
+            "fp8 linear": partial(rivals.fp8_linear, x8, scale, wide8, weight_scale, short, act, dtype),
+        },
+        (Goal("_int_mm + epilogue", 1.0), Goal("_int_mm alone", 0.75), Goal("bf16 linear", 1.25)),
+    )  # fmt: skip
+
+
+def dequant_int4(s: Shape) -> Iterator[Case]:
+    """K7 for the largest matrix of a block."""
+    packed, multiplier, _ = quantize_int4(s.wide(s.hidden, s.width))
+    moved = packed.nbytes + multiplier.nbytes + s.hidden * s.width
+    yield by_memory(ops.dequant_int4, "", (packed, multiplier), moved, 0.8, 1)
+
+
+def rmsnorm_rope(s: Shape) -> Iterator[Case]:
+    """K2 in 16 bits, before an attention that is not ours."""
+    x = s.normal(1, s.tokens, s.width)
+    yield by_memory(ops.rmsnorm_rope, "", (x, *norm_of(s)), 4 * x.numel(), 0.75, 8, rivals.rmsnorm_rope, 1.5)
+
+
+def quant_queries(s: Shape) -> Iterator[Case]:
+    """K2 to int8."""
+    x = s.normal(1, s.tokens, s.width)
+    yield by_memory(ops.quant_queries, "", (x, *norm_of(s)), 3 * x.numel(), 0.75, 8, rivals.quant_queries, 1.5)
+
+
+def quant_keys(s: Shape) -> Iterator[Case]:
+    """K2 to int8 for keys, which are read twice: their mean over all tokens comes first."""
+    x = s.normal(1, s.tokens, s.width)
+    yield by_memory(ops.quant_keys, "", (x, *norm_of(s)), 5 * x.numel(), 0.75, 8)
+
+
+def scale_values(s: Shape) -> Iterator[Case]:
+    """K2 for values, which are read twice: the largest of each channel comes first."""
+    v = s.normal(1, s.tokens, s.width)
+    yield by_memory(ops.scale_values, "", (v, s.heads, False), 6 * v.numel(), 0.75, 1)
+    if has_fp8(s.device):
+        yield by_memory(ops.scale_values, "fp8", (v, s.heads, True), 5 * v.numel(), 0.75, 1)
+
+
+def attn_int8(s: Shape) -> Iterator[Case]:
+    """K6, alone, and with all that makes its inputs beside torch's attention with all that makes its own."""
+    L, D, N = s.tokens, s.width, s.heads
+    (q, k, v), norm = (s.normal(1, L, D) for _ in range(3)), norm_of(s)
+    heads = [part.unflatten(2, (N, -1)) for part in (q, k, v)]
+    work, size = 4 * L * L * D, f"{N}x{L}x{D // N}"
+    for way in ("f32", "f16", "fp8_f16") if has_fp8(s.device) else ("f32", "f16"):
+        inputs = attention_inputs(q, k, v, norm, way)
+        given: Given = (*inputs, way, None, torch.bfloat16)
+        few = (given[0][:, -FEW:], given[1][:, :, -FEW:], *given[2:])
+        error = partial(against_twin, ops.attn_int8, given, few, axis=1)
+        yield Case(
+            way, size, partial(ops.attn_int8, *given), error, sum(part.nbytes for part in inputs) + 2 * L * D, work,
+            {name: partial(rivals.sdpa, heads, backend) for name, backend in BACKENDS.items()}, (Goal("mixed", 0.33),),
+        )  # fmt: skip
+        yield Case(
+            f"{way} with inputs", size, partial(attend_whole, q, k, v, norm, way), error, 8 * L * D, work,
+            {name: partial(rivals.normed_sdpa, q, k, v, norm, backend) for name, backend in BACKENDS.items()},
+            (Goal("SDPA flash", 1.3), Goal("SDPA cuDNN", 0.6)),
+        )  # fmt: skip
+
+
+def attention_inputs(q: Tensor, k: Tensor, v: Tensor, norm: Given, way: str) -> Given:
+    """q, k, v (B, L, D) as `attn_int8` takes them."""
+    values = ops.scale_values(v, norm[2], way == "fp8_f16")
+    return (*ops.quant_queries(q, *norm), *ops.quant_keys(k, *norm), *values)
+
+
+def attend_whole(q: Tensor, k: Tensor, v: Tensor, norm: Given, way: str) -> Tensor:
+    """q, k, v (B, L, D) -> (B, L, D): everything between the matrices before attention and the matrix after it."""
+    given: Given = (*attention_inputs(q, k, v, norm, way), way, None, torch.bfloat16)
+    return ops.attn_int8(*given)
+
+
+def norm_of(s: Shape) -> Given:
+    """What K2 is given beside queries or keys."""
+    weight = 1 + s.wide(s.width) / 10
+    return (weight, EPS, s.heads, *rotary_rows(s.grid, s.width // s.heads, s.device), list(s.grid))
+
+
+def has_fp8(device: torch.device) -> bool:
+    """Whether tensor cores multiply float8 here; the CPU's twin does in its way."""
+    return device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+CASES: dict[str, Callable[[Shape], Iterator[Case]]] = {
+    make.__name__: make
+    for make in (
+        quant_rows, ln_mod_quant, gate_res_norm_quant, gate_res, int8_linear, dequant_int4, rmsnorm_rope, quant_queries,
+        quant_keys, scale_values, attn_int8,
+    )
+}  # fmt: skip
