@@ -11,15 +11,17 @@ import math
 import subprocess
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from appliance import paths, process
 from appliance.device import Device, probe
 from appliance.estimate import Rates
-from appliance.library import Library
 from appliance.store import read_speed
 from appliance.text import one_line
 from models.errors import RushesError
+
+if TYPE_CHECKING:
+    from appliance.library import Library
 
 LONGEST_S = 300  # that measuring one place may take; the first use of a GPU compiles kernels
 

@@ -137,13 +137,13 @@ def random_network(card: Card, device: torch.device) -> Transformer:
 def seconds_of(work: Callable[[], object], device: torch.device, budget_s: float) -> float:
     """The median of what one call takes, over as many as fit the budget, at least three; the first is not counted."""
     work()
-    _wait(device)
+    wait(device)
     times: list[float] = []
     began = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - began < budget_s:
         start = time.perf_counter()
         work()
-        _wait(device)
+        wait(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 
@@ -152,7 +152,8 @@ def _random(rows: int, columns: int, device: torch.device) -> Tensor:
     return torch.randn(rows, columns, device=device)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until all that was asked of the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -12,11 +12,13 @@ from torch import nn
 
 from models.card import TINY, Card
 from models.placement import Placement
-from models.quantize import load_quantized, quantize
+from models.quantize import SCHEME, SCHEME_INT4, load_quantized, quantize
 from models.streaming import SMALLEST_PIECE, StreamedBlocks, layout_of, pin_memory, place, tensors_of
 from models.transformer import Transformer
 
-DEEP = replace(TINY, name="deep", layers=9)  # blocks 0, 1, 6, 7, 8 are kept: both kinds pass
+DEEP = replace(
+    TINY, name="deep", dim=64, ffn=128, layers=9
+)  # wide enough for int4; blocks 0, 1, 6, 7, 8 are kept: both kinds pass
 CPU = torch.device("cpu")
 GPU = pytest.param(
     "cuda:0", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
@@ -24,14 +26,14 @@ GPU = pytest.param(
 
 
 @torch.no_grad()
-def stored(card: Card, seed: int = 0) -> dict[str, torch.Tensor]:
+def stored(card: Card, scheme: str = SCHEME, seed: int = 0) -> dict[str, torch.Tensor]:
     """The stored form of a network that speaks."""
     network, generator = Transformer(card), torch.Generator().manual_seed(seed)
     for weight in network.parameters():
         weight.copy_(
             torch.randn(weight.shape, generator=generator) / (weight[0].numel() if weight.dim() > 1 else 4) ** 0.5
         )
-    return quantize(network.state_dict(), card)
+    return quantize(network.state_dict(), card, scheme=scheme)
 
 
 def inputs(card: Card, device: str, step: int) -> tuple[torch.Tensor, ...]:
@@ -48,10 +50,13 @@ def network_of(card: Card, weights: dict[str, torch.Tensor], dtype: torch.dtype,
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "scheme"),
+    [(torch.float32, SCHEME), (torch.bfloat16, SCHEME), (torch.bfloat16, SCHEME_INT4)], ids=["fp32", "bf16", "int4"],
+)  # fmt: skip
 @torch.inference_mode()
-def test_streamed_equals_resident_bit_for_bit(device, dtype):
-    weights = stored(DEEP)
+def test_streamed_equals_resident_bit_for_bit(device, dtype, scheme):
+    weights = stored(DEEP, scheme)
     resident = network_of(DEEP, weights, dtype, Placement(), device)
     steps = [inputs(DEEP, device, step) for step in range(3)]
     expected = [resident(*step) for step in steps]
