@@ -11,6 +11,7 @@ What it means:
 What this machine does about it:
     device     what is here and what is free: probe_gpu and probe_host ask, cgroups and store measure
     gpus       cards that are not here, by their datasheets; inventory: a machine's facts for people
+    measure    plans held to the hardware, where a GPU is at hand
     calibrate  this machine's rates, measured by a child process; experience: they and its takes, brought to a plan
     plan       the quote: fitting (where it fits), placing (how), speeds and estimate (how long), reasons (in words),
                remedies (ways out), quoting (of files), outlook (of the queue)
