@@ -116,7 +116,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     assert plan.seed is not None  # drawn when the take was queued
     progress("blocking", 0)
     blocking = block(direction)
-    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.placement)
+    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.attention, plan.placement)
     timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "total"), 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
     resumed_after = 0

@@ -14,7 +14,8 @@ Torch-free (the desk and the daemon may load them):
     sets       where a shot takes place
     stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch): solids, mannequin, defocus
     conditions Blocking -> what the network reads
-    header     what a file of weights says of itself, checked before it is believed
+    header     what a file of weights says of itself, checked before it is believed; gguf the same of a GGUF file
+    kinds      what a file is, told by its first bytes
     events     what a render reports; errors: what people are told
 With torch:
     transformer  the Wan-architecture diffusion transformer
@@ -24,9 +25,12 @@ With torch:
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed
+    sources      weights as a house brings them, read one tensor at a time; gguf_blocks what their blocks stand for
     quantize     bf16 network -> int8 or int4 package
     streaming    blocks that pass through two slots on the device
     loading      a package -> networks on a device, kept warm
+    calibrate    a device -> its rates, as one JSON document
+    measure      one network of real size on a device: time and memory beside what was predicted
     render       the main path: Blocking -> frames
     training     how the shipped weights are made
 

@@ -16,6 +16,7 @@ class Settings:
     seed: int
     solver: str = "unipc"  # "unipc" | "euler"
     device: str = "cpu"  # "cpu" | "cuda:0"
+    attention: str | None = None  # of kernels/dispatch.py; None: the one that is right for the device
     placement: Placement = field(default_factory=Placement)  # how the network lies in the device's memory
 
 

@@ -6,11 +6,12 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from kernels.dispatch import choose
+from kernels.dispatch import Attention, choose
 from models.card import Card
 from models.errors import BadInput
 from models.placement import Placement
@@ -41,10 +42,11 @@ class Model:
 _warm: dict[tuple[Path, str, int | None, str, int, int], Model] = {}
 
 
-def load(package: Path, device: str, placement: Placement | None = None) -> Model:
+def load(package: Path, device: str, placement: Placement | None = None, attention: str | None = None) -> Model:
     """The model of a package on a device; the last one is kept, so the next shot with it starts at once.
 
-    Its blocks lie as `placement` says, and are read from the mapped file one at a time on their way there.
+    Its blocks lie as `placement` says, and are read from the mapped file one at a time on their way there. `attention`
+    None asks the table of ways (kernels/dispatch.py).
     Raises BadInput for weights that are not whole and for a device that is not there.
     """
     where, placement = device_named(device), placement or Placement()
@@ -63,7 +65,7 @@ def load(package: Path, device: str, placement: Placement | None = None) -> Mode
         note = place(transformer, where, placement)
         vae = load_vae(opened.part("vae."), where)
         _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"), note)
-    _warm[key].transformer.attention = choose(where).attention
+    _warm[key].transformer.attention = cast(Attention, attention or choose(where).attention)
     _warm[key].transformer.ffn_rows = placement.ffn_rows
     return _warm[key]
 

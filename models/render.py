@@ -47,7 +47,7 @@ def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: P
     Raises BadInput for weights that are not whole and for a device that is not there.
     """
     clock = _Clock()
-    model = load(package, settings.device, settings.placement)
+    model = load(package, settings.device, settings.placement, settings.attention)
     yield Loaded(clock.lap(), model.weights_sha256, model.kernels_sha256)
     if model.note:
         yield Noted(model.note)

@@ -13,6 +13,7 @@ from models.card import TINY
 from models.errors import BadInput
 from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
 from models.header import card_to_json
+from models.placement import Placement
 from models.quantize import SCHEME, quantize
 from models.training import scenes
 from models.transformer import Transformer
@@ -63,6 +64,21 @@ def test_a_render_reports_in_order(blocking, package):
 def test_it_leaves_the_callers_autograd_alone_between_events(blocking, package):
     for _ in render.render(blocking, Settings(steps=1, seed=1), package):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize(
+    "placement", [Placement(0), Placement(1, "disk", ffn_rows=7), Placement(vae_tile=16), Placement(0, "ram", 5, 24)]
+)
+def test_the_film_is_the_same_wherever_the_network_lies(blocking, package, placement):
+    plain = film(blocking, package)
+    np.testing.assert_allclose(film(blocking, package, placement=placement), plain, rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(film(blocking, package, placement=replace(placement, vae_tile=0)), plain)
+
+
+def test_a_plan_may_choose_how_tokens_look_at_each_other(blocking, package):
+    plain, quick = film(blocking, package), film(blocking, package, attention="int8_f32")
+    assert 0 < np.abs(quick - plain).max() < 0.05
+    np.testing.assert_array_equal(film(blocking, package), plain)  # the warm model forgets it
 
 
 @pytest.mark.parametrize("solver", ["unipc", "euler"])
