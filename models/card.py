@@ -36,6 +36,15 @@ class Card:
     experts: int = 1  # networks of this size that share the steps, one after the other
     boundary: float = 0.0  # noise level from which the first expert works; below it the second
     prediction: str = "velocity"  # the network gives the "velocity", the "film", or its "change" of the previs
+    frames: int = 81  # of a film as it was trained
+    solver: str = "unipc"  # "unipc" | "euler"
+    guidance: tuple[float, ...] = (5.0,)  # how far the words pull, for each expert in the order they work; 1.0: no pull
+    image_dim: int = 0  # width of the tokens of a picture that the cross-attention reads beside the words; 0: none
+    image_positions: int = 0  # learnt places of these tokens, where two pictures are told apart; 0: none are learnt
+    vace_layers: tuple[int, ...] = ()  # blocks that are given a hint, each by a block of its own beside it (VACE)
+    vace_channels: int = 0  # channels of what those blocks read
+    camera_channels: int = 0  # of the rays that a camera adapter folds into cells and adds to the tokens
+    reference_channels: int = 0  # of a latent frame whose tokens come before the film's
 
     @property
     def head_dim(self) -> int:
@@ -59,18 +68,61 @@ class Card:
 PREVIS = Card(
     name="previs", dim=256, ffn=1024, heads=4, layers=6, in_channels=16 + 4 + 16 + 16 + 16 + 24,
     text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", passes=1, prediction="film",
+    frames=33, guidance=(1.0,),
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second
 
 WAN_1_3B = Card(name="wan2.1-t2v-1.3b", dim=1536, ffn=8960, heads=12, layers=30, in_channels=16)
 WAN_14B = Card(name="wan2.1-t2v-14b", dim=5120, ffn=13824, heads=40, layers=40, in_channels=16)
+
+# Noise, a mask and the latent of keyframes on the patch embedding; what CLIP sees of them in the cross-attention.
+# The files of 480P and 720P are alike in every shape, and so are those of Fun-InP.
+WAN_I2V_480P = replace(
+    WAN_14B, name="wan2.1-i2v-14b-480p", in_channels=16 + 4 + 16, image_dim=1280, steps=40, shift=3.0
+)
+WAN_I2V_720P = replace(WAN_I2V_480P, name="wan2.1-i2v-14b-720p", shift=5.0)
+WAN_FLF2V = replace(WAN_I2V_720P, name="wan2.1-flf2v-14b", image_positions=2 * 257, steps=50, shift=16.0)
+WAN_INP_1_3B = replace(WAN_1_3B, name="wan2.1-fun-inp-1.3b", in_channels=16 + 4 + 16, image_dim=1280)
+
+# What is kept of a film, what is to be made, and a mask of 8x8 pixels a cell: 16 + 16 + 64 channels.
+WAN_VACE_1_3B = replace(
+    WAN_1_3B, name="wan2.1-vace-1.3b", vace_layers=tuple(range(0, 30, 2)), vace_channels=96, shift=16.0
+)
+WAN_VACE_14B = replace(
+    WAN_14B, name="wan2.1-vace-14b", vace_layers=tuple(range(0, 40, 5)), vace_channels=96, shift=16.0
+)
+
+# Noise, a control film and the first frame on the patch embedding. V1.1 adds a reference picture (`ref_conv`).
+WAN_CONTROL_1_3B = replace(WAN_1_3B, name="wan2.1-fun-control-1.3b", in_channels=3 * 16, image_dim=1280)
+WAN_CONTROL_14B = replace(WAN_14B, name="wan2.1-fun-control-14b", in_channels=3 * 16, image_dim=1280)
+WAN_CONTROL_1_3B_V11 = replace(WAN_CONTROL_1_3B, name="wan2.1-fun-control-1.3b-v1.1", reference_channels=16)
+WAN_CONTROL_14B_V11 = replace(WAN_CONTROL_14B, name="wan2.1-fun-control-14b-v1.1", reference_channels=16)
+# Noise and the first frame; the camera's rays, six numbers a pixel for four frames, through the adapter.
+WAN_CAMERA_1_3B = replace(
+    WAN_1_3B, name="wan2.1-fun-camera-1.3b", in_channels=2 * 16, image_dim=1280, camera_channels=4 * 6
+)
+WAN_CAMERA_14B = replace(
+    WAN_14B, name="wan2.1-fun-camera-14b", in_channels=2 * 16, image_dim=1280, camera_channels=4 * 6
+)
+
 # The 5B reads cells of 4x16x16: a quarter of the tokens for the same picture. The A14B is two networks of the 14B's
 # size: one lays out the shot while it is mostly noise, the other finishes it; one works at a time.
 WAN_5B = Card(
     name="wan2.2-ti2v-5b", dim=3072, ffn=14336, heads=24, layers=30, in_channels=48, out_channels=48,
-    fps=24.0, vae="wan2.2", space_stride=16,
+    fps=24.0, frames=121, vae="wan2.2", space_stride=16,
 )  # fmt: skip
-WAN_A14B = replace(WAN_14B, name="wan2.2-t2v-a14b", shift=12.0, steps=40, experts=2, boundary=0.875)
-WAN_I2V_A14B = replace(WAN_A14B, name="wan2.2-i2v-a14b", in_channels=36, shift=5.0, boundary=0.9)
+WAN_A14B = replace(
+    WAN_14B, name="wan2.2-t2v-a14b", shift=12.0, steps=40, experts=2, boundary=0.875, guidance=(4.0, 3.0)
+)
+WAN_I2V_A14B = replace(
+    WAN_A14B, name="wan2.2-i2v-a14b", in_channels=16 + 4 + 16, shift=5.0, boundary=0.9, guidance=(3.5, 3.5)
+)
 
-CARDS = {card.name: card for card in (PREVIS, WAN_1_3B, WAN_14B, WAN_5B, WAN_A14B, WAN_I2V_A14B)}
+CARDS = {
+    card.name: card
+    for card in (
+        PREVIS, WAN_1_3B, WAN_14B, WAN_I2V_480P, WAN_I2V_720P, WAN_FLF2V, WAN_INP_1_3B, WAN_VACE_1_3B, WAN_VACE_14B,
+        WAN_CONTROL_1_3B, WAN_CONTROL_14B, WAN_CONTROL_1_3B_V11, WAN_CONTROL_14B_V11, WAN_CAMERA_1_3B, WAN_CAMERA_14B,
+        WAN_5B, WAN_A14B, WAN_I2V_A14B,
+    )
+}  # fmt: skip

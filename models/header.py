@@ -39,8 +39,10 @@ ITEM_BYTES = {
 }  # fmt: skip
 CARD_SIZES = (
     "dim", "ffn", "heads", "layers", "in_channels", "out_channels", "text_dim", "text_len", "freq_dim", "steps",
-    "space_stride", "passes", "experts",
+    "space_stride", "passes", "experts", "frames",
 )  # fmt: skip
+CARD_EXTRAS = ("image_dim", "image_positions", "vace_channels", "camera_channels", "reference_channels")  # 0: has none
+SOLVERS = ("unipc", "euler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +121,33 @@ def card_from_json(text: str) -> Card:
     """The inverse. Raises BadInput when a size is missing, unknown or out of bounds."""
     try:
         facts: dict[str, Any] = json.loads(text)
-        card = Card(**{**facts, "patch": tuple(facts["patch"])})
+        lists = {name: tuple(facts[name]) for name in ("patch", "guidance", "vace_layers") if name in facts}
+        card = Card(**{**facts, **lists})
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(f"the card in these weights cannot be read: {error}; use the original file") from error
     for name in CARD_SIZES:
         value = getattr(card, name)
         if type(value) is not int or not 1 <= value <= 65_536:
             raise BadInput(f"the card in these weights gives {name} as {value!r}; it must be 1 to 65536")
+    for name in CARD_EXTRAS:
+        value = getattr(card, name)
+        if type(value) is not int or not 0 <= value <= 65_536:
+            raise BadInput(f"the card in these weights gives {name} as {value!r}; it must be 0 to 65536")
     floats = (card.eps, card.shift, card.fps)
     if not all(type(value) in (int, float) and 0 < value < 1e6 for value in floats):
         raise BadInput(f"the card in these weights gives eps, shift and fps as {floats}; they must be above 0")
     if type(card.boundary) not in (int, float) or not 0 <= card.boundary < 1:
         raise BadInput(f"the card in these weights gives boundary as {card.boundary!r}; it must be 0 or more, below 1")
+    pulls = card.guidance
+    if len(pulls) != card.experts or not all(type(pull) in (int, float) and 0 < pull <= 100 for pull in pulls):
+        raise BadInput(f"the card in these weights gives guidance as {pulls}; it must be one number for each expert")
+    if card.solver not in SOLVERS:
+        raise BadInput(f"the card in these weights gives solver as {card.solver!r}; it must be {' or '.join(SOLVERS)}")
+    hinted = card.vace_layers
+    if not all(type(layer) is int for layer in hinted) or list(hinted) != sorted({*hinted} & {*range(card.layers)}):
+        raise BadInput(f"the card in these weights gives vace_layers as {hinted}; they must be of its blocks, in order")
+    if bool(hinted) != bool(card.vace_channels):
+        raise BadInput(f"the card in these weights hints {len(hinted)} blocks by {card.vace_channels} channels")
     if card.patch != (1, 2, 2) or not all(isinstance(name, str) for name in (card.name, card.vae)):
         raise BadInput(f"the card in these weights has patches of {card.patch}; only 1x2x2 is known")
     if card.prediction not in PREDICTIONS:

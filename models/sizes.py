@@ -21,7 +21,7 @@ def parameters(card: Card) -> int:
 
 
 def outside_parameters(card: Card) -> int:
-    """Those outside the blocks: patches, words and time coming in, the head going out."""
+    """Those outside the blocks: patches, words, time, pictures and rays coming in, hints for the blocks, the head."""
     dim, cell = card.dim, math.prod(card.patch)
     entering = (
         _linear(card.in_channels * cell, dim)
@@ -31,30 +31,61 @@ def outside_parameters(card: Card) -> int:
         + _linear(dim, dim)
         + _linear(dim, 6 * dim)
     )
-    return entering + _linear(dim, cell * card.out_channels) + 2 * dim
+    leaving = _linear(dim, cell * card.out_channels) + 2 * dim
+    return entering + leaving + picture_parameters(card) + hint_parameters(card) + camera_parameters(card)
+
+
+def picture_parameters(card: Card) -> int:
+    """What pictures come in by: norm, two matrices and norm for CLIP's tokens; patches of a reference frame."""
+    wide, dim = card.image_dim, card.dim
+    seen = 2 * wide + _linear(wide, wide) + _linear(wide, dim) + 2 * dim + card.image_positions * wide if wide else 0
+    return seen + (_linear(card.reference_channels * math.prod(card.patch), dim) if card.reference_channels else 0)
+
+
+def hint_parameters(card: Card) -> int:
+    """VACE: patches, a block beside each hinted one, a matrix out of each of these and one into the first."""
+    if not card.vace_layers:
+        return 0
+    blocks = len(card.vace_layers)
+    block = matrix_parameters(card) + vector_parameters(card)
+    entering = _linear(card.vace_channels * math.prod(card.patch), card.dim)
+    return entering + blocks * block + (blocks + 1) * _linear(card.dim, card.dim)
+
+
+def camera_parameters(card: Card) -> int:
+    """The rays of a cell's pixels, all at once, through patches of 2x2 cells; two convolutions of 3x3 beside them."""
+    if not card.camera_channels:
+        return 0
+    rays = card.camera_channels * card.space_stride**2 * math.prod(card.patch)
+    return _linear(rays, card.dim) + 2 * _linear(9 * card.dim, card.dim)
 
 
 def matrix_parameters(card: Card) -> int:
-    """Weights of one block's matrices, the ones that quantization stores small: q k v o twice, and the feed-forward."""
-    return 8 * card.dim**2 + 2 * card.dim * card.ffn
+    """Weights of one block's matrices, the ones that quantization stores small: q k v o twice, k and v of pictures,
+    and the feed-forward.
+    """
+    return (10 if card.image_dim else 8) * card.dim**2 + 2 * card.dim * card.ffn
 
 
 def vector_parameters(card: Card) -> int:
-    """The rest of one block: biases (9 D and F), norms of q and k twice (4 D), norm3 (2 D), modulation (6 D)."""
-    return 21 * card.dim + card.ffn
+    """The rest of one block: biases (9 D and F), norms of q and k twice (4 D), norm3 (2 D), modulation (6 D); with
+    pictures 2 D of biases and D of the norm of their k.
+    """
+    return (24 if card.image_dim else 21) * card.dim + card.ffn
 
 
 @lru_cache(maxsize=512)
 def block_bytes(card: Card, precision: str = "int8", kept: bool = False) -> int:
     """Bytes of one block; a `kept` one has its matrices in bf16 whatever the precision of the others.
 
-    Vectors are float32 in memory. int8 has a float32 scale for each of the 9 D + F output channels; int4 has those and
-    a byte for each 64 weights. 14B: 703 MB in bf16, 352 in int8, 182 in int4. Raises ValueError for an unknown one.
+    Vectors are float32 in memory. int8 has a float32 scale for each of the 9 D + F output channels (11 D + F with
+    pictures); int4 has those and a byte for each 64 weights. 14B: 703 MB in bf16, 352 in int8, 182 in int4. Raises
+    ValueError for an unknown one.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
     matrices = matrix_parameters(card)
-    scales = 4 * (9 * card.dim + card.ffn)
+    scales = 4 * ((11 if card.image_dim else 9) * card.dim + card.ffn)
     stored = {
         "fp32": 4 * matrices,
         "bf16": 2 * matrices,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from models.card import PREVIS, TINY, WAN_1_3B, WAN_5B, WAN_14B, WAN_A14B, WAN_I2V_A14B
+from models.card import CARDS, PREVIS, TINY, WAN_1_3B, WAN_5B, WAN_14B, WAN_A14B, WAN_I2V_A14B
 from models.sizes import (
     PRECISIONS,
     block_bytes,
@@ -21,6 +21,14 @@ def test_parameters_of_wan_are_exact():
     assert parameters(WAN_14B) == parameters(WAN_A14B) == 14_288_491_584  # an expert
     assert parameters(WAN_I2V_A14B) == 14_288_901_184
     assert parameters(WAN_5B) == 4_999_787_712
+
+
+def test_parameters_of_the_other_variants():
+    """Checked against the shapes of their published key lists, which tests/models/test_wan_shapes.py holds."""
+    assert parameters(CARDS["wan2.1-i2v-14b-720p"]) == 16_394_878_784
+    assert parameters(CARDS["wan2.1-flf2v-14b"]) - parameters(CARDS["wan2.1-i2v-14b-720p"]) == 514 * 1280
+    assert parameters(CARDS["wan2.1-vace-1.3b"]) == 2_153_972_032
+    assert parameters(CARDS["wan2.1-vace-14b"]) == 17_337_592_896
 
 
 @pytest.mark.parametrize("card", [PREVIS, TINY], ids=lambda card: card.name)

@@ -244,6 +244,16 @@ def test_a_card_survives_its_header(card) -> None:
         ({"space_stride": 8.0}, "space_stride as 8.0"),
         ({"boundary": 1.0}, "boundary as 1.0"),
         ({"colour": 1}, "cannot be read"),
+        ({"frames": 0}, "frames as 0"),
+        ({"image_dim": -1}, "image_dim as -1"),
+        ({"guidance": []}, r"guidance as \(\)"),
+        ({"guidance": [5.0, 4.0]}, r"guidance as \(5.0, 4.0\); it must be one number for each expert"),
+        ({"guidance": ["5"]}, "guidance as"),
+        ({"guidance": 5.0}, "cannot be read"),
+        ({"solver": "magic"}, "solver as 'magic'"),
+        ({"vace_layers": [0, 6], "vace_channels": 96}, "of its blocks"),
+        ({"vace_layers": [2, 0], "vace_channels": 96}, "in order"),
+        ({"vace_layers": [0]}, "hints 1 blocks by 0 channels"),
     ],
 )
 def test_a_card_out_of_bounds_is_refused(change: dict, says: str) -> None:
