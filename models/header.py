@@ -34,8 +34,8 @@ MAX_TENSORS = 65_536
 MAX_DIMENSIONS = 8
 NAME = re.compile(r"[A-Za-z0-9._-]{1,256}")
 ITEM_BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 CARD_SIZES = (
     "dim", "ffn", "heads", "layers", "in_channels", "out_channels", "text_dim", "text_len", "freq_dim", "steps",
@@ -59,7 +59,7 @@ class Entry:
 class Header:
     """What a safetensors file says of itself, found to be consistent with itself and with the file's size."""
 
-    metadata: dict[str, str]
+    metadata: dict[str, str]  # as the file has it: a stranger's may hold control characters
     entries: dict[str, Entry]
     data_start: int  # bytes
     file_bytes: int
@@ -100,6 +100,8 @@ def read_header(path: Path, way_out: str = "use another file") -> Header:
 def package_header(path: Path, way_out: str = "use another file") -> Header:
     """The header of a model package of ours. Raises BadInput, which ends with `way_out`."""
     header = read_header(path, way_out)
+    if any(not (c.isprintable() or c == "\n") for pair in header.metadata.items() for c in "".join(pair)):
+        raise BadInput(f"{path} is no model package: its metadata holds control characters; {way_out}")
     found = header.metadata.get("format", "none")
     if found != FORMAT:
         raise BadInput(f"{path} is no model package: its format is {found[:40]!r}, not {FORMAT!r}; {way_out}")
@@ -160,24 +162,28 @@ def card_from_json(text: str) -> Card:
 
 def _parse(text: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
     """Header bytes -> metadata and entries. Raises ValueError with a reason that fits inside a line."""
+    header = table_of(text)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is not text")
+    if len(header) > MAX_TENSORS:
+        raise ValueError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
+    return metadata, {name: _entry(name, facts) for name, facts in header.items()}
+
+
+def table_of(text: bytes) -> dict[str, Any]:
+    """A JSON table from a stranger, no key twice. Raises ValueError with a reason that fits inside a line."""
     if text.count(b"{") > 4 * MAX_TENSORS or text.count(b"[") > 4 * MAX_TENSORS:
         raise ValueError(f"its header holds more than {MAX_TENSORS} tensors")  # before the parser fills the memory
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+        table = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except RecursionError:
         raise ValueError("its header is nested too deeply") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise ValueError("its header is not JSON") from None
-    if not isinstance(header, dict):
+    if not isinstance(table, dict):
         raise ValueError("its header is not a table")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise ValueError("its metadata is not text")
-    if any(not (c.isprintable() or c == "\n") for pair in metadata.items() for c in "".join(pair)):
-        raise ValueError("its metadata holds control characters")
-    if len(header) > MAX_TENSORS:
-        raise ValueError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
-    return metadata, {name: _entry(name, facts) for name, facts in header.items()}
+    return table
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -195,7 +201,7 @@ def _entry(name: str, facts: Any) -> Entry:
         raise ValueError(f"{name} is not described by dtype, shape and data_offsets")
     dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise ValueError(f"{name} has the unknown dtype {ascii(dtype)[:20]}")
+        raise ValueError(f"{name} has the unknown dtype {ascii(dtype)[:20]}; known are {', '.join(ITEM_BYTES)}")
     for numbers in (shape, offsets):
         if not isinstance(numbers, list) or any(type(n) is not int or not 0 <= n < 2**60 for n in numbers):
             raise ValueError(f"{name} has a shape or offsets that are no sizes")
