@@ -15,6 +15,7 @@ Torch-free (the desk and the daemon may load them):
     stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch): solids, mannequin, defocus
     conditions Blocking -> what the network reads
     header     what a file of weights says of itself, checked before it is believed; gguf the same of a GGUF file
+    encoder_names  the names of the encoders' weights in other layouts
     kinds      what a file is, told by its first bytes
     events     what a render reports; errors: what people are told
 With torch:
@@ -22,6 +23,8 @@ With torch:
     attention    its self- and cross-attention, in floats or in int8
     linear       the matrices of its blocks, in floats, int8 or int4, and the ways into them
     vae          latents <-> frames, chunk by chunk
+    umt5         the encoder of Wan's words
+    clip_vision  what Wan 2.1 sees of a keyframe
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed

@@ -64,7 +64,7 @@ class Linear(nn.Linear):
 
 
 class Int8Linear(nn.Module):
-    """A linear layer of int8 weights, one scale an output channel; stands where a Linear stood.
+    """A linear layer of int8 weights, one scale an output channel; stands where a Linear stood, with a bias or without.
 
     hadamard: its weights were turned by Hadamard matrices of this size along each row (0: were not), so what enters is
     turned as well: that spreads a few large channels over the others, and leaves the product as it is.
@@ -72,16 +72,22 @@ class Int8Linear(nn.Module):
 
     weight: Tensor
     weight_scale: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __init__(
-        self, in_features: int, out_features: int, dtype: torch.dtype, act: str = "none", hadamard: int = 0
+        self,
+        in_features: int,
+        out_features: int,
+        dtype: torch.dtype,
+        act: str = "none",
+        hadamard: int = 0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.dtype, self.act, self.hadamard = dtype, act, hadamard
         self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
         self.register_buffer("weight_scale", torch.ones(out_features))
-        self.register_buffer("bias", torch.zeros(out_features))
+        self.register_buffer("bias", torch.zeros(out_features) if bias else None)
 
     def enter(self, x: Tensor) -> Rows:
         """Round x (B, L, K), any float dtype, strided or not."""
@@ -121,9 +127,15 @@ class Int4Linear(Int8Linear):
     weight_multiplier: Tensor
 
     def __init__(
-        self, in_features: int, out_features: int, dtype: torch.dtype, act: str = "none", hadamard: int = 0
+        self,
+        in_features: int,
+        out_features: int,
+        dtype: torch.dtype,
+        act: str = "none",
+        hadamard: int = 0,
+        bias: bool = True,
     ) -> None:
-        super().__init__(0, out_features, dtype, act, hadamard)
+        super().__init__(0, out_features, dtype, act, hadamard, bias)
         self.weight = torch.zeros(out_features, in_features // 2, dtype=torch.uint8)
         groups = in_features // packing.GROUP
         self.register_buffer("weight_multiplier", torch.ones(out_features, groups, dtype=torch.int8))

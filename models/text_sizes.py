@@ -1,4 +1,4 @@
-"""What the text encoder of Wan (umT5-xxl, the encoder half) costs. Torch-free arithmetic.
+"""The sizes of Wan's text encoder (umT5-xxl, the encoder half), and what they cost. Torch-free arithmetic.
 
 24 layers of width 4096 read at most 512 tokens; 64 heads; the feed-forward is gated, 10240 wide. Its table of words is
 a lookup of a few rows and stays in the mapped file, wherever the layers are.
@@ -6,9 +6,30 @@ a lookup of a few rows and stays in the mapped file, wherever the layers are.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from models.card import Card
 
-LAYERS, WIDTH, HIDDEN, HEADS, WORDS, TOKENS = 24, 4096, 10_240, 64, 256_384, 512
+
+@dataclass(frozen=True, slots=True)
+class TextCard:
+    """One umT5 encoder (google/umt5-xxl, Apache-2.0, and wan/modules/t5.py for the facts)."""
+
+    name: str
+    words: int  # rows of the table; a few more than the tokenizer has words
+    dim: int  # D, and the width of all heads together
+    ffn: int
+    heads: int  # N
+    layers: int
+    tokens: int = 512  # the most it reads, the mark at the end among them
+    eps: float = 1e-6
+    kept_blocks: frozenset[int] = frozenset()  # left in bf16 by quantization: its layers are much alike
+
+
+UMT5_XXL = TextCard("umt5-xxl", words=256_384, dim=4096, ffn=10_240, heads=64, layers=24)
+
+LAYERS, WIDTH, HIDDEN, HEADS = UMT5_XXL.layers, UMT5_XXL.dim, UMT5_XXL.ffn, UMT5_XXL.heads
+WORDS, TOKENS = UMT5_XXL.words, UMT5_XXL.tokens
 LAYER_PARAMETERS = 4 * WIDTH * WIDTH + 3 * WIDTH * HIDDEN + 32 * HEADS + 2 * WIDTH  # q k v o; gate, up, down; buckets
 PARAMETERS = LAYERS * LAYER_PARAMETERS + WORDS * WIDTH + WIDTH
 
