@@ -6,6 +6,7 @@ May import: torch, triton. Never models, appliance or tui.
     tiles        how much of a matrix product one program takes, by shape class and compute capability
     reference    every operation in plain torch: the specification, and the CPU implementation
     reference_attention  the same for attention and what prepares its inputs
+    reference_vae  the same for what an autoencoder does between its convolutions
     rotary       a film's positions as rotations: which channels turn with what, and the one small table of angles
     hadamard     the rotation that spreads outliers over a block, for rows here and for weights offline
     rows         what the three below share: a row in registers, its norm, rotation and rounding
@@ -18,6 +19,8 @@ May import: torch, triton. Never models, appliance or tui.
     packing      the int8 and int4 layouts, with a diagram, and how float weights become int4
     dequant_int4 K7: int4 groups -> int8 rows
     int8_linear  K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue
+    vae_rmsnorm_silu  K8: between an autoencoder's convolutions: norm and SiLU behind past frames, bias and residual,
+                 pixels twice as large
     absent       a GPU that is not here: launchers compile for it and launch nothing
     cases        every launch that matters, without data
     compiled     what every kernel takes on every card, as a command: registers, spills, shared memory, instructions

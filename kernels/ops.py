@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from kernels import reference, reference_attention
+from kernels import reference, reference_attention, reference_vae
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -93,6 +93,23 @@ def _attended(
     return q8.new_empty((*q8.shape[:2], q8.shape[2] * q8.shape[3]), dtype=dtype)
 
 
+def _behind(x: Tensor, gamma: Tensor, bias: Tensor | None, silu: bool, past: Tensor | None) -> Tensor:
+    return _film(x, x.shape[2] + (0 if past is None else past.shape[2]))
+
+
+def _same(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+    return _film(x, x.shape[2])
+
+
+def _twice(x: Tensor) -> Tensor:
+    return _film(x, x.shape[2], 2)
+
+
+def _film(x: Tensor, T: int, larger: int = 1) -> Tensor:
+    B, C, _, H, W = x.shape
+    return x.new_empty((B, T, larger * H, larger * W, C)).permute(0, 4, 1, 2, 3)
+
+
 quant_rows = operation(reference.quant_rows, "quant_rows.launch", _rows)
 ln_mod_quant = operation(reference.ln_mod_quant, "ln_mod_quant.launch", _rows)
 gate_res_norm_quant = operation(reference.gate_res_norm_quant, "gate_res_norm_quant.launch", _rows, mutates=("res",))
@@ -104,3 +121,6 @@ quant_queries = operation(reference_attention.quant_queries, "qk_rmsnorm_rope_qu
 quant_keys = operation(reference_attention.quant_keys, "qk_rmsnorm_rope_quant.launch_keys", _keys)
 scale_values = operation(reference_attention.scale_values, "scale_values.launch", _values)
 attn_int8 = operation(reference_attention.attn_int8, "attn_int8.launch", _attended)
+rms_norm_silu = operation(reference_vae.rms_norm_silu, "vae_rmsnorm_silu.launch", _behind)
+bias_residual = operation(reference_vae.bias_residual, "vae_rmsnorm_silu.launch_residual", _same)
+nearest2x = operation(reference_vae.nearest2x, "vae_rmsnorm_silu.launch_nearest", _twice)
