@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from kernels import hadamard, ops, rivals
+from kernels import hadamard, ops, reference_vae, rivals
 from kernels.packing import quantize_int4
+from kernels.report import Goal
 from kernels.rotary import rotary_rows
-from kernels.timing import Goal, Run
+from kernels.timing import Run
 
 Given = tuple[Any, ...]  # arguments of an operation
 
@@ -250,6 +251,34 @@ def attend_whole(q: Tensor, k: Tensor, v: Tensor, norm: Given, way: str) -> Tens
     return ops.attn_int8(*given)
 
 
+def film_of(s: Shape, frames: int = 4) -> Tensor:
+    """What the last level of Wan 2.1's decoder works on for one latent frame: 96 channels, last in memory."""
+    _, H, W = s.grid
+    return s.normal(1, frames, 16 * H, 16 * W, 96).permute(0, 4, 1, 2, 3)
+
+
+def rms_norm_silu(s: Shape) -> Iterator[Case]:
+    """K8, before a convolution that remembers two frames; between the two of a residual block with the first's bias."""
+    x, past, gamma = film_of(s), film_of(s, 2), s.normal(96)
+    for variant, bias in (("", None), ("bias", s.normal(96))):
+        moved = 4 * x.numel() + 4 * past.numel()
+        yield by_memory(
+            ops.rms_norm_silu, variant, (x, gamma, bias, True, past), moved, 0.85, 4, reference_vae.rms_norm_silu
+        )
+
+
+def bias_residual(s: Shape) -> Iterator[Case]:
+    """K8, where a residual block ends."""
+    x = film_of(s)
+    yield by_memory(ops.bias_residual, "", (x, s.normal(96), film_of(s)), 6 * x.numel(), 0.85, 1.5)
+
+
+def nearest2x(s: Shape) -> Iterator[Case]:
+    """K8, before a level of twice the size."""
+    x = film_of(s)
+    yield by_memory(ops.nearest2x, "", (x,), 10 * x.numel(), 0.85, 1)
+
+
 def norm_of(s: Shape) -> Given:
     """What K2 is given beside queries or keys."""
     weight = 1 + s.wide(s.width) / 10
@@ -265,6 +294,6 @@ CASES: dict[str, Callable[[Shape], Iterator[Case]]] = {
     make.__name__: make
     for make in (
         quant_rows, ln_mod_quant, gate_res_norm_quant, gate_res, int8_linear, dequant_int4, rmsnorm_rope, quant_queries,
-        quant_keys, scale_values, attn_int8,
+        quant_keys, scale_values, attn_int8, rms_norm_silu, bias_residual, nearest2x,
     )
 }  # fmt: skip
