@@ -1,7 +1,7 @@
 """Wan's transformers and autoencoders go by two names: the original's, which ours are, and those of diffusers.
 
-Torch-free, and both ways; names of other networks give None. Facts: the key tables of both projects, proved by loading each into the
-other (tests/models/test_wan_names.py). The names of the encoders are in models/encoder_names.py.
+Torch-free, and both ways; names of other networks give None. Facts: the key tables of both projects, proved by loading
+each into the other (tests/models/test_wan_names.py). The names of the encoders are in models/encoder_names.py.
 """
 
 from __future__ import annotations
