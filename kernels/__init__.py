@@ -24,9 +24,12 @@ May import: torch, triton. Never models, appliance or tui.
     absent       a GPU that is not here: launchers compile for it and launch nothing
     cases        every launch that matters, without data
     compiled     what every kernel takes on every card, as a command: registers, spills, shared memory, instructions
+    driver       how Triton gets the C module that launches kernels, also where there is no compiler
+    prebuild     that module, and compiled kernels, made ahead of time, as a command; prebuilt/ holds those that ship
     bench        every operation on this card against what one would use instead, as a command; what it found is kept
                  in measured/
-    bench_cases  its cases and goals; rivals: the baselines; timing: how a call is timed, and a goal judged
+    bench_cases  its cases; bench_case: what one is, and how it is compared with its twin
+    rivals       its baselines; timing: how a call is timed; report: goals, and the document that a run leaves
 
 `ops` and `reference*` never load Triton; the kernel files (K1 to K8) do, and are loaded at the first CUDA call.
 """

@@ -7,23 +7,21 @@
 
 A memory-bound kernel is held against the copy bandwidth, a product against the bf16 and int8 matrix rates, all measured
 in this run on this card. A ratio above 1 means that ours is faster. Each case's result is compared with its twin's
-before it is timed; a case that fails is told and the next one begun.
+before it is timed; a case that fails is told and the next one begun. A goal that is missed is marked !.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
-from kernels import timing
-from kernels.bench_cases import CASES, COMPILED, Case, Shape
-from kernels.timing import Found
+from kernels import report, timing
+from kernels.bench_case import COMPILED, Case, Shape
+from kernels.bench_cases import CASES
+from kernels.report import Found
 
 # 81 frames at 480p and at 720p, 32,760 and 75,600 tokens, of Wan 1.3B and 14B. First what covers most: a run may end
 # early.
@@ -36,40 +34,28 @@ TINY = [(256, 2, 512, (3, 5, 8))]
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and keep."""
-    parser = argparse.ArgumentParser(prog="python -m kernels.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--dry-run", action="store_true", help="walk every case on the CPU at tiny sizes")
-    parser.add_argument("--only", default="", help="only operations whose name holds this")
-    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which no operation is begun")
-    parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, help="torch.compile as a baseline too; on where it can be"
-    )
-    parser.add_argument("--out", type=Path, help="write the JSON document to this file, or into this folder")
-    asked = parser.parse_args(arguments)
-    if not (asked.dry_run or torch.cuda.is_available()):
-        parser.exit(1, "no CUDA device is here: a benchmark needs one; --dry-run walks the cases on the CPU\n")
-    device = torch.device("cpu" if asked.dry_run else "cuda:0")
-    skip = () if (timing.can_compile(device) if asked.compile is None else asked.compile) else (COMPILED,)
-    end = time.monotonic() + asked.limit
-    limits = timing.limits(device)
-    document = timing.facts("kernels", device, asked.dry_run) | {"limits": limits, "rows": [], "not_begun": []}
-    print(timing.headline(document) + "; " + told(limits), flush=True)
-    for shape in (Shape(*sizes, device) for sizes in (TINY if asked.dry_run else FULL)):
-        for op in (name for name in CASES if asked.only in name):
-            if time.monotonic() > end:
-                document["not_begun"].append(f"{op} {shape.tokens}x{shape.width}")
-                continue
-            for row in measured(op, shape, limits, skip):
-                row["goals"] = [goal.judge(row["reached"].get(goal.name), asked.dry_run) for goal in row["goals"]]
-                document["rows"].append(row)
+    asked = report.asked(report.parser("kernels.bench", __doc__.split("\n")[0]), arguments)
+    limits = timing.limits(asked.device)
+    document = report.begin("kernels", asked.device, asked.dry_run) | {"limits": limits}
+    print(report.headline(document) + "; " + told(limits), flush=True)
+    shapes = [Shape(*sizes, asked.device) for sizes in (TINY if asked.dry_run else FULL)]
+    steps = {f"{op} {s.tokens}x{s.width}": (op, s) for s in shapes for op in CASES if asked.only in op}
+    try:
+        for op, shape in report.until(asked.limit, steps, document):
+            for row in measured(op, shape, limits, () if asked.compile else (COMPILED,)):
+                report.add(document, row)
                 print(line(row), flush=True)
-    return timing.conclude(document, asked.out)
+    except KeyboardInterrupt:
+        document["interrupted"] = True  # what was measured is kept
+    return report.conclude(document, asked.out)
 
 
 def measured(op: str, shape: Shape, limits: Found, skip: tuple[str, ...]) -> Iterator[Found]:
     """The rows of an operation at one shape. What fails is a row too, so that the others are still measured."""
     cases = CASES[op](shape)
     while True:
-        row: Found = {"op": op, "variant": "", "size": f"{shape.tokens}x{shape.width}", "reached": {}, "goals": ()}
+        row: Found = {"op": op, "variant": "", "size": f"{shape.tokens}x{shape.width}"}
+        row |= {"reached": {}, "baselines": {}, "goals": ()}
         try:
             measure(next(cases), row, limits, skip, shape.device)
         except StopIteration:
@@ -82,7 +68,7 @@ def measured(op: str, shape: Shape, limits: Found, skip: tuple[str, ...]) -> Ite
 def measure(case: Case, row: Found, limits: Found, skip: tuple[str, ...], device: torch.device) -> None:
     """One case into its row: its error, its time and rates, and how long each baseline takes.
 
-    `reached` is by name the share of each limit and how many times as fast as each baseline it is.
+    `reached` is, by name, the share of a limit, or how many times as fast as a baseline it is.
     """
     row |= {"variant": case.variant, "size": case.size, "goals": case.goals}
     row["error"] = error = case.error()
@@ -90,15 +76,16 @@ def measure(case: Case, row: Found, limits: Found, skip: tuple[str, ...], device
         row["error"], row["failed"] = None, "the result is not finite"
         return
     took = timing.seconds(case.ours, device)
-    baselines = {name: timing.attempt(run, device) for name, run in case.baselines.items() if name not in skip}
-    reached = {"copy": case.bytes / took / limits["copy"]}
-    if case.ops:
-        reached |= {name: case.ops / took / limits[name] for name in ("bf16", "int8", "mixed")}
     row |= {"ms": 1e3 * took, "gb_s": case.bytes / took / 1e9, "tops": case.ops / took / 1e12}
-    row["baselines"] = {
-        name: {"cannot": other} if isinstance(other, str) else {"ms": 1e3 * other} for name, other in baselines.items()
-    }
-    row["reached"] = reached | timing.ratios(took, baselines)
+    row["reached"] = {"copy": case.bytes / took / limits["copy"]}
+    if case.ops:
+        row["reached"] = {name: case.ops / took / limits[name] for name in ("bf16", "int8", "mixed")}
+    for name, baseline in case.baselines.items():
+        if name not in skip:
+            other = timing.attempt(baseline, device)
+            row["baselines"][name] = {"cannot": other} if isinstance(other, str) else {"ms": 1e3 * other}
+            if isinstance(other, float):
+                row["reached"][name] = other / took
 
 
 def told(limits: Found) -> str:
@@ -112,15 +99,8 @@ def line(row: Found) -> str:
     start = f"{row['op'] + ' ' + row['variant']:<28} {row['size']:<18}"
     if "failed" in row:
         return f"{start} FAILED: {row['failed']}"
-    missed = {goal["goal"] for goal in row["goals"] if goal["met"] is False}
     rate = f"{row['tops']:7.1f} TOP/s" if row["tops"] else f"{row['gb_s']:7.0f} GB/s "
-    reached = [
-        f"{name} {value:.2f}{'!' * (name in missed)}"
-        for name, value in row["reached"].items()
-        if row["tops"] == 0 or name != "copy"
-    ]
-    reached += [f"{name} cannot" for name, other in row["baselines"].items() if "cannot" in other]
-    return f"{start} {row['ms']:9.3f} ms {rate} error {row['error']:.0e}  {', '.join(reached)}"
+    return f"{start} {row['ms']:9.3f} ms {rate} error {row['error']:.0e}  {report.outcome(row)}"
 
 
 if __name__ == "__main__":
