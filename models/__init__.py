@@ -17,6 +17,7 @@ Torch-free (the desk and the daemon may load them):
     header     what a file of weights says of itself, checked before it is believed; gguf the same of a GGUF file
     encoder_names  the names of the encoders' weights in other layouts
     kinds      what a file is, told by its first bytes
+    pickles    a pickle -> safetensors, by a child that may do nothing else; confine what takes the rest from it
     events     what a render reports; errors: what people are told
 With torch:
     transformer  the Wan-architecture diffusion transformer
@@ -28,6 +29,7 @@ With torch:
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed
+    unpickling   the child that reads a pickle; nothing but pickles starts it
     sources      weights as a house brings them, read one tensor at a time; gguf_blocks what their blocks stand for
     quantize     bf16 network -> int8 or int4 package
     streaming    blocks that pass through two slots on the device

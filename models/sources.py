@@ -217,7 +217,7 @@ def _bytes_at(part: _Part, entry: Entry) -> Tensor:
             if _stamp(os.fstat(file.fileno())) != part.stamp:
                 raise _gone(part.path, "it changed since it was opened")
             data = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
-            view = memoryview(data.numpy())
+            view = data.numpy().data
             file.seek(part.header.data_start + entry.begin)
             at = 0
             while at < len(view):

@@ -56,10 +56,12 @@ def test_nothing_that_we_refuse(path):
             assert "*" not in [alias.name for alias in node.names], f"{where} imports everything"
             assert node.module != "unittest.mock", f"{where} mocks"
         if isinstance(node, ast.Import):
-            assert not {alias.name for alias in node.names} & {"unittest.mock", "mock", "pickle"}, where
+            assert not {alias.name for alias in node.names} & {"unittest.mock", "mock"}, where
+            assert path.parts[0] == "tests" or "pickle" not in [alias.name for alias in node.names], where
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             called = ast.unparse(node.func)
-            assert called not in {"torch.load", "np.load", "numpy.load"}, f"{where} may read a pickle"
+            confined = path == Path("models/unpickling.py") and "weights_only=True" in ast.unparse(node)
+            assert called not in {"torch.load", "np.load", "numpy.load"} or confined, f"{where} may read a pickle"
         if isinstance(node, ast.Raise) and node.exc is not None:
             assert "NotImplementedError" not in ast.unparse(node.exc), f"{where} is a stub"
 

@@ -11,7 +11,7 @@ FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT 
 TORCH_FREE_MODELS = {
     "card", "geometry", "footprint", "header", "blocking", "optics", "cast", "sets", "stage", "solids", "mannequin",
     "defocus", "conditions", "events", "errors", "placement", "tiling", "sizes", "flops", "activations", "autoencoders",
-    "text_sizes", "gguf", "kinds",
+    "text_sizes", "gguf", "kinds", "pickles", "confine",
 }  # fmt: skip
 TORCH_FREE_KERNELS = {"kernels.dispatch"}  # a plan reads which way a card computes
 HEAVY = {"torch", "triton", "safetensors"}
