@@ -123,7 +123,9 @@ def card_from_json(text: str) -> Card:
     """The inverse. Raises BadInput when a size is missing, unknown or out of bounds."""
     try:
         facts: dict[str, Any] = json.loads(text)
-        lists = {name: tuple(facts[name]) for name in ("patch", "guidance", "vace_layers") if name in facts}
+        lists: dict[str, Any] = {
+            name: tuple(facts[name]) for name in ("patch", "guidance", "vace_layers") if name in facts
+        }
         card = Card(**{**facts, **lists})
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(f"the card in these weights cannot be read: {error}; use the original file") from error
