@@ -16,6 +16,7 @@ Torch-free (the desk and the daemon may load them):
     conditions Blocking -> what the network reads
     header     what a file of weights says of itself, checked before it is believed; gguf the same of a GGUF file
     encoder_names  the names of the encoders' weights in other layouts
+    tokenizer  words -> the numbers that Wan's encoder of them reads; spiece: the file of its vocabulary
     kinds      what a file is, told by its first bytes
     pickles    a pickle -> safetensors, by a child that may do nothing else; confine what takes the rest from it
     events     what a render reports; errors: what people are told
@@ -25,6 +26,7 @@ With torch:
     linear       the matrices of its blocks, in floats, int8 or int4, and the ways into them
     vae          latents <-> frames, chunk by chunk
     umt5         the encoder of Wan's words
+    text         words -> the context of a Wan network
     clip_vision  what Wan 2.1 sees of a keyframe
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
