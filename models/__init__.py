@@ -39,6 +39,8 @@ With torch:
     calibrate    a device -> its rates, as one JSON document
     measure      one network of real size on a device: time and memory beside what was predicted
     render       the main path: Blocking -> frames
+    bench        the int8 network on this card against bf16 ones of the same weights, as a command
+    rivals       what it compares: drawn weights, and diffusers' network with them
     training     how the shipped weights are made
 
 Shapes use one alphabet: B batch, F latent frames, H W latent grid, L tokens, D width, N heads,

@@ -52,7 +52,7 @@ def quantize(
     turn: Collection[str] = (),
     scheme: str = SCHEME,
 ) -> dict[str, Tensor]:
-    """The tensors of a network in their stored form, on the CPU.
+    """The tensors of a network in their stored form, on the device where they are.
 
     state: a state dict, or a part of one, of the network of `card`; any float dtype. keep: blocks not to quantize; None
     asks the card. turn: which inputs of a block, of READERS, are turned by Hadamard matrices before they are rounded:
@@ -67,7 +67,7 @@ def quantize(
     turns = {reader: size for name, size in sizes.items() for reader in READERS[name]}
     stored = {f"hadamard.{name}": torch.tensor(size, dtype=torch.int32) for name, size in sizes.items() if size}
     for name, tensor in state.items():
-        tensor = tensor.detach().cpu()
+        tensor = tensor.detach()
         block, matrix = _matrix(card, name)
         if matrix and block not in keep:
             turned = hadamard.rotate(tensor.float(), turns.get(matrix, 0))
