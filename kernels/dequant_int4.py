@@ -40,6 +40,6 @@ def launch(packed: Tensor, multiplier: Tensor) -> Tensor:
     weight = torch.empty((packed.shape[0], 2 * packed.shape[1]), dtype=torch.int8, device=packed.device)
     groups, at_once = multiplier.numel(), max(1, BYTES // half)
     dequant_int4_kernel[(triton.cdiv(groups, at_once),)](
-        packed, multiplier, weight, groups, HALF=half, GROUPS=at_once, num_warps=4
+        packed, multiplier, weight, groups, HALF=half, GROUPS=at_once, num_warps=4, enable_fp_fusion=False
     )
     return weight

@@ -65,12 +65,12 @@ def launch(v: Tensor, heads: int, fp8: bool = False) -> tuple[Tensor, Tensor]:
     B, S, D = v.shape
     grid = (triton.cdiv(S, TILE["BLOCK_S"]), triton.cdiv(D, TILE["BLOCK_D"]), B)
     peaks = torch.empty((B, grid[0], D), dtype=torch.float32, device=v.device)
-    peaks_kernel[grid](v, peaks, S, D, v.stride(0), v.stride(1), **TILE, num_warps=4)
+    peaks_kernel[grid](v, peaks, S, D, v.stride(0), v.stride(1), **TILE, num_warps=4, enable_fp_fusion=False)
     out = reference_attention.empty_values(v, heads, fp8)
     room = S + -S % KEY_BLOCK if fp8 else S
     scale = torch.empty((B, heads, D // heads), dtype=torch.float32, device=v.device)
     values_kernel[grid](
         v, peaks.amax(1), out, scale, S, D, room, v.stride(0), v.stride(1), out.stride(0), out.stride(1), out.stride(3),
-        FLOOR, reference_attention.LARGEST_VALUE[fp8], **TILE, num_warps=4,
+        FLOOR, reference_attention.LARGEST_VALUE[fp8], **TILE, num_warps=4, enable_fp_fusion=False,
     )  # fmt: skip
     return out, scale

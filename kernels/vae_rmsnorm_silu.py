@@ -143,7 +143,7 @@ def launch_nearest(x: Tensor) -> Tensor:
     x = _channels_last(x)
     B, C, T, H, W = x.shape
     y, pixels, tile = _empty(x, T, 2 * H, 2 * W), B * T * H * W, tile_of(C)
-    nearest2x_kernel[(triton.cdiv(pixels, tile["ROWS"]),)](x, y, pixels, W, C, **tile)
+    nearest2x_kernel[(triton.cdiv(pixels, tile["ROWS"]),)](x, y, pixels, W, C, **tile, enable_fp_fusion=False)
     return y
 
 
