@@ -1,8 +1,8 @@
 """Which card a transformer's file follows: what its shapes tell, what its name hints at, what must be asked.
 
-Torch-free. Sizes and what a network reads are in its shapes. Not in them: 480P or 720P, Wan 2.1 or one of the two experts of 2.2,
-which of the two, and whether it was distilled to a few steps. The name of a file or of its folder often says; where it
-does not, the operator is asked, and every question names the flag that answers it.
+Torch-free. Sizes and what a network reads are in its shapes. Not in them: 480P or 720P, Wan 2.1 or one of the two
+experts of 2.2, which of the two, and whether it was distilled to a few steps. The name of a file or of its folder often
+says; where it does not, the operator is asked, and every question names the flag that answers it.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         end = offset + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-        digest.update(_bytes_of(tensor))
+        digest.update(bytes_of(tensor))
     facts = {**metadata, "data_sha256": digest.hexdigest()}
     text = json.dumps({"__metadata__": dict(sorted(facts.items())), **header}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -77,7 +77,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         with open(part, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for _, tensor in ordered:
-                file.write(_bytes_of(tensor))
+                file.write(bytes_of(tensor))
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -121,6 +121,6 @@ def _tensor_at(data: mmap.mmap | bytearray, offset: int, entry: Entry) -> Tensor
     return torch.frombuffer(data, dtype=dtype, count=count, offset=offset).view(entry.shape)
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def bytes_of(tensor: Tensor) -> memoryview:
     """A tensor's data, row by row, as any safetensors reader expects it (little-endian machines)."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
