@@ -31,6 +31,7 @@ With torch:
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed
+    lora         LoRA files of every dialect, added to float weights
     unpickling   the child that reads a pickle; nothing but pickles starts it
     sources      weights as a house brings them, read one tensor at a time; gguf_blocks what their blocks stand for
     quantize     bf16 network -> int8 or int4 package
