@@ -23,6 +23,10 @@ class Span:
         """What is kept, counted from the beginning of the axis, at `scale` pixels a cell."""
         return slice(scale * self.kept.start, scale * self.kept.stop)
 
+    def around(self, scale: int) -> slice:
+        """What is seen, counted from the beginning of the axis, at `scale` pixels a cell."""
+        return slice(scale * self.seen.start, scale * self.seen.stop)
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -47,3 +51,23 @@ def spans(length: int, side: int, reach: int) -> list[Span]:
 def tiles(height: int, width: int, side: int, reach: int) -> list[Tile]:
     """A picture of `height` x `width` cells in tiles, row by row."""
     return [Tile(rows, columns) for rows in spans(height, side, reach) for columns in spans(width, side, reach)]
+
+
+def fades(parts: list[Span], scale: int) -> list[list[float]]:
+    """For each part, how much it counts at each pixel that it sees, at `scale` pixels a cell.
+
+    Where two parts see the same, one fades into the other in a straight line. The shares of a pixel sum to 1.
+    """
+    length = scale * parts[-1].seen.stop
+    shares = [[1.0] * length for _ in parts]
+    for (before, left), (after, right) in pairwise(zip(parts, shares, strict=True)):
+        start, stop = scale * after.seen.start, scale * before.seen.stop
+        for pixel in range(length):
+            risen = min(1.0, max(0.0, pixel + 0.5 - start) / max(0.5, stop - start))  # 0.5: where nothing is shared
+            left[pixel] *= 1 - risen
+            right[pixel] *= risen
+    totals = [sum(column) for column in zip(*shares, strict=True)]  # not 1 where a part is narrower than its fading
+    return [
+        [share[pixel] / totals[pixel] for pixel in range(*part.around(scale).indices(length))]
+        for part, share in zip(parts, shares, strict=True)
+    ]
