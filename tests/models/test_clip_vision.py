@@ -114,3 +114,15 @@ def test_the_sizes_of_the_real_one():
     layer = sum(weight.numel() for weight in tower.transformer[0].parameters())
     found = sum(weight.numel() for weight in tower.parameters()) + layer + 2 * CLIP_VIT_H_14.dim
     assert found == 630_766_080 and CLIP_VIT_H_14.tokens == 257
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@torch.no_grad()
+def test_the_gpu_agrees_with_the_cpu():
+    torch.manual_seed(0)
+    tower = VisionTower(TINY).eval()
+    tower.cls_embedding.normal_()
+    tower.pos_embedding.normal_()
+    expected = tower(pictures())
+    assert relative(tower.cuda()(pictures().cuda()).cpu(), expected) < 5e-3  # convolutions there may round as TF32

@@ -212,3 +212,18 @@ def test_the_sizes_of_the_real_one():
     assert sum(weight.numel() for weight in network.blocks[0].parameters()) == LAYER_PARAMETERS
     matrices = [weight for weight in network.blocks[0].parameters() if weight.dim() > 1 and len(weight) > 32]
     assert LAYER_PARAMETERS + 4 * sum(map(len, matrices)) == LAYER_BYTES
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("resident", [None, 1])
+@torch.inference_mode()
+def test_the_gpu_agrees_with_the_cpu(resident):
+    card = replace(TINY, dim=256, ffn=512)
+    stored = quantize(trained(card).state_dict(), card)
+    right = load_quantized(card, stored)(*words(40, 7, card=card))
+    network = load_quantized(card, stored)
+    place(network, torch.device("cuda:0"), Placement(resident))
+    found = network(*words(40, 7, card=card))
+    assert found.is_cuda and not network.token_embedding.weight.is_cuda
+    assert relative(found[0].cpu(), right[0]) < 0.01 and relative(found[1, :7].cpu(), right[1, :7]) < 0.01
