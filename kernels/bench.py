@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measured(op: str, shape: Shape, limits: Found, skip: tuple[str, ...]) -> Iterator[Found]:
     """The rows of an operation at one shape. What fails is a row too, so that the others are still measured."""
+    timing.let_go(shape.device)
     cases = CASES[op](shape)
     while True:
         row: Found = {"op": op, "variant": "", "size": f"{shape.tokens}x{shape.width}"}

@@ -7,6 +7,7 @@ card's work and not Python's.
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -76,6 +77,13 @@ def peak_of(run: Callable[[], T], device: torch.device) -> tuple[T, int | None]:
     made = run()
     torch.cuda.synchronize(device)
     return made, torch.cuda.max_memory_allocated(device) - before
+
+
+def let_go(device: torch.device) -> None:
+    """Gives back to a GPU what earlier work no longer needs; compiled modules hold themselves until they are sought."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def limits(device: torch.device) -> dict[str, float]:

@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def attempted(scene: Scene, ways: Sequence[Attention], compiles: bool, device: torch.device) -> list[Found]:
     """The rows of a scene, or one that says why there are none: the others are still measured."""
+    timing.let_go(device)
     try:
         return measured(scene, ways, compiles, device)
     except Exception as error:  # too large for this card, or a kernel that fails on it

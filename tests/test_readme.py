@@ -43,13 +43,16 @@ def test_the_path_of_one_shot_is_a_path():
 def test_functions_named_in_the_readme_exist(path, name):
     scope = ast.parse((ROOT / path).read_text()).body
     for part in name.split("."):
-        found = [
-            node
-            for node in scope
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == part
-        ]
+        found = [node for node in scope if part in _names(node)]
         assert found, f"{path} has no {name}"
-        scope = found[0].body
+        scope = getattr(found[0], "body", [])
+
+
+def _names(node: ast.stmt) -> set[str]:
+    """What a statement defines."""
+    if isinstance(node, ast.Assign):
+        return {ast.unparse(target) for target in node.targets}
+    return {node.name} if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) else set()
 
 
 def test_files_linked_in_the_readme_exist():
