@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from models import text_sizes
-from models.autoencoders import AUTOENCODERS, tiling
+from models.autoencoders import films_read, tiling
 from models.card import Card
 from models.flops import block_work, coder_flops
 from models.footprint import package_bytes
@@ -82,7 +82,7 @@ class Pace:
 def beside_seconds(card: Card, geometry: Geometry, precision: str, speed: Speed, cores: int, tile: int) -> float:
     """Everything but words and steps: start, weights from the disk, control films, coding, the film's file."""
     pixels = geometry.frames * geometry.height * geometry.width
-    stage = pixels * STAGE_S_A_PIXEL / cores if AUTOENCODERS[card.vae].encodes else 0.0
+    stage = pixels * STAGE_S_A_PIXEL / cores if films_read(card) else 0.0
     coding = coder_flops(card, geometry) * tiling(card, geometry, tile) / speed.film
     return START_S + package_bytes(card, precision) / speed.disk + stage + coding + pixels * ENCODE_S_A_PIXEL
 

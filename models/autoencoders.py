@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from models.card import Card
 from models.geometry import TIME_STRIDE, Geometry
@@ -32,10 +33,10 @@ class Autoencoder:
     parameters: int
     encoder: Layers
     decoder: Layers
-    encodes: int  # control films that it reads before a render
     decoded_bytes_a_pixel: tuple[int, int]  # working memory of decoding, for each pixel of a frame or tile
-    encoded_bytes_a_pixel: int  # working memory of encoding a film at once, for each pixel of each latent frame
+    encoded_bytes_a_pixel: tuple[int, int]  # the same of encoding, for each pixel of a frame
     overlap: int  # pixels that a tile computes beyond what it gives, on both sides together
+    at_once: bool = False  # encodes all frames at once: then that is for each latent frame, and films lie on the device
 
 
 def _previs() -> Autoencoder:
@@ -65,59 +66,115 @@ def _previs() -> Autoencoder:
     # Live at once at 1/4: input, normalised, two hidden maps and the 192-channel picture: 5 maps of at most 192
     # channels, 4 bytes, 1/16 of the pixels: 240 bytes; the 384-channel maps at 1/8 are below that. Doubled for the
     # workspace of the convolutions. A tile sees 10 cells of 8 pixels around it, as far as its convolutions reach.
-    return Autoencoder(encoder.weights + decoder.weights + small, encoder, decoder, 2, (480, 480), 480, 160)
+    parameters = encoder.weights + decoder.weights + small
+    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, at_once=True)
 
 
 def _wan21() -> Autoencoder:
-    """Wan 2.1's (reference sizes 96 x 1, 2, 4, 4): causal 3-D convolutions; decoding one latent frame gives four."""
-    c = 96
-    res = [27 * (a * b + b * b) for a, b in ((4 * c, 4 * c), (2 * c, 4 * c), (2 * c, 2 * c), (c, c))]
-    same = [2 * 27 * w * w for w in (4 * c, 4 * c, 2 * c, c)]
-    decoder = Layers(
+    """Wan 2.1's (96 x 1, 2, 4, 4): causal 3-D convolutions, a latent frame or four frames at a time.
+
+    Each of its convolutions in time remembers two frames of what it is given; those that halve time, one. Beside that
+    the most is alive at a convolution of the full size: its input and its result, four frames each, and the normed
+    input behind its past, six: 14 c numbers a pixel. (What is left of decoding's frames is counted in `coder_bytes`.)
+    """
+    c, latent = 96, 16
+    middle = 4 * 27 * (4 * c) ** 2 + 4 * (4 * c) ** 2
+    res = [27 * (a * b + b * b) for a, b in ((4 * c, 4 * c), (2 * c, 4 * c), (c, 2 * c))]
+    same = [2 * 27 * w * w for w in (4 * c, 2 * c, c)]
+    encoder = Layers(  # positions: of the size after the layer
         (
-            (27 * 16 * 4 * c + 2 * res[0] + 4 * (4 * c) ** 2 + 3 * res[0] + 3 * 4 * c * 8 * c, 1),  # in, middle, 1/8
-            (9 * 4 * c * 2 * c + res[1] + 2 * c * 4 * c + 2 * same[1] + 3 * 4 * c * 8 * c, 8),  # 1/4, 2 frames
-            (9 * 4 * c * 2 * c + 3 * res[2], 64),  # 1/2, 4 frames
-            (9 * 2 * c * c + 3 * res[3] + 27 * c * 3, 256),  # full size, 4 frames
+            (27 * 3 * c + 2 * same[2], 256),  # full size, 4 frames
+            (9 * c * c + res[2] + c * 2 * c + same[1], 64),  # 1/2
+            (9 * (2 * c) ** 2, 16),  # 1/4, 4 frames
+            (3 * (2 * c) ** 2 + res[1] + 2 * c * 4 * c + same[0], 8),  # 1/4, 2 frames
+            (9 * (4 * c) ** 2, 2),  # 1/8, 2 frames
+            (3 * (4 * c) ** 2 + 2 * same[0] + middle + 27 * 4 * c * 2 * latent + (2 * latent) ** 2, 1),
         )
     )
-    # Peak of decoding, published: in float32 7.61 GiB at 480x832x81 and 17.55 at 720x1280x81, in bf16 3.95 and 9.11,
-    # two films in the same precision included (two are held for a moment there): 18,500 and 9,650 bytes a pixel remain.
+    decoder = Layers(
+        (
+            (latent**2 + 27 * latent * 4 * c + middle + 3 * res[0] + 3 * 4 * c * 8 * c, 1),  # in, middle, 1/8
+            (9 * 4 * c * 2 * c + res[1] + 2 * c * 4 * c + 2 * same[0] + 3 * 4 * c * 8 * c, 8),  # 1/4, 2 frames
+            (9 * 4 * c * 2 * c + 3 * same[1], 64),  # 1/2, 4 frames
+            (9 * 2 * c * c + 3 * same[2] + 27 * c * 3, 256),  # full size, 4 frames
+        )
+    )
+    decoding = 2 * (7 * c + 12 * c / 4 + 26 * c / 16 + (44 * c + latent) / 64) + 14 * c
+    encoding = 2 * (3 + 4 * c + 7 * c / 4 + 14 * c / 16 + 36 * c / 64) + 2 * c / 16 + 4 * c / 64 + 14 * c
     # Its middle looks at whole frames, so tiles are not exact: they overlap by 64 pixels, over which they are blended.
-    return Autoencoder(126_892_531, Layers(()), decoder, 0, (9_650, 18_500), 0, 64)
+    return Autoencoder(126_892_531, encoder, decoder, _bytes(decoding), _bytes(encoding), 64)
 
 
 def _wan22() -> Autoencoder:
-    """Wan 2.2's (decoder 256 x 1, 2, 4, 4; cells of 16x16 pixels, the last 2x2 by unpacking 12 channels)."""
-    c, latent = 256, 48
-    wide = 27 * (4 * c) ** 2
-    decoder = Layers(
+    """Wan 2.2's (encoder 160, decoder 256 x 1, 2, 4, 4): cells of 16x16 pixels, the last 2x2 by packing 12 channels.
+
+    As 2.1's, on a quarter of the pixels. Levels keep their input to the end, to add it: encoding holds 4 frames more.
+    """
+    e, c, latent = 160, 256, 48
+
+    def middle(width: int) -> int:
+        return 4 * 27 * width**2 + 4 * width**2
+
+    def res(given: int, made: int) -> int:
+        return 27 * (given * made + made * made) + (given * made if given != made else 0)
+
+    encoder = Layers(
         (
-            (27 * latent * 4 * c + 4 * wide + 4 * (4 * c) ** 2 + 6 * wide + 3 * 4 * c * 8 * c, 1),  # in, middle, 1/16
-            (9 * (4 * c) ** 2 + 6 * wide + 3 * 4 * c * 8 * c, 8),  # 1/8, 2 frames
-            (9 * (4 * c) ** 2 + 27 * (4 * c * 2 * c + (2 * c) ** 2) + 8 * c * c + 4 * 27 * (2 * c) ** 2, 64),  # 1/4, 4
-            (9 * (2 * c) ** 2 + 27 * (2 * c * c + c * c) + 2 * c * c + 4 * 27 * c * c + 27 * c * 12, 256),  # 1/2, 4
+            (27 * 12 * e + 2 * res(e, e), 256),  # 1/2, 4 frames
+            (9 * e * e + res(e, 2 * e) + res(2 * e, 2 * e), 64),  # 1/4
+            (9 * (2 * e) ** 2, 16),  # 1/8, 4 frames
+            (3 * (2 * e) ** 2 + res(2 * e, 4 * e) + res(4 * e, 4 * e), 8),  # 1/8, 2 frames
+            (9 * (4 * e) ** 2, 2),  # 1/16, 2 frames
+            (3 * (4 * e) ** 2 + 2 * res(4 * e, 4 * e) + middle(4 * e) + 27 * 4 * e * 2 * latent + (2 * latent) ** 2, 1),
         )
     )
-    # Peak of decoding 704x1280x121, published: 9.64 GiB in bf16, 19.28 in float32, two films included.
-    return Autoencoder(704_688_668, Layers(()), decoder, 0, (10_040, 20_080), 0, 64)
+    decoder = Layers(
+        (
+            (latent**2 + 27 * latent * 4 * c + middle(4 * c) + 3 * res(4 * c, 4 * c) + 3 * 4 * c * 8 * c, 1),  # 1/16
+            (9 * (4 * c) ** 2 + 3 * res(4 * c, 4 * c) + 3 * 4 * c * 8 * c, 8),  # 1/8, 2 frames
+            (9 * (4 * c) ** 2 + res(4 * c, 2 * c) + 2 * res(2 * c, 2 * c), 64),  # 1/4, 4 frames
+            (9 * (2 * c) ** 2 + res(2 * c, c) + 2 * res(c, c) + 27 * c * 12, 256),  # 1/2, 4 frames
+        )
+    )
+    # Most is alive where the last level begins, with twice its width: 4 x 2c, 6 x 2c behind the past, and 4 x c.
+    decoding = 2 * (8 * c / 4 + 14 * c / 16 + 28 * c / 64 + (44 * c + latent) / 256) + 24 * c / 4
+    encoding = 2 * ((12 + 4 * e) / 4 + 7 * e / 16 + 14 * e / 64 + 36 * e / 256) + 2 * e / 64 + 4 * e / 256 + 18 * e / 4
+    return Autoencoder(704_688_668, encoder, decoder, _bytes(decoding), _bytes(encoding), 64)
+
+
+def _bytes(numbers: float) -> tuple[int, int]:
+    """Of so many numbers in bf16 and in float32."""
+    return ceil(2 * numbers), ceil(4 * numbers)
 
 
 AUTOENCODERS = {"previs": _previs(), "wan2.1": _wan21(), "wan2.2": _wan22()}
 
 
+def films_read(card: Card) -> int:
+    """Films that are encoded before a render: ours reads previs and depth; Wan's what its patch embedding takes beside
+    noise and mask, in latents; VACE what is kept of a film and what is to change.
+    """
+    if card.vae == "previs":
+        return 2
+    return (card.in_channels - card.out_channels) // card.out_channels + (2 if card.vace_layers else 0)
+
+
 def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
     """Bytes alive while films are encoded or decoded, `b` (2 or 4) bytes a number; a `tile` of pixels at once, or all.
 
-    Frames leave four at a time in float32, so a film is never on the device, but for the control films that a card
-    reads: two, in float32.
+    Frames leave four at a time in float32, and come so to an encoder that streams, so a film is never on the device;
+    but one that encodes it at once has the two films there that it reads.
     """
     coder = AUTOENCODERS[card.vae]
     pixels = geometry.height * geometry.width
-    leaving = 2 * TIME_STRIDE * pixels * 3 * 4
-    decoding = tile_pixels(card, geometry, tile) * coder.decoded_bytes_a_pixel[b // 4] + leaving
-    encoding = pixels * geometry.latent[0] * coder.encoded_bytes_a_pixel
-    films = 2 * geometry.frames * pixels * 3 * 4 if coder.encodes else 0
+    four_frames = TIME_STRIDE * pixels * 3 * 4
+    decoding = tile_pixels(card, geometry, tile) * coder.decoded_bytes_a_pixel[b // 4] + 2 * four_frames
+    encoding = films = 0
+    if films_read(card):
+        encoding = pixels * coder.encoded_bytes_a_pixel[b // 4] + 2 * four_frames
+    if coder.at_once:
+        encoding = pixels * geometry.latent[0] * coder.encoded_bytes_a_pixel[b // 4]
+        films = 2 * geometry.frames * pixels * 3 * 4
     return max(decoding, encoding) + films
 
 

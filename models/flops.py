@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.autoencoders import AUTOENCODERS
+from models.autoencoders import AUTOENCODERS, films_read
 from models.card import Card
 from models.geometry import Geometry
 
@@ -48,7 +48,7 @@ def coder_flops(card: Card, geometry: Geometry) -> int:
     """FLOPs of the autoencoder for a film: what it encodes before the render, and the film it decodes."""
     coder = AUTOENCODERS[card.vae]
     frames, height, width = geometry.latent
-    return frames * height * width * (coder.encodes * coder.encoder.flops_a_cell + coder.decoder.flops_a_cell)
+    return frames * height * width * (films_read(card) * coder.encoder.flops_a_cell + coder.decoder.flops_a_cell)
 
 
 def film_flops(card: Card, geometry: Geometry, steps: int) -> int:
