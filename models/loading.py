@@ -75,6 +75,8 @@ def unload() -> None:
     _warm.clear()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+        if hasattr(torch.accelerator, "empty_host_cache"):  # pinned memory too, which torch keeps as well
+            torch.accelerator.empty_host_cache()
 
 
 def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:

@@ -125,7 +125,7 @@ def _encode(model: Model, film: np.ndarray) -> Tensor:
     """A film (T, h, w, 3) in 0..1 to latents (1, 16, F, H, W) float32."""
     pixels = torch.from_numpy(film).permute(3, 0, 1, 2)[None].to(model.device, torch.float32) * 2 - 1
     weight = next(model.vae.parameters())
-    return model.vae.encode(pixels.to(weight.dtype))
+    return model.vae.encode_stream(pixels.to(weight.dtype))
 
 
 def _inferring(items: Iterator) -> Iterator:

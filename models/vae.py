@@ -144,8 +144,12 @@ class VAE(nn.Module):
 
     def encode(self, film: Tensor) -> Tensor:
         """A film (B, 3, T, h, w) in -1..1, T = 4n+1, to normalised latents (B, 16, F, H, W) float32."""
-        z = self.code(group(film)).transpose(1, 2)
-        return (z - _channels(self.mean)) / _channels(self.std)
+        return self._normalised(self.code(group(film)))
+
+    def encode_stream(self, film: Tensor) -> Tensor:
+        """The same latents, worked out one group after the other: the memory that takes does not grow with the film."""
+        memory = self.encoder.fresh_memory()
+        return self._normalised(torch.cat([self.code(one, memory) for one in group(film).split(1, 1)], 1))
 
     def code(self, groups: Tensor, memory: Memory | None = None) -> Tensor:
         """Groups (B, F, 12, h, w) to latents (B, F, 16, H, W) before normalisation, float32."""
@@ -200,6 +204,10 @@ class VAE(nn.Module):
             kept = seen[..., part.rows.inside(CELL_SIDE), part.columns.inside(CELL_SIDE)]
             groups[..., part.rows.outside(CELL_SIDE), part.columns.outside(CELL_SIDE)] = kept
         return groups
+
+    def _normalised(self, z: Tensor) -> Tensor:
+        """Latents (B, F, 16, H, W) as the encoder leaves them to normalised ones (B, 16, F, H, W)."""
+        return (z.transpose(1, 2) - _channels(self.mean)) / _channels(self.std)
 
     def denormalised(self, latents: Tensor) -> Tensor:
         """Latents (B, 16, F, H, W) as the decoder reads them: (B, F, 16, H, W), in its dtype."""

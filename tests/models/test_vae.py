@@ -103,6 +103,15 @@ def test_a_film_encoded_in_chunks_is_the_film_encoded_whole(vae):
     torch.testing.assert_close(torch.cat(chunks, 1), vae.code(groups), **EXACT)
 
 
+def test_a_film_encoded_group_by_group_is_the_film_encoded_whole(vae):
+    shapes = []
+    hook = vae.encoder.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
+    streamed = vae.encode_stream(film(21))
+    hook.remove()
+    assert [shape[1] for shape in shapes] == [1] * 6  # never more than a group of four frames at work
+    torch.testing.assert_close(streamed, vae.encode(film(21)), **EXACT)
+
+
 def test_later_frames_never_change_earlier_latents(vae):
     one = film(13)
     other = one.clone()
