@@ -51,9 +51,7 @@ class RenderTake:
         self._cancel_asked_at: float | None = None
 
     def plan(self, device: Device | None = None) -> bool:
-        """Decides what this machine (`device`, or else probed now) does about the direction; False when the take has
-        ended here, refused.
-        """
+        """Decides what this machine (None: as it is now) does about the direction; False when that ended the take."""
         from appliance.device import probe
         from appliance.direction_file import from_json
         from appliance.experience import Experience, kind_of, planned
