@@ -51,7 +51,7 @@ DEFAULT, SD, HD = {}, {"seconds": 5, "width": 832, "height": 480}, {"seconds": 5
         (PREVIS, 2, DEFAULT, "cuda:0", None),
         (PREVIS, 0.5, DEFAULT, "cpu", None),
         (PREVIS, 8, SD, "cuda:0", None),
-        (WAN_1_3B, 6, SD, "cuda:0", 0),
+        (WAN_1_3B, 4, SD, "cuda:0", 0),
         (WAN_1_3B, 12, SD, "cuda:0", None),
         (WAN_14B, 8, SD, "cuda:0", 0),
         (WAN_14B, 12, HD, "cuda:0", 0),
