@@ -7,7 +7,7 @@ does not grow with the length of a film and a frame is final as soon as it is th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -156,10 +156,15 @@ class WanVAE(nn.Module):
 
         The film may lie outside the device: it comes there four frames at a time. Raises ValueError off the grid.
         """
-        check(film, self.kind.cell)
+        if film.shape[2] % FRAMES != 1:
+            raise ValueError(f"a film of {film.shape[2]} frames cannot be encoded: it must have 4n+1")
+        return self.encode_stream(in_chunks(film))
+
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Tensor:
+        """The same latents of a film that comes in chunks (B, 3, n, h, w): its first frame, then four at a time."""
         memory: Memory = {}
-        means = [self.conv1(self.encoder(pack(chunk, self.kind.patch), memory)) for chunk in in_chunks(film)]
-        z = torch.cat([mean[:, : self.kind.channels].float() for mean in means], 2)
+        means = [self._mean(chunk, memory) for chunk in chunks]
+        z = torch.cat(means, 2)
         return (z - channels(self.kind.mean, z)) / channels(self.kind.std, z)
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -191,20 +196,20 @@ class WanVAE(nn.Module):
                     first += chunk.shape[2]
         yield from (chunk.clamp(-1, 1) for chunk in in_chunks(film))
 
+    def _mean(self, chunk: Tensor, memory: Memory) -> Tensor:
+        """A chunk of a film to one latent frame before normalisation, float32."""
+        height, width = chunk.shape[3:]
+        if height % self.kind.cell or width % self.kind.cell:
+            sides = f"sides must be multiples of {self.kind.cell} pixels"
+            raise ValueError(f"a film of {height}x{width} cannot be encoded: {sides}")
+        found = self.conv1(self.encoder(pack(chunk, self.kind.patch), memory))
+        return found[:, : self.kind.channels].float()
+
     def _chunks(self, z: Tensor) -> Iterator[Tensor]:
         """Latents before normalisation to frames, float32, not yet clamped."""
         memory: Memory = {}
         for latent in z.split(1, 2):
             yield unpack(self.decoder(self.conv2(latent.to(self.conv2.weight)), memory), self.kind.patch).float()
-
-
-def check(film: Tensor, cell: int) -> None:
-    """Raise ValueError for a film that cells do not fill."""
-    frames, height, width = film.shape[2:]
-    if frames % FRAMES != 1:
-        raise ValueError(f"a film of {frames} frames cannot be encoded: it must have 4n+1")
-    if height % cell or width % cell:
-        raise ValueError(f"a film of {height}x{width} cannot be encoded: sides must be multiples of {cell} pixels")
 
 
 def in_chunks(film: Tensor) -> Iterator[Tensor]:

@@ -126,6 +126,13 @@ def test_later_frames_do_not_change_latents(pair):
     assert torch.equal(vae.encode(pictures[:, :, :5]), vae.encode(pictures)[:, :, :2])
 
 
+def test_a_film_may_come_to_the_encoder_in_chunks(pair):
+    vae, _ = pair
+    pictures = film(vae, 9, 1, 2)
+    chunks = iter((pictures[:, :, :1], pictures[:, :, 1:5], pictures[:, :, 5:]))
+    assert torch.equal(vae.encode_stream(chunks), vae.encode(pictures))
+
+
 def test_time_is_remembered(pair):
     """From the second chunk to the third, which is the first whose past is not zeros."""
     vae, _ = pair
