@@ -36,7 +36,6 @@ class Autoencoder:
     decoded_bytes_a_pixel: tuple[int, int]  # working memory of decoding, for each pixel of a frame or tile
     encoded_bytes_a_pixel: tuple[int, int]  # the same of encoding, for each pixel of a frame
     overlap: int  # pixels that a tile computes beyond what it gives, on both sides together
-    at_once: bool = False  # encodes all frames at once: then that is for each latent frame, and films lie on the device
 
 
 def _previs() -> Autoencoder:
@@ -67,7 +66,7 @@ def _previs() -> Autoencoder:
     # channels, 4 bytes, 1/16 of the pixels: 240 bytes; the 384-channel maps at 1/8 are below that. Doubled for the
     # workspace of the convolutions. A tile sees 10 cells of 8 pixels around it, as far as its convolutions reach.
     parameters = encoder.weights + decoder.weights + small
-    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, at_once=True)
+    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160)
 
 
 def _wan21() -> Autoencoder:
@@ -162,8 +161,8 @@ def films_read(card: Card) -> int:
 def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
     """Bytes alive while films are encoded or decoded, `b` (2 or 4) bytes a number; a `tile` of pixels at once, or all.
 
-    Frames leave four at a time in float32, and come so to an encoder that streams, so a film is never on the device;
-    but one that encodes it at once has the two films there that it reads.
+    Frames come and leave four at a time in float32, so a film is never on the device; but the two that ours reads are
+    made by the processor, and lie in its memory where it renders too.
     """
     coder = AUTOENCODERS[card.vae]
     pixels = geometry.height * geometry.width
@@ -172,8 +171,7 @@ def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
     encoding = films = 0
     if films_read(card):
         encoding = pixels * coder.encoded_bytes_a_pixel[b // 4] + 2 * four_frames
-    if coder.at_once:
-        encoding = pixels * geometry.latent[0] * coder.encoded_bytes_a_pixel[b // 4]
+    if card.vae == "previs" and b == 4:
         films = 2 * geometry.frames * pixels * 3 * 4
     return max(decoding, encoding) + films
 

@@ -122,10 +122,14 @@ def walk_key(blocking: Blocking, settings: Settings, model: Model) -> str:
 
 
 def _encode(model: Model, film: np.ndarray) -> Tensor:
-    """A film (T, h, w, 3) in 0..1 to latents (1, 16, F, H, W) float32."""
-    pixels = torch.from_numpy(film).permute(3, 0, 1, 2)[None].to(model.device, torch.float32) * 2 - 1
+    """A film (T, h, w, 3) in 0..1 to latents (1, 16, F, H, W) float32; four frames at a time go to the device."""
     weight = next(model.vae.parameters())
-    return model.vae.encode_stream(pixels.to(weight.dtype))
+
+    def chunk(frames: np.ndarray) -> Tensor:
+        pixels = torch.from_numpy(frames).to(weight.device, torch.float32).permute(3, 0, 1, 2)[None] * 2 - 1
+        return pixels.to(weight.dtype)
+
+    return model.vae.encode_stream(map(chunk, (film[:1], *(film[at : at + 4] for at in range(1, len(film), 4)))))
 
 
 def _inferring(items: Iterator) -> Iterator:

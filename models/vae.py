@@ -12,7 +12,7 @@ Latents leave the encoder normalised: (z - mean) / std per channel, measured on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import ceil
 from typing import cast
 
@@ -146,10 +146,13 @@ class VAE(nn.Module):
         """A film (B, 3, T, h, w) in -1..1, T = 4n+1, to normalised latents (B, 16, F, H, W) float32."""
         return self._normalised(self.code(group(film)))
 
-    def encode_stream(self, film: Tensor) -> Tensor:
-        """The same latents, worked out one group after the other: the memory that takes does not grow with the film."""
+    def encode_stream(self, chunks: Iterable[Tensor]) -> Tensor:
+        """The same latents of a film that comes in chunks as `decode_stream` gives them: (B, 3, n, h, w), one frame
+        first, then four each. What is at work at once does not grow with the film.
+        """
         memory = self.encoder.fresh_memory()
-        return self._normalised(torch.cat([self.code(one, memory) for one in group(film).split(1, 1)], 1))
+        groups = (_packed(chunk if chunk.shape[2] == 4 else chunk.expand(-1, -1, 4, -1, -1)) for chunk in chunks)
+        return self._normalised(torch.cat([self.code(group, memory) for group in groups], 1))
 
     def code(self, groups: Tensor, memory: Memory | None = None) -> Tensor:
         """Groups (B, F, 12, h, w) to latents (B, F, 16, H, W) before normalisation, float32."""
@@ -221,14 +224,18 @@ def group(film: Tensor) -> Tensor:
     frames = film.shape[2]
     if frames % 4 != 1:
         raise ValueError(f"a film of {frames} frames cannot be encoded: it must have 4n+1")
-    film = torch.cat([film[:, :, :1].expand(-1, -1, 3, -1, -1), film], 2)
-    return film.unflatten(2, (-1, 4)).permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
+    return _packed(torch.cat([film[:, :, :1].expand(-1, -1, 3, -1, -1), film], 2))
 
 
 def ungroup(groups: Tensor, *, first: bool) -> Tensor:
     """(B, n, 12, h, w) -> (B, 3, 4n, h, w), or 4n-3 frames when the groups begin a film."""
     film = groups.unflatten(2, (4, 3)).permute(0, 3, 1, 2, 4, 5).flatten(2, 3)
     return film[:, :, 3:] if first else film
+
+
+def _packed(film: Tensor) -> Tensor:
+    """(B, 3, 4n, h, w) -> (B, n, 12, h, w)."""
+    return film.unflatten(2, (-1, 4)).permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
 
 
 def _channels(values: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ def test_a_film_encoded_in_chunks_is_the_film_encoded_whole(vae):
 def test_a_film_encoded_group_by_group_is_the_film_encoded_whole(vae):
     shapes = []
     hook = vae.encoder.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape))
-    streamed = vae.encode_stream(film(21))
+    whole = film(21)
+    streamed = vae.encode_stream([whole[:, :, :1], *whole[:, :, 1:].split(4, 2)])
     hook.remove()
     assert [shape[1] for shape in shapes] == [1] * 6  # never more than a group of four frames at work
     torch.testing.assert_close(streamed, vae.encode(film(21)), **EXACT)
