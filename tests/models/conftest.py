@@ -1,9 +1,12 @@
-"""A plain shot to change one thing of: a white floor under a grey sky, one lamp, a camera at rest. A vocabulary."""
+"""What tests share: a plain shot to change one thing of (a white floor under a grey sky, one lamp, a camera at rest), a
+vocabulary, a small Wan on a disk.
+"""
 
 from __future__ import annotations
 
 import functools
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -117,3 +120,94 @@ def spiece() -> Callable[..., bytes]:
         return model.getvalue()
 
     return train
+
+
+def drawn(network, seed: int) -> dict:
+    """Weights of a network that no two tensors share, as large as trained ones."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for name, tensor in network.state_dict().items():
+        x = torch.randn(tensor.shape, generator=generator)
+        state[name] = x * 0.3 if tensor.dim() < 2 else x / max(1, tensor[0].numel()) ** 0.5
+    return state
+
+
+@pytest.fixture(scope="session")
+def states() -> dict[str, dict]:
+    """A Wan that is small everywhere: its transformer, another expert, its words' encoder and its autoencoder."""
+    from models.card import WAN_14B
+    from models.text_sizes import TextCard
+    from models.transformer import Transformer
+    from models.umt5 import TextEncoder
+    from models.wan_vae import KINDS, WanVAE
+
+    card = replace(WAN_14B, dim=256, ffn=512, heads=2, layers=2, text_dim=64)
+    return {
+        "transformer": drawn(Transformer(card), 1), "expert": drawn(Transformer(card), 2),
+        "text": drawn(TextEncoder(TextCard("umt5", words=800, dim=64, ffn=128, heads=4, layers=2)), 3),
+        "vae": drawn(WanVAE(replace(KINDS["wan2.1"], encoder_width=8, decoder_width=8)), 4),
+    }  # fmt: skip
+
+
+class House:
+    """A disk with a model on it, and the folder that packages go to."""
+
+    def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.disk, self.models, self._capsys = home / "disk", home / "models", capsys
+        self.disk.mkdir()
+
+    def write(self, state: dict, name: str = "dit.safetensors") -> Path:
+        """A file on the disk."""
+        from safetensors.torch import save_file
+
+        save_file(state, self.disk / name)
+        return self.disk / name
+
+    def run(self, *arguments: object) -> tuple[int, list[dict]]:
+        """One import: its exit code and what it said."""
+        from models.importing import main
+
+        code = main([str(self.models), *map(str, arguments)])
+        return code, [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
+
+    def refused(self, *arguments: object) -> str:
+        """One import that is refused: the sentence, without the disk's own path."""
+        code, events = self.run(*arguments)
+        assert code in (1, 2) and events[-1]["event"] == "error" and not list(self.models.glob("*.safetensors"))
+        assert "\n" not in events[-1]["text"]
+        return events[-1]["text"].replace(f"{self.disk}/", "")
+
+
+@pytest.fixture
+def house(tmp_path: Path, states, spiece, capsys) -> House:
+    """Everything but the transformer on a disk, and a way to import."""
+    house = House(tmp_path, capsys)
+    house.write(states["text"], "umt5.safetensors")
+    house.write(states["vae"], "vae.safetensors")
+    (house.disk / "spiece.model").write_bytes(spiece())
+    return house
+
+
+@pytest.fixture(scope="session")
+def telling() -> Callable:
+    """Draws weights for a network of Wan under which every mistake shows: none is lost in rounding or behind a zero."""
+    import torch
+
+    @torch.no_grad()
+    def draw(network, seed: int = 0):
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in network.named_parameters():
+            noise = torch.randn(weight.shape, generator=generator)
+            if name.endswith(("norm_q.weight", "norm_k.weight", "norm_k_img.weight")):
+                weight.copy_(2 + 0.5 * noise)
+            elif name.endswith(("norm3.weight", "proj.0.weight", "proj.4.weight")):
+                weight.copy_(1 + 0.3 * noise)
+            elif weight.dim() in (2, 4, 5):
+                weight.copy_(noise / weight[0].numel() ** 0.5)
+            else:
+                weight.copy_(0.3 * noise)
+        return network.eval()
+
+    return draw
