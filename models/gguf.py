@@ -112,7 +112,10 @@ class _Cursor:
         length = self.size()
         if length > MAX_TEXT_BYTES:
             raise ValueError(f"it holds a text of {length} bytes, the most is {MAX_TEXT_BYTES}")
-        return self.bytes(length).decode("utf-8", "replace")
+        try:
+            return self.bytes(length).decode()
+        except UnicodeDecodeError:
+            raise ValueError(f"the text at {self.at - length} bytes is not UTF-8") from None
 
     def _spend(self, count: int) -> None:
         if count > self.limit - self.at:

@@ -173,25 +173,25 @@ def _parse(text: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
     return metadata, {name: _entry(name, facts) for name, facts in header.items()}
 
 
-def table_of(text: bytes) -> dict[str, Any]:
+def table_of(text: bytes, what: str = "its header") -> dict[str, Any]:
     """A JSON table from a stranger, no key twice. Raises ValueError with a reason that fits inside a line."""
     if text.count(b"{") > 4 * MAX_TENSORS or text.count(b"[") > 4 * MAX_TENSORS:
-        raise ValueError(f"its header holds more than {MAX_TENSORS} tensors")  # before the parser fills the memory
+        raise ValueError(f"{what} holds more than {MAX_TENSORS} tensors")  # before the parser fills the memory
     try:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except RecursionError:
-        raise ValueError("its header is nested too deeply") from None
+        raise ValueError(f"{what} is nested too deeply") from None
     except (UnicodeDecodeError, json.JSONDecodeError):
-        raise ValueError("its header is not JSON") from None
+        raise ValueError(f"{what} is not JSON") from None
     if not isinstance(table, dict):
-        raise ValueError("its header is not a table")
+        raise ValueError(f"{what} is not a table")
     return table
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("its header names something twice")
+        raise ValueError("it names something twice")
     return table
 
 

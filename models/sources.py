@@ -164,7 +164,7 @@ def _index(path: Path) -> dict[str, str]:
     try:
         if path.stat().st_size > MAX_HEADER_BYTES:
             raise ValueError(f"it is larger than {MAX_HEADER_BYTES} bytes")
-        shards = table_of(path.read_bytes()).get("weight_map")
+        shards = table_of(path.read_bytes(), "it").get("weight_map")
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; {WAY_OUT}") from error
     except ValueError as error:
