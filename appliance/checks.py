@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from appliance import house, paths
-from appliance.device import probe
+from appliance.device import Device, probe
 from appliance.probe_host import disk_free_bytes, version_of
 from appliance.units import bytes_words
 from models.errors import RushesError
@@ -28,7 +28,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Every check, in the order that matters to somebody who wants to shoot."""
-    checks = (_python, _device, _torch, _weights, _encoder, _disk, _database, _library, _daemon)
+    checks = (_python, _device, _torch, _kernels, _weights, _encoder, _disk, _database, _library, _daemon)
     return [_safely(check) for check in checks]
 
 
@@ -57,6 +57,22 @@ def _torch() -> Check:
         return Check("torch", False, "torch is not installed", "run install/try.sh again")
     beside = f"triton {triton}" if triton else "no triton (the CPU needs none)"
     return Check("torch", True, f"torch {torch}, {beside}")
+
+
+def _kernels() -> Check:
+    return kernels_of(probe())
+
+
+def kernels_of(device: Device) -> Check:
+    """How a GPU's kernels are launched: the one thing for which Triton asks a compiler of the machine's."""
+    if not device.gpus:
+        return Check("kernels", True, "not needed: without a GPU everything is plain torch")
+    if not device.torch_has_cuda:
+        return Check("kernels", True, f"not used: torch {device.torch} renders on the CPU")
+    from kernels.driver import way
+
+    found = way(paths.kernels())
+    return Check("kernels", found.kind != "none", found.words, found.remedy)
 
 
 def _weights() -> Check:

@@ -28,6 +28,11 @@ def takes() -> Path:
     return home() / "takes"
 
 
+def kernels() -> Path:
+    """What was compiled for this house's GPUs: kernels, and the module that launches them."""
+    return home() / "kernels"
+
+
 def daemon_log() -> Path:
     """What the daemon and its worker wrote; tracebacks go here and nowhere else."""
     return home() / "daemon.log"

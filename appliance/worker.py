@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from appliance import paths
 from appliance.cgroups import cores
 from appliance.process import die_with_parent
 from appliance.text import one_line
@@ -108,6 +109,10 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     take, film = order["take"], Path(order["film"])
     checkpoints = Path(order["checkpoints"]) if order["checkpoints"] else None
     direction, plan = from_json(order["direction"]), Plan.from_json(order["plan"])
+    if plan.device != "cpu":
+        from kernels import driver
+
+        driver.prepare(paths.kernels())
 
     def progress(phase: str, step: int) -> None:
         line.check(take)

@@ -1,9 +1,10 @@
 """What every kernel takes on every card, compiled here without one.
 
     python -m kernels.compiled                     a line for each kernel, case and card
-    python -m kernels.compiled --main              the main cases alone, as the tests do
+    python -m kernels.compiled --main              the main cases alone
+    python -m kernels.compiled --only strides      the cases with this in their names
     python -m kernels.compiled --capability 86     for these cards alone
-    python -m kernels.compiled --write TABLE.toml  into a table, under the version of Triton; other versions stay
+    python -m kernels.compiled --write TABLE.toml  into a table, under the version of Triton; what is not measured stays
 
 The numbers depend on Triton's version and on nothing else: no GPU, driver or CUDA toolkit is asked.
 """
@@ -15,25 +16,25 @@ import os
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import astuple, fields
 from multiprocessing import get_context
 from pathlib import Path
 
 import triton
 
 from kernels.absent import SHARED_LIMIT_BYTES, AbsentGpu, Resources, resources
-from kernels.cases import Case, cases
+from kernels.cases import cases
 
-Table = dict[str, dict[str, dict[str, dict[str, object]]]]  # case, kernel, card as "sm86", facts
+Table = dict[str, dict[str, dict[int, Resources]]]  # case, kernel, compute capability
 
 
-def measure(only_main: bool, capabilities: list[int]) -> Table:
-    """Every case on every card that it is for."""
+def measure(only: str, only_main: bool, capabilities: list[int]) -> Table:
+    """Every case of the table on every card that it is for; of these, those with `only` in their names, or the main."""
     wanted = [
         (case.name, capability)
-        for case in cases()
         for capability in capabilities
-        if capability >= case.oldest and (case.main or not only_main)
+        for case in cases(capability)
+        if only in case.name and case.held in (("main",) if only_main else ("main", "table"))
     ]
     # Forked: each process then has torch and Triton at once. Nothing here has started a thread or CUDA.
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=get_context("fork")) as pool:
@@ -42,54 +43,69 @@ def measure(only_main: bool, capabilities: list[int]) -> Table:
         for (name, capability), found in zip(wanted, results, strict=True):
             assert found, f"{name} launched no kernel for {capability}"
             for kernel, facts in found:
-                table.setdefault(name, {}).setdefault(kernel, {})[f"sm{capability}"] = asdict(facts)
+                table.setdefault(name, {}).setdefault(kernel, {})[capability] = facts
     return table
 
 
 def _measure_one(wanted: tuple[str, int]) -> list[tuple[str, Resources]]:
     name, capability = wanted
-    case: Case = next(case for case in cases() if case.name == name)
+    case = next(case for case in cases(capability) if case.name == name)
     return [(kernel.kernel, resources(kernel)) for kernel in AbsentGpu(capability).compiled_by(case.launch)]
 
 
-def toml(version: str, table: Table) -> Iterator[str]:
-    """The lines of one version of Triton: a section for each kernel of each case, a line for each card."""
-    for case, kernels in table.items():
-        for kernel, cards in kernels.items():
-            yield f'["{version}"."{case}".{kernel}]'
-            for card, facts in cards.items():
-                yield f"{card} = {{ {', '.join(f'{name} = {_spelled(value)}' for name, value in facts.items())} }}"
-            yield ""
+def spell(tables: dict[str, Table]) -> str:
+    """Tables by version of Triton as TOML: a section for each kernel of each case, a line for cards that are alike."""
+    names = ", ".join(field.name.replace("_", " ") for field in fields(Resources))
+    lines = [f"# By version of Triton, case, kernel and compute capability: {names}.", ""]
+    for version in sorted(tables):
+        for case, kernels in tables[version].items():
+            for kernel, cards in kernels.items():
+                lines += [f'["{version}"."{case}".{kernel}]', *_spell_cards(cards), ""]
+    return "\n".join(lines)
 
 
-def _spelled(value: object) -> str:
-    return str(value).lower() if isinstance(value, (bool, int)) else f'"{value}"'
+def _spell_cards(cards: dict[int, Resources]) -> Iterator[str]:
+    alike: dict[Resources, list[str]] = {}
+    for card, facts in cards.items():
+        alike.setdefault(facts, []).append(str(card))
+    for facts, these in alike.items():
+        values = (f'"{value}"' if isinstance(value, str) else str(value).lower() for value in astuple(facts))
+        yield f'"{" ".join(these)}" = [{", ".join(values)}]'
 
 
-def write(path: Path, table: Table) -> None:
-    """Puts the table of this Triton in the file, in place of the one it had."""
-    versions: dict[str, Table] = tomllib.loads(path.read_text()) if path.exists() else {}
-    versions[triton.__version__] = table
-    head = "# What each kernel takes on each card, by version of Triton: `python -m kernels.compiled --write` makes it."
-    lines = [line for version in sorted(versions) for line in toml(version, versions[version])]
-    path.write_text("\n".join([head, "", *lines]))
+def read(text: str) -> dict[str, Table]:
+    """What `spell` spelled."""
+    return {
+        version: {
+            case: {
+                kernel: {int(card): Resources(*facts) for these, facts in cards.items() for card in these.split()}
+                for kernel, cards in kernels.items()
+            }
+            for case, kernels in table.items()
+        }
+        for version, table in tomllib.loads(text).items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m kernels.compiled", description="Compile every kernel for every card."
+        prog="python -m kernels.compiled", description="Compiles all kernels for all cards."
     )
     parser.add_argument("--main", action="store_true", help="the main cases alone")
+    parser.add_argument("--only", default="", help="the cases with this in their names")
     parser.add_argument("--capability", type=int, nargs="+", default=list(SHARED_LIMIT_BYTES), help="86 is 8.6")
     parser.add_argument("--write", type=Path, help="the table to put the results in")
     options = parser.parse_args()
     if options.write and (options.main or options.capability != list(SHARED_LIMIT_BYTES)):
-        parser.error("a table holds every case on every card: leave out --main and --capability")
-    table = measure(options.main, options.capability)
+        parser.error("the table holds all cards and more than the main cases: leave out --main and --capability")
+    table = measure(options.only, options.main, options.capability)
+    version = triton.__version__
     if options.write:
-        write(options.write, table)
+        known = read(options.write.read_text()) if options.write.exists() else {}
+        kept = known.get(version, {}) if options.only else {}
+        options.write.write_text(spell(known | {version: kept | table}))
     else:
-        print("\n".join(toml(triton.__version__, table)))
+        print(spell({version: table}))
 
 
 if __name__ == "__main__":

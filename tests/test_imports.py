@@ -13,7 +13,7 @@ TORCH_FREE_MODELS = {
     "defocus", "conditions", "events", "errors", "placement", "tiling", "sizes", "flops", "activations", "autoencoders",
     "text_sizes", "gguf", "kinds", "pickles", "confine",
 }  # fmt: skip
-TORCH_FREE_KERNELS = {"kernels.dispatch"}  # a plan reads which way a card computes
+TORCH_FREE_KERNELS = {"kernels.dispatch", "kernels.driver"}  # a plan reads which way a card computes; the doctor, ours
 HEAVY = {"torch", "triton", "safetensors"}
 
 

@@ -45,7 +45,7 @@ def test_data_files_ship():
             for path in folder.rglob("*"):
                 # What was measured is kept with the code; an appliance has no use for it.
                 left = {"__pycache__", "measured"} & set(path.parts)
-                if path.suffix in {".toml", ".tcss", ".json", ".safetensors"} and not left:
+                if path.suffix in {".toml", ".tcss", ".json", ".safetensors", ".so"} and not left:
                     assert path in listed, f"{path.relative_to(ROOT)} is in no package-data"
 
 
