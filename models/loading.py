@@ -19,6 +19,7 @@ from models.quantize import load_quantized
 from models.streaming import place
 from models.transformer import Transformer
 from models.vae import VAE
+from models.wan_vae import KINDS, WanVAE, load_wan_vae
 from models.weights import open_package
 
 
@@ -27,7 +28,7 @@ class Model:
     """Networks in memory on one device, and the hashes that name them."""
 
     transformer: Transformer
-    vae: VAE
+    vae: VAE | WanVAE
     device: torch.device
     weights_sha256: str
     kernels_sha256: str
@@ -63,7 +64,7 @@ def load(package: Path, device: str, placement: Placement | None = None, attenti
         opened = open_package(package)
         transformer = load_quantized(opened.card, opened.part("transformer."), _dtype(where))
         note = place(transformer, where, placement)
-        vae = load_vae(opened.part("vae."), where)
+        vae = load_vae(opened.card.vae, opened.part("vae."), where)
         _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"), note)
     _warm[key].transformer.attention = cast(Attention, attention or choose(where).attention)
     _warm[key].transformer.ffn_rows = placement.ffn_rows
@@ -79,11 +80,13 @@ def unload() -> None:
             torch.accelerator.empty_host_cache()
 
 
-def load_vae(tensors: dict[str, Tensor], device: torch.device) -> VAE:
-    """The autoencoder of a package; its latent statistics stay float32 whatever the weights are.
+def load_vae(name: str, tensors: dict[str, Tensor], device: torch.device) -> VAE | WanVAE:
+    """The autoencoder of a package, as its card names it; its latent statistics stay float32 whatever the weights are.
 
     Raises BadInput when the tensors are not those of an autoencoder.
     """
+    if name in KINDS:
+        return load_wan_vae(name, tensors, device, _dtype(device))
     vae = VAE()
     try:
         vae.load_state_dict(tensors)

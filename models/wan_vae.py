@@ -8,12 +8,13 @@ does not grow with the length of a film and a frame is final as soon as it is th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from models.errors import BadInput
 from models.tiling import fades, spans
 from models.wan_vae_blocks import Attention, CausalConv, Down, DownLevel, Memory, Norm, Residual, Up, UpLevel
 
@@ -233,3 +234,19 @@ def unpack(packed: Tensor, patch: int) -> Tensor:
 def channels(values: tuple[float, ...], like: Tensor) -> Tensor:
     """One number a channel, float32, wherever the weights are rounded to something else."""
     return torch.tensor(values, device=like.device)[:, None, None, None]
+
+
+def load_wan_vae(name: str, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> WanVAE:
+    """The autoencoder of `KINDS[name]` with these weights, as wide as they are. Raises BadInput where they do not fit."""
+    missing = f"the weights hold no whole autoencoder of {name}: import its file again"
+    ends = [tensors.get(end) for end in ("encoder.conv1.weight", "decoder.head.0.gamma")]
+    widths = [len(end) for end in ends if end is not None and len(end)]
+    if len(widths) < 2:
+        raise BadInput(missing)
+    with torch.device("meta"):
+        vae = WanVAE(replace(KINDS[name], encoder_width=widths[0], decoder_width=widths[1]))
+    try:
+        vae.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise BadInput(missing) from error
+    return vae.settle(device, dtype)

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.wan_vae import KINDS, WAN21, WAN22, WanVAE, pack, unpack
+from models.errors import BadInput
+from models.loading import load_vae
+from models.wan_vae import KINDS, WAN21, WAN22, WanVAE, load_wan_vae, pack, unpack
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -191,6 +193,22 @@ def test_weights_bear_the_published_names_at_real_size(name):
     shapes = {key: tuple(tensor.shape) for key, tensor in vae.state_dict().items()}
     assert shapes == {row["published"]: tuple(map(int, row["shape"].split("x"))) for row in names(name)}
     assert len(shapes) == {"wan2.1": 194, "wan2.2": 196}[name]
+
+
+def test_weights_become_an_autoencoder_of_their_widths(pair):
+    vae, _ = pair
+    name = "wan2.2" if vae.kind.bridged else "wan2.1"
+    weights, z = vae.state_dict(), latent(vae, 2, 1, 2)
+    loaded = load_wan_vae(name, dict(weights), torch.device("cpu"), torch.float32)
+    assert loaded.kind == vae.kind and far(loaded.decode(z), vae.decode(z)) < EXACT
+    assert isinstance(load_vae(name, dict(weights), torch.device("cpu")), WanVAE)
+    for broken in (
+        {},
+        {**weights, "conv1.bias": torch.zeros(3)},
+        {k: v for k, v in weights.items() if "time" not in k},
+    ):
+        with pytest.raises(BadInput, match=f"no whole autoencoder of {name}"):
+            load_wan_vae(name, broken, torch.device("cpu"), torch.float32)
 
 
 def test_statistics_are_those_of_diffusers():
