@@ -18,6 +18,28 @@ class Settings:
     device: str = "cpu"  # "cpu" | "cuda:0"
     attention: str | None = None  # of kernels/dispatch.py; None: the one that is right for the device
     placement: Placement = field(default_factory=Placement)  # how the network lies in the device's memory
+    guidance: tuple[float, ...] | None = None  # how far words pull, for each expert; None: as the card says
+    batch: int = 1  # passes of guidance that go through the network together: the same film
+    text: str = "cpu"  # where words are read, of text_sizes.TEXT_PLACES
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What the encoder made of a text: `tokens` rows of bf16 numbers, one after another, least byte first."""
+
+    text: str
+    tokens: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What a house's own model is told besides the blocking. Ours reads nothing of it: its directions are numbers."""
+
+    positive: str = ""
+    negative: str = ""
+    known: tuple[Embedding, ...] = ()  # texts that were read before; the encoder is loaded only where one is missing
+    first: Any = None  # (h, w, 3) uint8 numpy, sRGB, of any size: the picture that the film begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +49,14 @@ class Loaded:
     seconds: float
     weights_sha256: str
     kernels_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Worded:
+    """Texts that were not known were read. What became of them can be kept, and given to a later render."""
+
+    embeddings: tuple[Embedding, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +99,4 @@ class Decoded:
     seconds: float
 
 
-Event = Loaded | Conditioned | Resumed | Noted | Stepped | Decoded
+Event = Loaded | Worded | Conditioned | Resumed | Noted | Stepped | Decoded
