@@ -237,7 +237,7 @@ def channels(values: tuple[float, ...], like: Tensor) -> Tensor:
 
 
 def load_wan_vae(name: str, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> WanVAE:
-    """The autoencoder of `KINDS[name]` with these weights, as wide as they are. Raises BadInput where they do not fit."""
+    """The autoencoder of `KINDS[name]`, as wide as these weights are. Raises BadInput where it is not made of them."""
     missing = f"the weights hold no whole autoencoder of {name}: import its file again"
     ends = [tensors.get(end) for end in ("encoder.conv1.weight", "decoder.head.0.gamma")]
     widths = [len(end) for end in ends if end is not None and len(end)]
