@@ -178,9 +178,10 @@ def attention(N: int, E: int, L: int, S: int, accumulate: str, flow: torch.dtype
 def vae_cases(C: int, flow: torch.dtype, held: Held) -> Iterator[Case]:
     """K8: a level of a decoder with so many channels, four frames behind the two before them."""
     x, past = (empty(flow, 1, C, T, 60, 104).to(memory_format=torch.channels_last_3d) for T in (4, 2))
-    gamma, kernel = empty(torch.float32, C), vae_rmsnorm_silu
+    gamma, kernel = empty(flow, C), vae_rmsnorm_silu
     yield Case(f"rms_norm_silu {C}", partial(kernel.launch, x, gamma, None, True, past), TURING, held)
     yield Case(f"rms_norm_silu {C} bias", partial(kernel.launch, x, gamma, gamma, True, past), TURING)
+    yield Case(f"rms_norm_silu {C} before attention", partial(kernel.launch, x, gamma, None, False, None), TURING)
     yield Case(f"bias_residual {C}", partial(kernel.launch_residual, x, gamma, x), TURING, held)
     yield Case(f"nearest2x {C}", partial(kernel.launch_nearest, x), TURING, held)
 
