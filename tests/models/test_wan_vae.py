@@ -16,8 +16,6 @@ from models.errors import BadInput
 from models.loading import load_vae
 from models.wan_vae import KINDS, WAN21, WAN22, WanVAE, load_wan_vae, pack, unpack
 
-diffusers = pytest.importorskip("diffusers")
-
 EXACT = 1e-5  # relative to the largest number
 TINY = {
     "2.1": replace(WAN21, encoder_width=4, decoder_width=4),
@@ -46,12 +44,18 @@ def weighted(vae: WanVAE, seed: int = 0) -> WanVAE:
 
 
 @pytest.fixture(scope="module", params=TINY)
-def pair(request):
+def vae(request) -> WanVAE:
+    """Ours."""
+    return weighted(WanVAE(TINY[request.param]))
+
+
+@pytest.fixture(scope="module")
+def pair(vae):
     """Ours and diffusers' with the same weights."""
-    kind = TINY[request.param]
-    vae = weighted(WanVAE(kind))
-    sizes = {"base_dim": kind.encoder_width, "decoder_base_dim": kind.decoder_width, "z_dim": kind.channels}
-    if kind.bridged:
+    diffusers = pytest.importorskip("diffusers")
+    sizes = {"base_dim": vae.kind.encoder_width, "decoder_base_dim": vae.kind.decoder_width}
+    sizes |= {"z_dim": vae.kind.channels}
+    if vae.kind.bridged:
         sizes |= {
             "is_residual": True,
             "in_channels": 12,
@@ -59,10 +63,10 @@ def pair(request):
             "patch_size": 2,
             "scale_factor_spatial": 16,
         }
-    theirs = diffusers.AutoencoderKLWan(**sizes).eval()
-    called = {row["published"]: row["diffusers"] for row in names(f"wan{request.param[:3]}")}
+    theirs = diffusers.AutoencoderKLWan(**sizes).eval().requires_grad_(False)
+    called = {row["published"]: row["diffusers"] for row in names("wan2.2" if vae.kind.bridged else "wan2.1")}
     theirs.load_state_dict({called[name]: tensor for name, tensor in vae.state_dict().items()})
-    return vae, theirs.requires_grad_(False)
+    return vae, theirs
 
 
 def film(vae: WanVAE, frames: int, rows: int, columns: int, batch: int = 1) -> Tensor:
@@ -112,8 +116,7 @@ def test_films_of_a_batch_do_not_meet(pair):
     assert far(vae.decode(z), theirs.decode(raw(vae, z)).sample) < EXACT
 
 
-def test_a_film_comes_in_chunks_that_later_latents_do_not_change(pair):
-    vae, _ = pair
+def test_a_film_comes_in_chunks_that_later_latents_do_not_change(vae):
     z = latent(vae, 4, 2, 1)
     chunks = list(vae.decode_stream(z))
     assert [chunk.shape[2] for chunk in chunks] == [1, 4, 4, 4]
@@ -122,22 +125,19 @@ def test_a_film_comes_in_chunks_that_later_latents_do_not_change(pair):
     assert torch.equal(next(vae.decode_stream(z)), chunks[0])
 
 
-def test_later_frames_do_not_change_latents(pair):
-    vae, _ = pair
+def test_later_frames_do_not_change_latents(vae):
     pictures = film(vae, 13, 1, 2)
     assert torch.equal(vae.encode(pictures[:, :, :5]), vae.encode(pictures)[:, :, :2])
 
 
-def test_a_film_may_come_to_the_encoder_in_chunks(pair):
-    vae, _ = pair
+def test_a_film_may_come_to_the_encoder_in_chunks(vae):
     pictures = film(vae, 9, 1, 2)
     chunks = iter((pictures[:, :, :1], pictures[:, :, 1:5], pictures[:, :, 5:]))
     assert torch.equal(vae.encode_stream(chunks), vae.encode(pictures))
 
 
-def test_time_is_remembered(pair):
+def test_time_is_remembered(vae):
     """From the second chunk to the third, which is the first whose past is not zeros."""
-    vae, _ = pair
     one = latent(vae, 3, 1, 1)
     other = one.clone()
     other[:, :, 1] += 1
@@ -145,8 +145,7 @@ def test_time_is_remembered(pair):
 
 
 @pytest.mark.parametrize("tile", [0, 96, 1000])
-def test_where_one_tile_is_enough_nothing_changes(pair, tile):
-    vae, _ = pair
+def test_where_one_tile_is_enough_nothing_changes(vae, tile):
     z = latent(vae, 2, 3, 4)
     assert torch.equal(torch.cat(list(vae.decode_stream(z, tile=tile)), 2), vae.decode(z))
 
@@ -171,9 +170,8 @@ def test_tiles_are_films_of_their_own_that_fade_into_each_other(pair):
     assert (ours - expected)[..., ends:-ends][inside].abs().max() < EXACT
 
 
-def test_corners_of_a_film_in_tiles_are_those_of_films_of_their_own(pair):
+def test_corners_of_a_film_in_tiles_are_those_of_films_of_their_own(vae):
     """Four tiles of 64 pixels, which see 96: the 32 at a corner are seen by one alone."""
-    vae, _ = pair
     cells, seen = 128 // vae.kind.cell, 96 // vae.kind.cell
     z = latent(vae, 2, cells, cells)
     tiled = torch.cat(list(vae.decode_stream(z, tile=64)), 2)
@@ -195,8 +193,7 @@ def test_weights_bear_the_published_names_at_real_size(name):
     assert len(shapes) == {"wan2.1": 194, "wan2.2": 196}[name]
 
 
-def test_weights_become_an_autoencoder_of_their_widths(pair):
-    vae, _ = pair
+def test_weights_become_an_autoencoder_of_their_widths(vae):
     name = "wan2.2" if vae.kind.bridged else "wan2.1"
     weights, z = vae.state_dict(), latent(vae, 2, 1, 2)
     loaded = load_wan_vae(name, dict(weights), torch.device("cpu"), torch.float32)
@@ -212,7 +209,7 @@ def test_weights_become_an_autoencoder_of_their_widths(pair):
 
 
 def test_statistics_are_those_of_diffusers():
-    config = diffusers.AutoencoderKLWan(base_dim=4).config
+    config = pytest.importorskip("diffusers").AutoencoderKLWan(base_dim=4).config
     assert list(WAN21.mean) == config.latents_mean and list(WAN21.std) == config.latents_std
     assert (WAN22.channels, WAN22.cell, WAN21.channels, WAN21.cell) == (48, 16, 16, 8)
     assert len(WAN22.std) == 48 and min(WAN22.std) > 0
@@ -231,14 +228,13 @@ def test_patches_count_columns_slower_than_rows():
     ("frames", "height", "words"),
     [(4, 16, "a film of 4 frames cannot be encoded: it must have 4n\\+1"), (5, 20, "a film of 20x16 .* multiples of")],
 )
-def test_a_film_off_the_grid_is_refused(pair, frames, height, words):
+def test_a_film_off_the_grid_is_refused(vae, frames, height, words):
     with pytest.raises(ValueError, match=words):
-        pair[0].encode(torch.zeros(1, 3, frames, height, 16))
+        vae.encode(torch.zeros(1, 3, frames, height, 16))
 
 
-def test_a_film_in_bf16_is_near(pair):
+def test_a_film_in_bf16_is_near(vae):
     """Rounded at every step, and still the same film; statistics are not rounded."""
-    vae, _ = pair
     near = copy.deepcopy(vae).settle(torch.device("cpu"), torch.bfloat16)
     assert {weight.dtype for weight in near.parameters()} == {torch.bfloat16}
     z, pictures = latent(vae, 2, 2, 2), film(vae, 5, 2, 2)
@@ -251,9 +247,24 @@ def test_a_film_in_bf16_is_near(pair):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @torch.inference_mode()
-def test_a_gpu_gives_the_same_film(pair):
-    vae, _ = pair
+def test_a_gpu_gives_the_same_film(vae):
     here = copy.deepcopy(vae).settle(torch.device("cuda"), torch.float32)
     z, pictures = latent(vae, 3, 4, 6), film(vae, 9, 4, 6)
     torch.testing.assert_close(here.decode(z.cuda()).cpu(), vae.decode(z), rtol=0, atol=5e-3)  # products in TF32
     torch.testing.assert_close(here.encode(pictures).cpu(), vae.encode(pictures), rtol=0, atol=2e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@torch.inference_mode()
+def test_tiles_bound_the_memory_of_a_gpu(vae):
+    here = copy.deepcopy(vae).settle(torch.device("cuda"), torch.bfloat16)
+    z, peaks = latent(vae, 3, 1024 // vae.kind.cell, 1024 // vae.kind.cell).cuda(), []
+    for tile in (0, 128):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        for chunk in here.decode_stream(z, tile=tile):
+            assert chunk.isfinite().all()
+        peaks.append(torch.cuda.max_memory_allocated() - before)
+    assert peaks[1] < peaks[0] / 4
