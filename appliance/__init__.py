@@ -8,6 +8,7 @@ What was asked:
 What it means:
     blocking   the direction solved to per-frame numbers: camera, framing, moves, curves, lighting, walking, dressing
     previs     the blocking as a film, exactly and at once
+    prompt     the direction in words, for models that read them; wording: the words of the set for its numbers
 What this machine does about it:
     device     what is here and what is free: probe_gpu and probe_host ask, cgroups and store measure
     gpus       cards that are not here, by their datasheets; inventory: a machine's facts for people

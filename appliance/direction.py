@@ -65,6 +65,7 @@ class ShotDirection:
         None, "", 0, 2**63 - 1, "which film of all that this direction allows; left out: drawn when queued"
     )
     quality: str = choice("take", ("draft", "take", "print"), "how much time to spend")
+    model: str | None = string(None, "the model to shoot with, of `rushes models`; left out: the one that ships", 80)
     time: Time = nested(Time, "how long, and how fast")
     format: Format = nested(Format, "picture and sensor")
     set: SetChoice = nested(SetChoice, "where")

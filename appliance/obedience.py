@@ -1,7 +1,7 @@
 """What a model makes of each field: obeyed exactly, approximately, as text only, or ignored. Said plainly.
 
-`exact` means that the value reaches the shipped model as geometry or light, per frame, solved from the direction; how
-well the picture then agrees is measured on the take.
+`exact` means that the value reaches the model as geometry or light, per frame, solved from the direction, or makes the
+file what it is; how well the picture then agrees is measured on the take. `text-only`: the model is told in words.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import re
 from typing import Any
 
 from appliance.fields import plain, table
-from models.card import CARDS
+from models.card import CARDS, Card
 from models.errors import BadInput
+from models.text_sizes import reads_text
 
 LEVELS = ("exact", "approximate", "text-only", "ignored")
 
@@ -20,6 +21,7 @@ LEVELS = ("exact", "approximate", "text-only", "ignored")
 # No word of the direction reaches it.
 _PREVIS = {
     "version": "exact", "scene": "exact", "setup": "exact", "take": "exact", "seed": "exact", "quality": "exact",
+    "model": "exact",
     "time": "exact", "format": "exact",
     "set": "approximate",
     "frame": "exact", "camera": "exact", "moves": "exact",
@@ -35,27 +37,48 @@ _PREVIS = {
     "tolerances": "exact", "lock": "exact",
 }  # fmt: skip
 
-# A text-to-video checkpoint without control: size, length, seed and words reach it, nothing else does.
-_TEXT_TO_VIDEO = {
+# A model of a house that reads words: size, length and seed reach it, and what appliance/prompt.py says in words.
+_WORDS = {
     **dict.fromkeys(
         ("set", "frame", "camera", "moves", "lens", "light", "subjects", "cast", "continuity", "refs"), "ignored"
     ),
     **dict.fromkeys(
-        ("version", "scene", "setup", "take", "seed", "quality", "time", "format", "tolerances", "lock"), "exact"
+        ("version", "scene", "setup", "take", "seed", "quality", "model", "time", "format", "tolerances", "lock"),
+        "exact",
     ),
-    "format.sensor_w_mm": "ignored",
-    "format.sensor_h_mm": "ignored",
-    "text": "text-only",
-}
+    **dict.fromkeys(
+        (
+            "text", "set.name", "frame.size", "frame.angle", "frame.side", "frame.elevation_deg", "frame.side_deg",
+            "frame.subject", "frame.offset_pct", "frame.end.size", "frame.end.angle", "frame.end.side",
+            "frame.end.elevation_deg", "frame.end.side_deg", "camera.follow", "camera.look_at",
+            "camera.shake.rot_rms_deg", "camera.shake.pos_rms_m", "moves[].type", "moves[].amount_deg",
+            "moves[].amount_m", "moves[].amount_x", "moves[].to_mm", "moves[].to_m", "moves[].from_s", "moves[].to_s",
+            "moves[].target", "lens.focal_mm", "lens.focus_m", "lens.focus_on", "lens.t_stop", "lens.squeeze",
+            "light.preset", "light.ratio_stops", "light.exposure_ev", "light.ambient.cct_k",
+            "subjects[].id", "subjects[].action", "subjects[].pose", "subjects[].gaze", "subjects[].character",
+            "cast.*.height_m", "cast.*.hair", "cast.*.long_hair", "cast.*.bareheaded", "cast.*.top", "cast.*.bottom",
+            "cast.*.shoes", "cast.*.hat", "cast.*.coat", "cast.*.wardrobe",
+            *(f"light.{lamp}.{of}" for lamp in ("key", "fill", "rim") for of in ("az_deg", "el_deg", "cct_k", "on")),
+        ),
+        "text-only",
+    ),
+    "format.sensor_w_mm": "ignored", "format.sensor_h_mm": "ignored",
+}  # fmt: skip
 
 
 def level(path: str, card_name: str) -> str:
     """The level of one field, by its path in the table (`subjects[].gaze`). Raises BadInput for an unknown card."""
-    if card_name not in CARDS:
-        raise BadInput(f'model "{card_name}" is not known: it must be one of {", ".join(CARDS)}; choose one of them')
-    levels = _PREVIS if card_name == "previs" else _TEXT_TO_VIDEO
+    levels = _WORDS if reads_text(_family(card_name)) else _PREVIS
     known = [prefix for prefix in levels if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
     return levels[max(known, key=len)]
+
+
+def _family(name: str) -> Card:
+    """The card of a name; one of other sizes ("wan2.1-t2v-14b-256x2") reads what that of its family does."""
+    known = [card for card in CARDS if name == card or name.startswith(f"{card}-")]
+    if not known:
+        raise BadInput(f'model "{name}" is not known: it must be one of {", ".join(CARDS)}; choose one of them')
+    return CARDS[max(known, key=len)]
 
 
 def levels_of_stated(direction: Any, card_name: str) -> dict[str, str]:

@@ -41,8 +41,8 @@ TEXT_PLACES = ("none", "cached", "gpu", "streamed", "cpu")
 
 
 def reads_text(card: Card) -> bool:
-    """Whether words reach this network: its context is as wide as what the encoder gives."""
-    return card.text_dim == WIDTH
+    """Whether words reach this network. Ours reads the camera, the lamps and the set in their place."""
+    return card.vae != "previs"
 
 
 def embedding_bytes(card: Card) -> int:

@@ -209,7 +209,7 @@ def test_honesty_covers_every_field_and_no_more_than_is_true():
         assert previs[path] == "ignored", path
     for path in ("lens.focal_mm", "moves[].amount_deg", "subjects[].track[].x_m", "light.key.az_deg", "lens.focus_m"):
         assert previs[path] == "exact", path
-    assert wan["moves[].amount_deg"] == "ignored"
+    assert wan["moves[].amount_deg"] == "text-only" and wan["subjects[].track[].x_m"] == "ignored"
     assert previs["text.action"] == previs["text.style"] == "ignored"  # no word reaches a model without a text encoder
     assert wan["text.action"] == "text-only"
 
