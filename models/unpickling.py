@@ -105,7 +105,7 @@ def reason(error: Exception) -> str:
         return "it wants more memory than its size allows"
     if isinstance(error, RushesError):
         return text
-    said = re.search(r"WeightsUnpickler error: *(.*\S)|^(?!Weights only)(.+)", text) or ("", "", type(error).__name__)
+    said = re.search(r"WeightsUnpickler error:\s*(.*\S)|^(?!Weights only)(.+)", text) or ("", "", type(error).__name__)
     return f"torch's loader of weights, and of nothing else, refuses it: {(said[1] or said[2])[:90]}"
 
 

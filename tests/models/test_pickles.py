@@ -12,7 +12,7 @@ import torch
 
 from models import confine
 from models.errors import BadInput
-from models.pickles import convert
+from models.pickles import _report, convert
 from models.sources import open_source
 from models.unpickling import load, reason, tensors_of
 
@@ -101,6 +101,28 @@ def test_the_reason_names_what_would_run_and_never_advises_trust(tmp_path: Path,
         load(tmp_path / "w")
     assert harm[0].__name__ in reason(caught.value) and "\n" not in reason(caught.value)
     assert "trust" not in reason(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_pickles_are_refused_in_one_line(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"a": torch.ones(300)}, tmp_path / "w", _use_new_zipfile_serialization=zipped)
+    content = (tmp_path / "w").read_bytes()
+    for kept in (len(content) - 500, len(content) // 3, 40):
+        (tmp_path / "w").write_bytes(content[:kept])
+        with pytest.raises(Exception) as caught:
+            tensors_of(load(tmp_path / "w"))
+        told = reason(caught.value)
+        assert told.startswith("torch's loader of weights") and "\n" not in told and len(told) < 160
+
+
+def test_a_child_that_dies_without_a_word_is_a_refusal(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="could not be read by the process that does it: signal 11 ended it"):
+        _report(tmp_path / "w.pth", tmp_path / "report.json", "signal 11 ended it")
+    os.mkfifo(tmp_path / "pipe")  # nor may what it leaves make us wait
+    os.symlink("/etc/passwd", tmp_path / "link")
+    for name in ("pipe", "link"):
+        with pytest.raises(BadInput, match="could not be read"):
+            _report(tmp_path / "w.pth", tmp_path / name, "it ended with status 0")
 
 
 TRIES = """
