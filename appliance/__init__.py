@@ -27,6 +27,7 @@ What leaves the box:
     deliver    film, pictures and page, proved before publish gives them names
     mp4        the film; color (exact RGB to YUV), label (AIGC), boxes (a witness), pictures, probe, sidecar
 How people ask:
-    cli        the parser and the error boundary; verbs_shoot, verbs_library, verbs_machine, checks (doctor), packages
+    cli        the parser and the error boundary; verbs_shoot, verbs_library, verbs_machine, verbs_models, checks
+               (doctor), packages; bringing: the process that imports a model, followed
     page       what is printed; follow and progress: takes as they render
 """

@@ -93,7 +93,7 @@ def parser() -> Parser:
     serve = verb("serve", "run the daemon that renders the queue")
     serve.add_argument("--until-idle", action="store_true", help="leave when nothing has been queued for a while")
 
-    verb("models", "list the models this appliance knows and has, with their sizes", json=True)
+    _models(verb("models", "list the models that are here and known, bring one in, or prove one whole", json=True))
     verb("desk", "open the director's desk in this terminal")
     return top
 
@@ -128,8 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     match args.verb:
-        case "doctor" | "models" | "serve" | "desk":
+        case "doctor" | "serve" | "desk":
             from appliance import verbs_machine as verbs
+        case "models":
+            from appliance import verbs_models as verbs  # type: ignore[no-redef]
         case "shoot" | "quote" | "preview" | "retake" | "example":
             from appliance import verbs_shoot as verbs  # type: ignore[no-redef]
         case _:
@@ -148,6 +150,35 @@ def _explain(error: Exception) -> tuple[str, int]:
         return f"{where}{error.strerror}", FAILED
     kind = type(error).__name__
     return f"{kind}: {error} (a fault of Rushes; add --debug to see where)", FAILED
+
+
+def _models(sub: argparse.ArgumentParser) -> None:
+    """`rushes models`, `rushes models import`, `rushes models check`."""
+    actions = sub.add_subparsers(dest="action", metavar="ACTION", help="import or check; without one: list them")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        one = actions.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        one.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        one.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+        return one
+
+    bring = action("import", "make a package of a Wan checkpoint: safetensors, GGUF or torch's own files, any layout")
+    bring.add_argument("paths", nargs="*", metavar="PATH", help="the model's files, or the folder that holds them")
+    bring.add_argument("--name", metavar="NAME", help="what to call it (default: its card)")
+    bring.add_argument("--precision", choices=("int8", "int4", "bf16"), default="int8", help="of the blocks' matrices")
+    bring.add_argument("--card", metavar="NAME", help="which model it is, where no file tells")
+    bring.add_argument("--high", metavar="PATH", help="the expert that works while the film is mostly noise")
+    bring.add_argument("--low", metavar="PATH", help="the expert that finishes it")
+    bring.add_argument("--distilled", action=argparse.BooleanOptionalAction, default=None, help="made for four steps")
+    for flag, whose in (("--lora", "the model"), ("--lora-high", "that expert"), ("--lora-low", "that expert")):
+        text = f"merge a LoRA into {whose}, at a strength (default 1)"
+        bring.add_argument(flag, action="append", default=[], metavar="FILE[:STRENGTH]", help=text)
+    bring.add_argument("--partial", action="store_true", help="import what is here, though the model needs more")
+    bring.add_argument("--licence", metavar="TEXT", help="under which these weights are (default: Wan's own)")
+    bring.add_argument("--origin", metavar="TEXT", help="where they came from; the package keeps it")
+
+    check = action("check", "prove that a package is whole, and tell what is in it and where it came from")
+    check.add_argument("name", metavar="NAME", help="of `rushes models`")
 
 
 def _overrides(sub: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from appliance import process
 from appliance.device import Device
 from appliance.estimate import Calibration, Rates
 from appliance.plan import Plan, Refusal, plan
-from models.card import Card
+from models.card import PREVIS, Card
 
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
@@ -55,20 +55,23 @@ def planned(
     known: Experience,
     request: str | None = None,
     miss: Miss | None = None,
+    packages: frozenset[str] = frozenset({PREVIS.name}),
+    held: str | None = None,
 ) -> tuple[Plan | Refusal, float]:
     """What this machine does about a direction, given what it has shown; and the seconds that its rates alone give.
 
-    After a `miss` a smaller plan is made, or none. The seconds are what the take is calibrated by when it is done.
+    After a `miss` a smaller plan is made, or none. The seconds are what the take is calibrated by when it is done;
+    `packages` and `held` are as appliance/plan.py has them.
     """
     if miss is not None:
         device = lessened(device, miss)
     rates = known.rates.get("cuda:0" if device.gpus else "cpu")
-    outcome = plan(direction, device, card, None, request, rates)
+    outcome = plan(direction, device, card, None, request, rates, packages=packages, held=held)
     if isinstance(outcome, Refusal):
         return outcome, 0.0
     nominal, measured = outcome.seconds, known.calibrations.get((outcome.precision, kind_of(outcome.device)))
     if measured is not None:
-        outcome = plan(direction, device, card, measured, request, rates)
+        outcome = plan(direction, device, card, measured, request, rates, packages=packages, held=held)
     return outcome, nominal
 
 

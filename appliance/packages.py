@@ -12,10 +12,18 @@ from pathlib import Path
 
 from appliance import paths
 from appliance.text import one_line
+from models.card import CARDS, PREVIS, Card
 from models.errors import BadInput
-from models.header import card_from_json, package_header
+from models.header import MAX_HEADER_BYTES, card_from_json, package_header
 
 WAY_OUT = "name a whole package with RUSHES_WEIGHTS, or unset it to use the one that ships"
+
+UNFINISHED = ".importing-"  # how the folders of imports begin (models/importing.py)
+PRECISIONS = {"none": "bf16", "w8a8/1": "int8", "w4a8/1": "int4"}
+PARTS = {
+    "transformer": "transformer", "transformer_2": "second expert", "vae": "autoencoder", "text": "text encoder",
+    "vision": "picture tower", "tokenizer": "tokenizer",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +57,82 @@ class Known:
     ships: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A package of the house, or a file that should be one."""
+
+    name: str
+    path: Path
+    card: str = ""
+    precision: str = ""  # "int8" | "int4" | "bf16"
+    parts: tuple[str, ...] = ()
+    file_bytes: int = 0
+    trouble: str = ""  # why it is none
+
+
+def house() -> list[Own]:
+    """The packages in the house's folder, by name; what cannot be read is told, not hidden."""
+    found = []
+    for path in _files():
+        try:
+            header = package_header(path, "import it again")
+            card = card_from_json(header.metadata["card"]).name
+        except BadInput as error:
+            found.append(Own(path.stem, path, trouble=one_line(str(error))))
+            continue
+        parts = {PARTS[name.partition(".")[0]]: None for name in header.entries if name.partition(".")[0] in PARTS}
+        precision = PRECISIONS[header.metadata["scheme"]]
+        found.append(Own(path.stem, path, card, precision, tuple(parts), header.file_bytes))
+    return found
+
+
+def priced(model: str | None) -> tuple[Card, Own | None]:
+    """The card of a model, by the name of a package of the house or of a card, and the package that is here of it.
+
+    None is the model that ships. Raises BadInput for a name that is neither.
+    """
+    if model is None or model == PREVIS.name:
+        return PREVIS, None
+    own = [one for one in house() if not one.trouble]
+    here = next((one for one in own if model == one.name), None) or next((o for o in own if model == o.card), None)
+    if here is not None:
+        return card_from_json(package_header(here.path).metadata["card"]), here
+    if model not in CARDS:
+        names = ", ".join(dict.fromkeys([*CARDS, *(one.name for one in own)]))
+        raise BadInput(f"model is {model!r}: it must be one of {names}; `rushes models` lists them")
+    return CARDS[model], None
+
+
+def cards_here() -> frozenset[str]:
+    """The known cards whose weights are here."""
+    return frozenset({PREVIS.name, *(one.card for one in house() if one.card in CARDS)})
+
+
+def named(name: str) -> PackageFacts:
+    """The house's package of that name, or the one that ships. Raises BadInput."""
+    if name == PREVIS.name:
+        return shipped()
+    path = next((path for path in _files() if path.stem == name), None)
+    if path is None:
+        here = ", ".join([PREVIS.name, *(path.stem for path in _files())])
+        raise BadInput(
+            f"there is no model {name!r} here: it must be one of {here}; `rushes models import` brings others"
+        )
+    return facts_of(path)
+
+
+def waiting() -> list[tuple[Path, int]]:
+    """Imports that were begun and are not finished: their folders, and the bytes that these hold."""
+    folders = sorted(paths.models().glob(f"{UNFINISHED}*"))
+    return [(each, sum(file.stat().st_size for file in each.iterdir() if file.is_file())) for each in folders]
+
+
+def _files() -> list[Path]:
+    return sorted(path for path in paths.models().glob("*.safetensors") if not path.name.startswith("."))
+
+
 def known() -> list[Known]:
     """The named cards, smallest first."""
-    from models.card import CARDS, PREVIS
     from models.sizes import parameters, weights_bytes
 
     found = [
@@ -73,7 +154,7 @@ def facts_of(path: Path) -> PackageFacts:
         parameters=sum(math.prod(tensor.shape) for tensor in header.entries.values()),
         file_bytes=header.file_bytes,
         bytes_by_type=sizes,
-        metadata={name: one_line(text, limit=4000) for name, text in header.metadata.items()},
+        metadata={name: one_line(text, limit=MAX_HEADER_BYTES) for name, text in header.metadata.items()},
         data_start=header.data_start,
     )
 

@@ -33,6 +33,11 @@ def kernels() -> Path:
     return home() / "kernels"
 
 
+def models() -> Path:
+    """The house's own model packages, NAME.safetensors each."""
+    return home() / "models"
+
+
 def daemon_log() -> Path:
     """What the daemon and its worker wrote; tracebacks go here and nowhere else."""
     return home() / "daemon.log"

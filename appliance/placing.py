@@ -23,7 +23,7 @@ from models.text_sizes import reads_text
 GIB = 2**30
 TILES = (0, 512, 384, 256, 192)  # pixels of a side; 0: whole frames
 FFN_ROWS = (0, 16_384, 8_192, 4_096, 2_048)  # tokens; 0: all. From 8,192 on a product is as fast as a larger one
-STORED = {"previs": ("int8",)}  # what a package that ships holds; an imported one holds every precision
+STORED = {"previs": ("int8",)}  # what a package that ships holds
 FILLED = 0.92  # of what is free, where blocks pass anyway: a desktop beside us may want some
 HOST_SPARE_BYTES = GIB  # never pinned: the system has to breathe
 
@@ -42,6 +42,7 @@ class Ask:
     text_cached: bool = False  # these words were read before
     packages: frozenset[str] = frozenset({"previs"})  # cards whose weights are here
     request: str | None = None  # the device that was asked for by name
+    held: str | None = None  # the precision of the package that is here; None: it can still be imported in any
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +89,24 @@ def attention_of(ask: Ask, device: Device, place: str) -> str:
     return choice.fast_attention if ask.quality == "draft" else choice.attention
 
 
-def precisions(card: Card, device: Device, place: str) -> tuple[str, ...]:
-    """Those to try, the best first. bf16 only where int8 is no faster: on a B200, whose integer units were cut."""
+def precisions(ask: Ask, device: Device, place: str) -> tuple[str, ...]:
+    """Those to try, the best first: the one that the package holds, where one is here. bf16 only where int8 is no
+    faster: on a B200, whose integer units were cut.
+    """
+    if ask.held is not None:
+        return (ask.held,)
     if place == "cpu":
         return ("int8",)
-    if card.name in STORED:
-        return STORED[card.name]
+    if ask.card.name in STORED:
+        return STORED[ask.card.name]
     capability = gpu_at(device, place).capability or (7, 5)
     return ("bf16", "int8", "int4") if (10, 0) <= capability < (12, 0) else ("int8", "int4")
 
 
 def smallest(ask: Ask, device: Device, place: str) -> Footprint:
     """The least memory that it can be made in there: no block stays, little of the film at once."""
-    precision = precisions(ask.card, device, place)[-1 if place == "cpu" else 0]
-    precision = "int8" if precision == "bf16" else precision
+    precision = precisions(ask, device, place)[-1 if place == "cpu" else 0]
+    precision = "int8" if precision == "bf16" and ask.held is None else precision
     placement = Placement(None if place == "cpu" else 0, "disk", FFN_ROWS[-1], _tiles(ask.geometry)[-1])
     attention = attention_of(ask, device, place)
     return footprint(ask.card, ask.geometry, precision, place, placement, attention, _texts(ask, device, place)[-1], 1)
@@ -112,7 +117,7 @@ def best_way(ask: Ask, device: Device, place: str, rates: Rates | None = None) -
     attention = attention_of(ask, device, place)
     speed = cpu_speed(device, rates) if place == "cpu" else gpu_speed(gpu_at(device, place), device, attention, rates)
     found: list[Way] = []
-    for precision in precisions(ask.card, device, place):
+    for precision in precisions(ask, device, place):
         quickest = min(
             _ways(ask, device, place, precision, attention, speed),
             key=lambda way: round(way.seconds, 3), default=None,

@@ -95,16 +95,17 @@ def plan(
     rates: Rates | None = None,
     text_cached: bool = False,
     packages: frozenset[str] = frozenset({PREVIS.name}),
+    held: str | None = None,
 ) -> Plan | Refusal:
     """What `device` does about `direction` with the model `card`.
 
     `calibration` is what takes on this machine really took over what was estimated; `rates` are what its GPU (its
     cores, where it has none) was measured to do. `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the
     best that fits is taken. `text_cached`: these words were read before. `packages` names the cards whose weights are
-    here, as ways out of a refusal.
+    here, as ways out of a refusal; `held` is the precision in which those of this one are.
     """
     ask, why = _snap(direction, card)
-    ask = replace(ask, text_cached=text_cached, packages=packages, request=request_device)
+    ask = replace(ask, text_cached=text_cached, packages=packages, request=request_device, held=held)
     places, turned_down = usable_places(device, request_device)
     if not places:
         return Refusal(*no_gpu(ask, device, request_device or "gpu", turned_down))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from appliance.device import Device
     from appliance.direction import ShotDirection
     from appliance.outlook import Outlook
+    from appliance.packages import Own
     from appliance.plan import Plan, Refusal
     from appliance.take import Take
 
@@ -32,6 +33,7 @@ class Quoted:
     on: Device | None = None
     card: str = "previs"  # the model that was priced
     ahead: Outlook | None = None  # what the house has to do before it
+    package: Own | None = None  # of the house, that holds its weights
 
     @property
     def fits(self) -> bool:
@@ -74,7 +76,7 @@ class Quoted:
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
             ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("why", "\n".join(plan.why)),
-            *obeyed_words(self.direction, plan.card),
+            *obeyed_words(self.direction, family(plan.card)),
             *self._no_package(),
         ]
 
@@ -93,6 +95,9 @@ class Quoted:
 
         if self.card == PREVIS.name:
             return []
+        if self.package is not None:
+            size = f"{bytes_words(self.package.file_bytes)} on disk, in {self.package.precision}"
+            return [("weights", f"{self.package.name}, {size}"), ("note", f"`rushes shoot` renders {PREVIS.name}")]
         return [("note", f"no package of {self.card} is here: this is its price, `rushes shoot` renders {PREVIS.name}")]
 
     def to_json(self) -> dict[str, object]:
@@ -101,7 +106,8 @@ class Quoted:
 
         return {
             "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
-            "obeyed": obeyed(self.direction, self.card), "on": self.on, "model": self.card, "ahead": self.ahead,
+            "obeyed": obeyed(self.direction, family(self.card)), "on": self.on, "model": self.card, "ahead": self.ahead,
+            "package": self.package,
         }  # fmt: skip
 
 
@@ -130,22 +136,22 @@ def plan_direction(
     from appliance.experience import Experience, planned
     from appliance.library import Library
     from appliance.outlook import outlook
+    from appliance.packages import cards_here, priced
     from appliance.plan import plan
-    from models.card import CARDS, PREVIS
 
-    if model is not None and model not in CARDS:
-        raise BadInput(f"model is {model!r}: it must be one of {', '.join(CARDS)}; `rushes models` lists them")
-    card = CARDS[model or PREVIS.name]
+    card, own = priced(model)
+    held = None if own is None else own.precision
     if device is not None and not DEVICE.fullmatch(device):
         raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
     if on is not None:
         if device == "cpu":
             raise BadInput("device is 'cpu': with --on, which names a GPU, it must be gpu or left out")
-        return Quoted(path, direction, plan(direction, on, card, None, device or "gpu"), on, card.name)
+        there = plan(direction, on, card, None, device or "gpu", packages=cards_here(), held=held)
+        return Quoted(path, direction, there, on, card.name, None, own)
     with Library.open() as library:
         known, live = Experience.of(library, card), library.board(recent=0)
-    outcome, _ = planned(direction, probe(), card, known, device)
-    return Quoted(path, direction, outcome, None, card.name, outlook(live, time.time()))
+    outcome, _ = planned(direction, probe(), card, known, device, packages=cards_here(), held=held)
+    return Quoted(path, direction, outcome, None, card.name, outlook(live, time.time()), own)
 
 
 def must_shoot(*quotes: Quoted) -> None:
@@ -179,6 +185,14 @@ def obeyed_words(direction: ShotDirection, card: str) -> list[tuple[str, str]]:
     exact = len(levels.pop("exact", []))
     named = [(level, ", ".join(levels[level])) for level in ("ignored", "text-only", "approximate") if level in levels]
     return [*named, ("exact", f"{'the other ' if named else ''}{count_words(exact, 'field')} that the shot states")]
+
+
+def family(card: str) -> str:
+    """The known card that one of other sizes follows: what a model obeys does not hang on its size."""
+    from models.card import CARDS
+
+    known = [name for name in CARDS if card == name or card.startswith(f"{name}-")]
+    return max(known, key=len, default=card)
 
 
 def datasheet_words(device: Device) -> str:

@@ -1,16 +1,13 @@
-"""The verbs about the machine: doctor, models, serve, desk."""
+"""The verbs about the machine: doctor, serve, desk."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
 from typing import Any
 
-from appliance.page import facts, say, say_json, table
-from appliance.units import bytes_words
+from appliance.page import facts, say, say_json
 from models.errors import BadInput, RushesError
 
 
@@ -56,69 +53,6 @@ def _calibrate(quiet: bool) -> dict[str, Any]:
         facts(calibrate.rows(documents))
         say("", "Kept: quotes for this machine are made from these figures from now on.", "")
     return documents
-
-
-def models(args: Namespace) -> int:
-    """The model that is here, with facts from its header, and the architectures that Rushes knows."""
-    from appliance.packages import known, shipped
-
-    package = shipped()
-    if args.json:
-        say_json({"shipped": package, "known": known()})
-        return 0
-    say("here")
-    facts(
-        [
-            ("  package", str(package.path)),
-            ("  card", package.card),
-            ("  parameters", f"{package.parameters:,}"),
-            ("  size", bytes_words(package.file_bytes)),
-            ("  stored as", ", ".join(f"{name} {bytes_words(size)}" for name, size in package.bytes_by_type.items())),
-            *((f"  {name}", _spelled(text)) for name, text in package.metadata.items() if name != "card"),
-        ]
-    )
-    say("", "known architectures")
-    head = ("card", "layers", "width", "heads", "parameters", "int8 weights", "")
-    rows = [
-        (
-            card.name,
-            str(card.layers),
-            str(card.dim),
-            str(card.heads),
-            f"{card.parameters / 1e9:.2f} G" if card.parameters >= 1e9 else f"{card.parameters / 1e6:.1f} M",
-            bytes_words(card.int8_bytes),
-            "ships with Rushes" if card.ships else "the house brings the checkpoint",
-        )
-        for card in known()
-    ]
-    table(head, rows, stretch=6)
-    return 0
-
-
-def _spelled(text: str) -> str:
-    """A fact of a package's header: where it is a table in JSON, a line for each of its entries."""
-    try:
-        table = json.loads(text)
-    except ValueError:
-        return text
-    if not isinstance(table, dict):
-        return text
-    return "\n".join(_lines(table))
-
-
-def _lines(table: dict[str, object]) -> Iterator[str]:
-    """A line for each entry; a table of tables gives one for each of these."""
-    for name, value in table.items():
-        if isinstance(value, dict) and all(isinstance(item, dict) for item in value.values()):
-            yield from _lines(value)
-        else:
-            yield f"{name.replace('_', ' ')}: {_flat(value)}"
-
-
-def _flat(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_flat(item)}" for name, item in value.items())
-    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def serve(args: Namespace) -> int:

@@ -15,6 +15,7 @@ Torch-free (the desk and the daemon may load them):
     stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch): solids, mannequin, defocus
     conditions Blocking -> what the network reads
     header     what a file of weights says of itself, checked before it is believed; gguf the same of a GGUF file
+    layouts    which network a file is, and in whose layout; companions (scales), families (which card), wan_names
     encoder_names  the names of the encoders' weights in other layouts
     tokenizer  words -> the numbers that Wan's encoder of them reads; spiece: the file of its vocabulary
     kinds      what a file is, told by its first bytes
@@ -36,6 +37,8 @@ With torch:
     unpickling   the child that reads a pickle; nothing but pickles starts it
     sources      weights as a house brings them, read one tensor at a time; gguf_blocks what their blocks stand for
     quantize     bf16 network -> int8 or int4 package
+    importing    a house's checkpoint -> a package, in a process of its own: gathering (what was brought), importing_plan,
+                 converting (one tensor), package_writer (group by group)
     streaming    blocks that pass through two slots on the device
     loading      a package -> networks on a device, kept warm
     calibrate    a device -> its rates, as one JSON document

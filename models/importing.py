@@ -246,11 +246,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _end_with_parent() -> None:
+    """Waits for the end of standard input, unbuffered: a buffer's lock would be held when the interpreter leaves."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one import and say how it went; the exit code is that of the error."""
     args, reporter = parser().parse_args(argv), Reporter()
     if args.with_parent:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(1)), daemon=True).start()
+        threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with torch.inference_mode():
             bring_in(args, reporter)

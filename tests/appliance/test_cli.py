@@ -126,7 +126,7 @@ TAKE = {
     "id", "slate", "scene", "setup", "take_number", "action", "device", "status", "phase", "step", "steps", "seed",
     "path", "sha256", "error", "attempt", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds",
     "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files", "machine", "predicted_bytes",
-    "missed_place", "missed_bytes",
+    "missed_place", "missed_bytes", "model", "model_sha256",
 }  # fmt: skip
 PLAN = {
     "card", "frames", "width", "height", "fps", "steps", "solver", "seed", "device", "precision", "footprint",
@@ -144,7 +144,7 @@ def test_the_keys_of_every_json_document_stay(queued):
         return json.loads(run.stdout)
 
     (quote,) = document("quote", SHOT)
-    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on", "model", "ahead"}
+    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on", "model", "ahead", "package"}
     assert quote["quote"].keys() == PLAN
     assert quote["obeyed"]["text.action"] == "ignored" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
@@ -156,7 +156,7 @@ def test_the_keys_of_every_json_document_stay(queued):
     assert document("doctor").keys() == {"ok", "checks", "machine", "remarks"}
     assert document("doctor")["checks"][0].keys() == {"name", "ok", "found", "remedy"}
     models = document("models")
-    assert models.keys() == {"shipped", "known"}
+    assert models.keys() == {"shipped", "house", "unfinished", "known"}
     assert models["shipped"].keys() >= {"path", "card", "parameters", "file_bytes", "bytes_by_type", "metadata"}
     assert models["known"][0].keys() == {"name", "layers", "dim", "heads", "parameters", "int8_bytes", "ships"}
     assert document("example", "whisper").keys() == {"copied"}
