@@ -37,8 +37,8 @@ With torch:
     unpickling   the child that reads a pickle; nothing but pickles starts it
     sources      weights as a house brings them, read one tensor at a time; gguf_blocks what their blocks stand for
     quantize     bf16 network -> int8 or int4 package
-    importing    a house's checkpoint -> a package, in a process of its own: gathering (what was brought), importing_plan,
-                 converting (one tensor), package_writer (group by group)
+    importing    a house's checkpoint -> a package, in a process of its own: gathering (what was brought),
+                 importing_plan, converting (one tensor), package_writer (group by group)
     streaming    blocks that pass through two slots on the device
     loading      a package -> networks on a device, kept warm
     calibrate    a device -> its rates, as one JSON document
