@@ -24,6 +24,7 @@ Torch-free (the desk and the daemon may load them):
 With torch:
     transformer  the Wan-architecture diffusion transformer
     attention    its self- and cross-attention, in floats or in int8
+    branches     what some variants read besides: pictures, hints, rays, a reference
     linear       the matrices of its blocks, in floats, int8 or int4, and the ways into them
     vae          latents <-> frames, chunk by chunk
     wan_vae      the same for Wan 2.1 and 2.2, of wan_vae_blocks
@@ -36,9 +37,9 @@ With torch:
     lora         LoRA files of every dialect, added to float weights
     unpickling   the child that reads a pickle; nothing but pickles starts it
     sources      weights as a house brings them, read one tensor at a time; gguf_blocks what their blocks stand for
-    quantize     bf16 network -> int8 or int4 package
     importing    a house's checkpoint -> a package, in a process of its own: gathering (what was brought),
                  importing_plan, converting (one tensor), package_writer (group by group)
+    quantize     bf16 network -> int8 or int4 package
     streaming    blocks that pass through two slots on the device
     loading      a package -> networks on a device, kept warm
     calibrate    a device -> its rates, as one JSON document

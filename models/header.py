@@ -150,7 +150,7 @@ def card_from_json(text: str) -> Card:
     hinted = card.vace_layers
     if not all(type(layer) is int for layer in hinted) or list(hinted) != sorted({*hinted} & {*range(card.layers)}):
         raise BadInput(f"the card in these weights gives vace_layers as {hinted}; they must be of its blocks, in order")
-    if bool(hinted) != bool(card.vace_channels):
+    if bool(hinted) != bool(card.vace_channels) or hinted[:1] not in ((), (0,)):
         raise BadInput(f"the card in these weights hints {len(hinted)} blocks by {card.vace_channels} channels")
     if card.patch != (1, 2, 2) or not all(isinstance(name, str) for name in (card.name, card.vae)):
         raise BadInput(f"the card in these weights has patches of {card.patch}; only 1x2x2 is known")

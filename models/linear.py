@@ -23,7 +23,9 @@ from kernels import ops, packing
 
 
 class Norm(NamedTuple):
-    """LayerNorm, then * gain + shift: (G, 1, D) float32 each, G being 1 or the films of a batch."""
+    """LayerNorm, then * gain + shift: (G, 1, D) float32 each. Each serves a G-th of all tokens: G is 1, the films of a
+    batch, or their latent frames.
+    """
 
     gain: Tensor
     shift: Tensor
@@ -146,25 +148,31 @@ class Int4Linear(Int8Linear):
 
 
 def join(x: Tensor, y: Tensor, gate: Tensor | None) -> Tensor:
-    """x + gate * y, the residual stream after a branch: x, y (B, L, D), gate (G, 1, D) or None for 1; x float32.
+    """x + gate * y, the residual stream after a branch: x, y (B, L, D), gate (G, 1, D) or None for 1, as in Norm; x
+    float32.
 
     Written over x, unless autograd may need x as it was.
     """
     if torch.is_grad_enabled():
-        return x + (y if gate is None else gate * y)
+        return x + (y if gate is None else (gate * _shared(y, gate)).view(x.shape))
     ops.gate_res(_flat(y), _flat(x), None if gate is None else _flat(gate))
     return x
 
 
 def modulated(x: Tensor, norm: Norm) -> Tensor:
     """LayerNorm(x) * gain + shift in float32. Without autograd no second copy of the stream is made for it."""
-    y = layer_norm(x, norm.eps)
-    return torch.addcmul(norm.shift, y, norm.gain, out=None if torch.is_grad_enabled() else y)
+    y = _shared(layer_norm(x, norm.eps), norm.gain)
+    return torch.addcmul(norm.shift, y, norm.gain, out=None if torch.is_grad_enabled() else y).view(x.shape)
 
 
 def layer_norm(x: Tensor, eps: float) -> Tensor:
     """LayerNorm over the last axis in float32, whatever x is."""
     return F.layer_norm(x.float(), x.shape[-1:], None, None, eps)
+
+
+def _shared(x: Tensor, gain: Tensor) -> Tensor:
+    """x (B, L, D) -> (G, B * L / G, D): the tokens that share one of the gains (G, 1, D)."""
+    return x.reshape(len(gain), -1, x.shape[-1])
 
 
 def _flat(x: Tensor) -> Tensor:

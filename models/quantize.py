@@ -28,7 +28,7 @@ from models.transformer import Transformer
 from models.umt5 import TextEncoder
 
 SCHEME, SCHEME_INT4 = "w8a8/1", "w4a8/1"
-IN_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
+IN_BLOCK = re.compile(r"(vace_)?blocks\.(\d+)\.(.+)")
 
 # What the matrices of a block read: an input is turned for all its readers, in every quantized block. The words'
 # encoder has the inputs "attn" and "ffn".
@@ -37,6 +37,7 @@ READERS = {
     "self_attn.out": ("self_attn.o",),
     "cross_attn.in": ("cross_attn.q",),
     "context": ("cross_attn.k", "cross_attn.v"),
+    "pictures": ("cross_attn.k_img", "cross_attn.v_img"),
     "cross_attn.out": ("cross_attn.o",),
     "attn.in": ("attn.q", "attn.k", "attn.v"),
     "attn.out": ("attn.o",),
@@ -143,7 +144,7 @@ def _placed(tensor: Tensor, holder: nn.Module, dtype: torch.dtype) -> Tensor:
     """A stored tensor as its module computes with it."""
     if not tensor.is_floating_point() or isinstance(holder, nn.Embedding):
         return tensor
-    return tensor.to(dtype if isinstance(holder, nn.Linear | nn.Conv3d) else torch.float32)
+    return tensor.to(dtype if isinstance(holder, nn.Linear | nn.Conv2d | nn.Conv3d) else torch.float32)
 
 
 def _network(card: Card | TextCard) -> Transformer | TextEncoder:
@@ -159,9 +160,14 @@ def _matrices(card: Card | TextCard) -> Mapping[str, int]:
 
 
 def _matrix(card: Card | TextCard, name: str) -> tuple[int, str]:
-    """The block of a tensor, and what the matrix is called in it; "" where it is no matrix that quantization takes."""
+    """The block of a tensor, and what the matrix is called in it; "" where it is no matrix that quantization takes. One
+    that makes hints for a block counts as that block.
+    """
     found = IN_BLOCK.fullmatch(name.removesuffix(".weight"))
-    return (int(found[1]), found[2]) if found and found[0] in _matrices(card) else (-1, "")
+    if not found or found[0] not in _matrices(card):
+        return -1, ""
+    block = int(found[2])
+    return card.vace_layers[block] if found[1] and isinstance(card, Card) else block, found[3]
 
 
 def _exchange(network: nn.Module, name: str, kind: type[Int8Linear], dtype: torch.dtype, turn: int) -> None:

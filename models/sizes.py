@@ -17,7 +17,7 @@ INT4_GROUP = 64  # weights of a row that share one multiplier (kernels/packing.p
 
 def parameters(card: Card) -> int:
     """Parameters of one expert: 1,418,996,800 for Wan 1.3B and 14,288,491,584 for 14B."""
-    return outside_parameters(card) + card.layers * (matrix_parameters(card) + vector_parameters(card))
+    return outside_parameters(card) + card.layers * _block_parameters(card)
 
 
 def outside_parameters(card: Card) -> int:
@@ -47,9 +47,8 @@ def hint_parameters(card: Card) -> int:
     if not card.vace_layers:
         return 0
     blocks = len(card.vace_layers)
-    block = matrix_parameters(card) + vector_parameters(card)
     entering = _linear(card.vace_channels * math.prod(card.patch), card.dim)
-    return entering + blocks * block + (blocks + 1) * _linear(card.dim, card.dim)
+    return entering + blocks * _block_parameters(card) + (blocks + 1) * _linear(card.dim, card.dim)
 
 
 def camera_parameters(card: Card) -> int:
@@ -103,13 +102,21 @@ def blocks_bytes(card: Card, precision: str = "int8") -> tuple[int, ...]:
 
 
 def outside_bytes(card: Card, precision: str = "int8") -> int:
-    """Bytes of what lies outside the blocks: bf16, or float32 in a float32 network. Always on the device."""
-    return outside_parameters(card) * (4 if precision == "fp32" else 2)
+    """Bytes of what lies outside the blocks: bf16, or float32 in a float32 network. Always on the device, and with it
+    the blocks that make hints (VACE), in the precision of those they stand beside.
+    """
+    hinting = sum(block_bytes(card, precision, layer in card.kept_blocks) for layer in card.vace_layers)
+    rest = outside_parameters(card) - len(card.vace_layers) * _block_parameters(card)
+    return rest * (4 if precision == "fp32" else 2) + hinting
 
 
 def weights_bytes(card: Card, precision: str = "int8") -> int:
     """Bytes of one expert's weights: 1.70 GB for Wan 1.3B in int8 with its kept blocks, 16.3 GB for 14B."""
     return outside_bytes(card, precision) + sum(blocks_bytes(card, precision))
+
+
+def _block_parameters(card: Card) -> int:
+    return matrix_parameters(card) + vector_parameters(card)
 
 
 def _linear(inputs: int, outputs: int) -> int:

@@ -1,11 +1,12 @@
-"""The diffusion transformer, in the architecture and with the parameter names of Wan 2.1 / 2.2 text-to-video.
+"""The diffusion transformer, in the architecture and with the parameter names of Wan 2.1 / 2.2, in all their variants.
 
 A latent film and a time go in, the velocity of the flow comes out:
 
     patches -> [ self-attention with 3-D rotary positions -> cross-attention to the context -> feed-forward ] x layers
             -> head -> velocity
 
-Time steers every block by six vectors (shift, scale and gate of self-attention and feed-forward). Parameter names are
+Time steers every block by six vectors (shift, scale and gate of self-attention and feed-forward); it is one for a film,
+or one for each of its latent frames. What a variant reads besides is in models/branches.py. Parameter names are
 those of the original Wan checkpoints, so one loads strictly into this class and our small shipped model is the same
 network with other sizes (Wan-Video/Wan2.1, wan/modules/model.py, Apache-2.0, for the facts).
 
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 
 from kernels.dispatch import Attention
 from models.attention import CrossAttention, RMSNorm, Rotary, SelfAttention, rotary_of
+from models.branches import ALONE, Beside, Camera, Pictures
 from models.card import Card
 from models.linear import Linear, Norm, Rows, join, modulated
 
@@ -49,32 +51,67 @@ class Transformer(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(Block(card) for _ in range(card.layers))
         self.head = Head(card)
+        if card.image_dim:
+            self.img_emb = Pictures(card)
+        if card.camera_channels:
+            self.control_adapter = Camera(card)
+        if card.reference_channels:
+            self.ref_conv = nn.Conv2d(card.reference_channels, dim, kernel_size=card.patch[1:], stride=card.patch[1:])
+        if card.vace_layers:
+            if card.vace_layers[0] != 0:
+                raise ValueError(f"hinted blocks are {card.vace_layers}: the first must be 0, where the stream begins")
+            self.vace_patch_embedding = nn.Conv3d(card.vace_channels, dim, kernel_size=card.patch, stride=card.patch)
+            self.vace_blocks = nn.ModuleList(HintBlock(card, first=not layer) for layer in card.vace_layers)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, beside: Beside = ALONE) -> Tensor:
         """The velocity at time `t`.
 
-        x (B, in_channels, F, H, W), H and W even; t (B,) in 0..1000, fractions count; context (B, n, text_dim) with
-        n <= text_len, filled up with zeros that the attention does see (Wan was trained so).
-        Returns (B, out_channels, F, H, W) in float32.
+        x (B, in_channels, F, H, W), H and W even; t in 0..1000, fractions count: (B,), or (B, F) where latent frames
+        differ; context (B, n, text_dim) with n <= text_len, filled up with zeros that the attention does see (Wan was
+        trained so). Returns (B, out_channels, F, H, W) in float32.
+        Raises ValueError for what does not fit the card, and where it wants something that `beside` lacks.
         """
+        self._check(x, t, beside)
         grid = self._grid(x)
-        stream = self._embed_patches(x)
+        stream = self._embed_patches(x, beside.rays)
+        before = 0
+        if beside.reference is not None:
+            tokens = _tokens(self.ref_conv(beside.reference.to(self.ref_conv.weight.dtype)))
+            stream, before = torch.cat([tokens, stream], 1), tokens.shape[1]
         time, steering = self.embed_time(t)
-        rotary = rotary_of(grid, self.card.head_dim, x.device)
-        given = Given(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows)
-        for block in self.blocks:
-            stream = block(stream, given)
-        return self._unpatch(self.head(stream, time), grid)
+        rotary = rotary_of((grid[0] + bool(before), *grid[1:]), self.card.head_dim, x.device)
+        pictures = None if beside.pictures is None else self.img_emb(beside.pictures)
+        given = Given(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows, pictures)
+        stream = self._through(stream, given, beside)
+        return self._unpatch(self.head(stream, time)[:, before:], grid)
 
-    def _embed_patches(self, x: Tensor) -> Tensor:
+    def _through(self, stream: Tensor, given: Given, beside: Beside) -> Tensor:
+        """The stream (B, L, D) after all blocks. The hint for a block is made just before it, so that one is alive."""
+        scale = None if beside.hint_scale == 1 else stream.new_full((1, 1, self.card.dim), beside.hint_scale)
+        aside = None
+        if beside.hints is not None:
+            aside = _tokens(self.vace_patch_embedding(beside.hints.to(self.vace_patch_embedding.weight.dtype)))
+        for layer, block in enumerate(self.blocks):
+            hint = None
+            if aside is not None and layer in self.card.vace_layers:
+                hints = self.vace_blocks[self.card.vace_layers.index(layer)]
+                aside, hint = hints(aside, stream, given)
+            stream = block(stream, given)
+            if hint is not None:
+                stream = join(stream, hint, scale)
+        return stream
+
+    def _embed_patches(self, x: Tensor, rays: Tensor | None) -> Tensor:
         """(B, C, F, H, W) -> (B, L, D) float32: the residual stream begins."""
-        tokens = self.patch_embedding(x.to(self.patch_embedding.weight.dtype))
-        return tokens.flatten(2).transpose(1, 2).contiguous().float()
+        patches = self.patch_embedding(x.to(self.patch_embedding.weight.dtype))
+        return _tokens(patches if rays is None else patches + self.control_adapter(rays))
 
     def embed_time(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """t (B,) -> what the head reads (B, D) and what the blocks read (B, 6, D), float32."""
+        """t (B,) or (B, F) -> what the head reads (G, D) and what the blocks read (G, 6, D), float32; G is B or B * F:
+        a latent frame's tokens follow one another, and share a row.
+        """
         with torch.autocast(t.device.type, enabled=False):
-            angles = sinusoid(t, self.card.freq_dim)
+            angles = sinusoid(t.flatten(), self.card.freq_dim)
             time = _fp32_mlp(self.time_embedding, angles)
             steering = _fp32_mlp(self.time_projection, time).unflatten(1, (6, self.card.dim))
         return time, steering
@@ -86,6 +123,19 @@ class Transformer(nn.Module):
             raise ValueError(f"context has {context.shape[1]} tokens; this model reads at most {self.card.text_len}")
         context = F.pad(context, (0, 0, 0, missing))
         return self.text_embedding(context.to(self.patch_embedding.weight.dtype))
+
+    def _check(self, x: Tensor, t: Tensor, beside: Beside) -> None:
+        card = self.card
+        for name, given, wanted in (
+            ("pictures", beside.pictures, card.image_dim), ("hints", beside.hints, card.vace_channels),
+            ("rays", beside.rays, card.camera_channels), ("reference", beside.reference, card.reference_channels),
+        ):  # fmt: skip
+            if given is not None and not wanted:
+                raise ValueError(f"{name} were given to {card.name}, which has no part that reads them")
+            if given is None and wanted and name in ("pictures", "hints"):
+                raise ValueError(f"{card.name} reads {name}, and none were given")
+        if t.dim() == 2 and (t.shape[1] != x.shape[2] or beside.reference is not None):
+            raise ValueError(f"{t.shape[1]} times were given for {x.shape[2]} latent frames")
 
     def _grid(self, x: Tensor) -> tuple[int, int, int]:
         frames, height, width = x.shape[2:]
@@ -104,7 +154,7 @@ class Transformer(nn.Module):
         """Fresh weights for training: Xavier matrices, zero biases, a silent head so that training starts at zero."""
         generator = torch.Generator().manual_seed(seed)
         for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | nn.Conv3d):
+            if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
                 matrix = module.weight.data.flatten(1)
                 if name.startswith(("text_embedding", "time_embedding")):
                     matrix.normal_(0.0, 0.02, generator=generator)
@@ -122,11 +172,12 @@ class Transformer(nn.Module):
 class Given(NamedTuple):
     """What every block of one forward is given besides the stream."""
 
-    steering: Tensor  # (B, 6, D) float32
+    steering: Tensor  # (G, 6, D) float32, of `embed_time`
     context: Tensor  # (B, text_len, D)
     rotary: Rotary
     attention: Attention
     ffn_rows: int
+    pictures: Tensor | None = None  # (B, S, D)
 
 
 class Block(nn.Module):
@@ -150,13 +201,31 @@ class Block(nn.Module):
         x, rows = self.cross_attn.q.join(
             x, self.self_attn(x, before_sa, given.rotary, given.attention), gate_sa, self._norm3()
         )
-        x, rows = self.ffn.first.join(x, self.cross_attn(rows, given.context), None, before_ffn)
+        x, rows = self.ffn.first.join(x, self.cross_attn(rows, given.context, given.pictures), None, before_ffn)
         return join(x, self.ffn(rows, given.ffn_rows), gate_ffn)
 
     def _norm3(self) -> Norm:
         """The norm before the cross-attention, which has weights instead of steering."""
         gain, shift = (part.float().view(1, 1, -1) for part in (self.norm3.weight, self.norm3.bias))
         return Norm(gain, shift, self.eps)
+
+
+class HintBlock(Block):
+    """A layer beside another one, which is given what this one makes of a hint (VACE)."""
+
+    def __init__(self, card: Card, first: bool) -> None:
+        super().__init__(card)
+        self.before_proj = nn.Linear(card.dim, card.dim) if first else None
+        self.after_proj = nn.Linear(card.dim, card.dim)
+
+    def forward(self, aside: Tensor, stream: Tensor, given: Given) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The hints aside (B, L, D) float32 after this layer, and what of them is added to the stream. The first layer
+        begins them with the stream (B, L, D), as it is before the first block.
+        """
+        if self.before_proj is not None:
+            aside = self.before_proj(aside.to(self.before_proj.weight.dtype)).float() + stream
+        aside = super().forward(aside, given)
+        return aside, self.after_proj(aside.to(self.after_proj.weight.dtype))
 
 
 class FeedForward(nn.Sequential):
@@ -186,7 +255,7 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(1, 2, card.dim))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, L, D), time (B, D) -> (B, L, patch * out_channels), in float32 as the last word should be."""
+        """x (B, L, D), time (G, D) -> (B, L, patch * out_channels), in float32 as the last word should be."""
         shift, scale = (self.modulation.float() + time[:, None]).chunk(2, dim=1)
         with torch.autocast(x.device.type, enabled=False):
             return _fp32_linear(self.head, modulated(x, Norm(1 + scale, shift, self.eps)))
@@ -199,6 +268,11 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     rates = torch.pow(10000.0, -torch.arange(half, device=t.device, dtype=wide) / half)
     angles = t.to(wide)[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+def _tokens(patches: Tensor) -> Tensor:
+    """(B, D, F, H, W) or (B, D, H, W) -> (B, L, D) float32."""
+    return patches.flatten(2).transpose(1, 2).contiguous().float()
 
 
 def _fp32_linear(linear: nn.Linear, x: Tensor) -> Tensor:

@@ -1,0 +1,94 @@
+"""What some variants of Wan read besides noise, time and words, and how it becomes tokens.
+
+    pictures    what CLIP sees of one keyframe, or of two, beside the words           I2V, FLF2V and Fun of Wan 2.1
+    hints       what is kept of a film, what is to be made, and where                 VACE
+    rays        a camera's path, pixel by pixel, added to the tokens                  Fun-Control-Camera
+    reference   the latent of a picture, as a frame before the film's first           Fun-Control 1.1
+
+Parameter names are those of the original checkpoints: Wan-Video/Wan2.1 and aigc-apps/VideoX-Fun (both Apache-2.0, for
+the facts). Which of these a network has is in its card.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.card import Card
+from models.geometry import TIME_STRIDE
+
+
+class Beside(NamedTuple):
+    """What is given to a network of such a variant; None where there is none."""
+
+    pictures: Tensor | None = None  # (B, 257 or 514, image_dim)
+    hints: Tensor | None = None  # (B, vace_channels, F, H, W)
+    hint_scale: float = 1.0  # how much of each hint is added
+    rays: Tensor | None = None  # (B, camera_channels, F, h, w): pixels, frames folded by `fold`
+    reference: Tensor | None = None  # (B, reference_channels, H, W)
+
+
+ALONE = Beside()
+
+
+class Pictures(nn.Module):
+    """What CLIP sees -> tokens that the cross-attention reads beside the words."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        wide = card.image_dim
+        self.emb_pos = nn.Parameter(torch.zeros(1, card.image_positions, wide)) if card.image_positions else None
+        self.proj = nn.Sequential(
+            nn.LayerNorm(wide), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, card.dim), nn.LayerNorm(card.dim)
+        )
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """(B, S, image_dim) -> (B, S, D). Raises ValueError where S is not the number of learnt places."""
+        if self.emb_pos is not None:
+            if seen.shape[1] != self.emb_pos.shape[1]:
+                raise ValueError(f"pictures have {seen.shape[1]} tokens; this model reads {self.emb_pos.shape[1]}")
+            seen = seen.float() + self.emb_pos.float()
+        for layer in self.proj:
+            seen = layer(seen.to(next(layer.parameters()).dtype)) if list(layer.parameters()) else layer(seen)
+        return seen
+
+
+class Camera(nn.Module):
+    """Rays of pixels -> one token of them for each token of the film, which they are added to."""
+
+    def __init__(self, card: Card) -> None:
+        super().__init__()
+        self.cell, side = card.space_stride, card.patch[1]
+        self.conv = nn.Conv2d(card.camera_channels * self.cell**2, card.dim, side, side)
+        self.residual_blocks = nn.ModuleList([Residual(card.dim)])
+
+    def forward(self, rays: Tensor) -> Tensor:
+        """(B, C, F, h, w) in pixels -> (B, D, F, H/2, W/2)."""
+        frames = rays.transpose(1, 2).flatten(0, 1).to(self.conv.weight.dtype)
+        frames = self.conv(F.pixel_unshuffle(frames, self.cell))
+        for block in self.residual_blocks:
+            frames = block(frames)
+        return frames.unflatten(0, (len(rays), -1)).transpose(1, 2)
+
+
+class Residual(nn.Module):
+    """Two convolutions with a ReLU between, beside what they read."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(dim, dim, 3, padding=1) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D, H, W) -> the same."""
+        return x + self.conv2(F.relu(self.conv1(x)))
+
+
+def fold(rays: Tensor) -> Tensor:
+    """Rays (B, 6, T, h, w), moment then direction, T = 4n+1 -> (B, 24, F, h, w): channel = component * 4 + frame in its
+    group; the first frame fills its own.
+    """
+    filled = torch.cat([rays[:, :, :1].expand(-1, -1, TIME_STRIDE - 1, -1, -1), rays], 2)
+    return filled.unflatten(2, (-1, TIME_STRIDE)).transpose(2, 3).flatten(1, 2)
