@@ -18,6 +18,7 @@ from pathlib import Path
 from appliance import paths
 
 PARENT_PID = "RUSHES_PARENT_PID"  # environment: whom a child belongs to
+KERNELS = "RUSHES_KERNELS"  # environment: where kernels/driver.py looks for what it compiles, and keeps it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -40,7 +41,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a child that runs our modules: the folder that holds the four packages comes first."""
     known = os.environ.get("PYTHONPATH")
     path = f"{paths.ROOT}{os.pathsep}{known}" if known else str(paths.ROOT)
-    return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(extra or {})}
+    ours = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", KERNELS: str(paths.kernels())}
+    return {**os.environ, **ours, **(extra or {})}
 
 
 def module_command(module: str, *arguments: str) -> list[str]:

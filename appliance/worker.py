@@ -20,7 +20,6 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from appliance import paths
 from appliance.cgroups import cores
 from appliance.process import die_with_parent
 from appliance.text import one_line
@@ -84,9 +83,9 @@ def main() -> None:
     line.report("ready")
     while True:
         order = line.renders.get()
-        take = order["take"]
+        take, fill = order["take"], {"render": render_take, "film": render_film}[order["order"]]
         try:
-            line.report("done", take=take, **render_take(line, order))
+            line.report("done", take=take, **fill(line, order))
         except Cancelled:
             line.report("cancelled", take=take)
         except Exception as error:
@@ -100,6 +99,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     from appliance.deliver import TakeFacts, TakeWriter
     from appliance.direction import obeyed
     from appliance.direction_file import from_json
+    from appliance.kept import Kept
     from appliance.plan import Plan
     from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
     from models.render import render
@@ -109,10 +109,6 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     take, film = order["take"], Path(order["film"])
     checkpoints = Path(order["checkpoints"]) if order["checkpoints"] else None
     direction, plan = from_json(order["direction"]), Plan.from_json(order["plan"])
-    if plan.device != "cpu":
-        from kernels import driver
-
-        driver.prepare(paths.kernels())
 
     def progress(phase: str, step: int) -> None:
         line.check(take)
@@ -122,9 +118,9 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     progress("blocking", 0)
     blocking = block(direction)
     settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.attention, plan.placement)
-    timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "total"), 0.0)
+    timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "measuring", "total"), 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
-    resumed_after = 0
+    resumed_after, kept = 0, Kept(blocking)
     progress("loading", 0)
     with TakeWriter(
         film.parent, film.stem, width=plan.width, height=plan.height, fps=plan.fps, frames=plan.frames,
@@ -152,7 +148,10 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
                 case Decoded():
                     timings["developing"] += event.seconds
                     writer.write(event.frames)
+                    kept.add(event.frames)
                     progress("developing", plan.steps)
+        progress("measuring", plan.steps)
+        measured = _measured(line, take, kept, direction.tolerances, timings)
         progress("delivering", plan.steps)
         timings["total"] = time.monotonic() - began  # but for the proving of the film, which writes this down
         peak_bytes = _peak(plan.device)
@@ -168,6 +167,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
                 timings_s=timings,
                 peak_bytes=peak_bytes,
                 resumed_after=resumed_after,
+                measured=measured,
                 **digests,
             )
         )
@@ -176,7 +176,43 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
         "sha256": files.sha256,
         "seconds": time.monotonic() - began,
         "peak_bytes": peak_bytes,
+        "measured": measured,
     }
+
+
+def _measured(line: Line, take: int, kept: Any, tolerances: Any, timings: dict[str, float]) -> list[dict[str, Any]]:
+    """What the take's own pictures say of its direction. A failed measurement is noted, and costs nothing else."""
+    try:
+        look = kept.measure(tolerances)
+    except Exception as error:
+        traceback.print_exc()
+        line.report("note", take=take, text=one_line(f"not measured ({type(error).__name__}: {error})", limit=300))
+        return []
+    timings["measuring"] = look.seconds
+    return [row.to_json() for row in look.rows]
+
+
+def render_film(line: Line, order: Order) -> dict[str, Any]:
+    """Renders a direction into the file that the order names: 8-bit RGB, frame after frame, nothing else. No delivery:
+    it is for `rushes score`.
+    """
+    import numpy as np
+
+    from appliance.blocking import block
+    from appliance.direction_file import from_json
+    from appliance.plan import Plan
+    from models.events import Decoded, Settings
+    from models.render import render
+
+    blocking, plan = block(from_json(order["direction"])), Plan.from_json(order["plan"])
+    assert plan.seed is not None
+    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.attention, plan.placement)
+    with open(order["film"], "wb") as film:
+        for event in render(blocking, settings, Path(order["package"])):
+            line.check(order["take"])
+            if isinstance(event, Decoded):
+                film.write(np.rint(np.clip(event.frames, 0, 1) * 255).astype(np.uint8).tobytes())
+    return {"shape": [blocking.frames, blocking.height, blocking.width, 3]}
 
 
 def kind_of(error: BaseException) -> str:

@@ -67,11 +67,22 @@ def way(folder: Path) -> Way:
     )
 
 
-def prepare(folder: Path) -> None:
+def default_folder() -> Path:
+    """$RUSHES_KERNELS, which the appliance sets to its house's; else in the user's cache."""
+    if chosen := os.environ.get("RUSHES_KERNELS"):
+        return Path(chosen).absolute()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache).absolute() if cache else Path.home() / ".cache") / "rushes" / "kernels"
+
+
+def prepare(folder: Path | None = None) -> None:
     """Tells Triton to take its modules from here, and to keep compiled kernels in `folder`. Before the first launch.
 
-    Later calls change nothing. Only here is Triton loaded, and not its driver.
+    Later calls change nothing. Only here is Triton loaded, where it is installed, and not its driver.
     """
+    if driver_source() is None:
+        return
+    folder = folder or default_folder()
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "cache"))
     # Triton asks ldconfig where libcuda is, to link with it, and gives up where ldconfig does not know. The module
     # names the library, and the loader finds it as it does for torch.

@@ -11,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from kernels import driver
 from kernels.dispatch import Attention, choose
 from models.card import Card
 from models.errors import BadInput
@@ -111,7 +112,7 @@ def source_sha256(folder: str) -> str:
 
 
 def device_named(name: str) -> torch.device:
-    """The device of a name such as "cpu" or "cuda:0". Raises BadInput where it is not there."""
+    """The device of a name such as "cpu" or "cuda:0", ready for kernels. Raises BadInput where it is not there."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -125,6 +126,8 @@ def device_named(name: str) -> torch.device:
         raise BadInput(
             f"device {name} was asked for, but this machine's last GPU is cuda:{gpus - 1}: use that or lower"
         )
+    if device.type == "cuda":
+        driver.prepare()
     return device
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance import paths, process
 from kernels import driver
 
 pytest.importorskip("triton")
@@ -168,6 +169,15 @@ def test_a_moved_cache_that_is_not_settled_is_missed(made, tmp_path, python) -> 
         assert "False" in done.stdout, done.stderr
     finally:
         (tmp_path / "gone").rename(made / "cache")
+
+
+def test_the_house_says_where_it_is_kept(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "house"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(process.KERNELS, raising=False)
+    assert driver.default_folder() == tmp_path / "cache" / "rushes" / "kernels"
+    monkeypatch.setenv(process.KERNELS, process.environment()[process.KERNELS])
+    assert driver.default_folder() == tmp_path / "house" / "kernels" == paths.kernels()
 
 
 def test_half_a_note_is_dropped(tmp_path) -> None:
