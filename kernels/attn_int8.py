@@ -119,7 +119,7 @@ def launch(
     int8, and heads of other widths than a tile takes.
     """
     (B, L, N, E), S = q8.shape, k8.shape[1]
-    old = torch.cuda.is_available() and torch.cuda.get_device_capability(q8.device) < (8, 0)
+    old = q8.is_cuda and torch.cuda.get_device_capability(q8.device) < (8, 0)
     if old or E not in WIDTHS:
         return reference_attention.attn_int8(q8, q_scale, k8, k_scale, v, v_scale, accumulate, mask, dtype)
     y = torch.empty((B, L, N * E), dtype=dtype, device=q8.device)

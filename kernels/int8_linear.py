@@ -97,7 +97,11 @@ def shape_of(M: int, N: int, capability: tuple[int, int]) -> dict[str, int]:
 def launch(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
-    """See `reference.int8_linear`. Which way is for kernels/dispatch.py to say; tensors on the CPU are interpreted."""
+    """See `reference.int8_linear`. Which way is for kernels/dispatch.py to say; tensors on the CPU are interpreted.
+
+    Rows of q and weight should begin at multiples of 16 bytes, as those of every network do: they are contiguous, and
+    all widths are multiples of 16. Where they do not, the loop's loads are not copied ahead, and registers spill.
+    """
     way = choose(q.device).linear if q.is_cuda else "triton"
     if way == "torch":
         return reference.int8_linear(q, scale, weight, weight_scale, bias, act, dtype)
