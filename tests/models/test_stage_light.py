@@ -223,7 +223,9 @@ def test_air_hides_two_thirds_at_two_hundred_metres(staged, box):
         clear = math.exp(-distance / 200)
         through = optics.srgb_decode(seen.previs[24, 32]) * clear + np.array(shot.set.sky_horizon) * (1 - clear)
         np.testing.assert_allclose(optics.srgb_decode(seen.rgb[24, 32]), through, rtol=1e-3)
-        darker = frame(replace(dressed(shot, box((0, 0, 4 - distance - 0.5), (900, 900, 0.5))), exposure_ev=-np.ones(1)))
+        darker = frame(
+            replace(dressed(shot, box((0, 0, 4 - distance - 0.5), (900, 900, 0.5))), exposure_ev=-np.ones(1))
+        )
         np.testing.assert_allclose(optics.srgb_decode(darker.rgb[24, 32]), through / 2, rtol=1e-3)  # a stop less
     assert clear == pytest.approx(1 - 0.632, abs=1e-3)
 
