@@ -9,17 +9,27 @@ Array = np.ndarray
 MOST, QUALITY, APART_PX = 300, 0.005, 4.0  # corners a frame: how many, how weak against the best, how close
 WINDOW_PX, LEVELS = 11, 3  # 3 halvings: motions up to about 40 pixels a frame are followed
 RETURN_PX = 0.35  # a track followed back must come home this near
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # of Rec.709 code values
 SMOOTH_PX = 1.0  # of Gaussian blur before all: what flickers from pixel to pixel is no feature of the set
 
 
+def unit(picture: Array) -> Array:
+    """A picture as float32 in 0..1, whether it is that already or 8-bit."""
+    return picture.astype(np.float32) / np.float32(255) if picture.dtype == np.uint8 else picture.astype(np.float32)
+
+
+def luma(film: Array) -> Array:
+    """(T, h, w) float32 in 0..1, Rec.709 luma of a film."""
+    return np.stack([unit(picture) @ LUMA for picture in film])
+
+
 def grey(film: Array) -> Array:
-    """A film (T, h, w, 3) in 0..1 as smooth 8-bit luma (T, h, w), stretched so that dark shots track too."""
-    luma = film.astype(np.float32) @ np.array([0.2126, 0.7152, 0.0722], np.float32)
-    low, high = np.percentile(luma, (0.5, 99.5))
-    stretched = (luma - low) * np.float32(255.0 / max(float(high - low), 1e-3))
-    return np.stack([np.clip(cv2.GaussianBlur(picture, (0, 0), SMOOTH_PX), 0, 255) for picture in stretched]).astype(
-        np.uint8
-    )
+    """A film (T, h, w, 3), 8-bit or in 0..1, as smooth 8-bit luma (T, h, w), stretched so that dark shots track too."""
+    luminous = luma(film)
+    low, high = np.percentile(luminous, (0.5, 99.5))
+    gain = np.float32(255.0 / max(float(high - low), 1e-3))
+    smooth = (cv2.GaussianBlur((picture - low) * gain, (0, 0), SMOOTH_PX) for picture in luminous)
+    return np.stack([np.clip(picture, 0, 255).astype(np.uint8) for picture in smooth])
 
 
 def corners(picture: Array, where: Array) -> Array:

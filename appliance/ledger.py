@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from appliance.measured import Measured
 from appliance.opening import told
 from appliance.rows import COLUMNS, TAKES, take_of
 from appliance.take import TRANSITIONS, Status, Take
@@ -102,6 +103,16 @@ class Ledger:
         self.set(take.id, moved)
         self.announce(take.id, status, note or str(facts.get("error", "")))
         return self.by_id(take.id)
+
+    def write_measures(self, take_id: int, rows: Sequence[Measured]) -> None:
+        """What was measured on a take's film, in the place of what was known of it before."""
+        self._db.execute("DELETE FROM measures WHERE take_id = ?", (take_id,))
+        for place, row in enumerate(rows):
+            self._db.execute(
+                "INSERT INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (take_id, place, clean(row.axis), clean(row.unit), row.asked, row.measured, row.error, row.tolerance,
+                 clean(row.tolerance_unit), row.ok, one_line(row.note, limit=300)),
+            )  # fmt: skip
 
     def shot(self, scene: str, setup: str, action: str) -> int:
         """The id of a shot, which is made where it is new; its action is that of its latest direction."""

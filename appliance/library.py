@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from appliance import paths
 from appliance.ledger import Fenced, Ledger
 from appliance.migrations import migrate
 from appliance.opening import connect
-from appliance.rows import event_of, parse_reference, search_words
+from appliance.rows import event_of, measured_row, parse_reference, search_words
 from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
 from models.errors import BadInput
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from appliance.direction import ShotDirection
     from appliance.estimate import Calibration, Rates
 
+    from appliance.measured import Measured
 __all__ = ["Fenced", "Library"]
 
 LONGEST_SEED = 2**31
@@ -150,14 +151,20 @@ class Library(Ledger):
             self.held(take)
             self.write(take.id, facts)
 
-    def change(self, take: Take, status: Status, note: str = "", **facts: object) -> Take:
-        """Moves a take to another state, with facts about it. Raises Fenced when the caller's fence is old,
-        RushesError when TRANSITIONS does not allow it. A render begins with `claim` alone: it needs a lease.
+    def change(
+        self, take: Take, status: Status, note: str = "", measured: Sequence[Measured] = (), **facts: object
+    ) -> Take:
+        """Moves a take to another state, with facts about it and what was measured on its film. Raises Fenced when the
+        caller's fence is old, RushesError when TRANSITIONS does not allow it. A render begins with `claim` alone: it
+        needs a lease.
         """
         if status is Status.RENDERING:
             raise ValueError("a take is rendered by whoever claims it: use Library.claim")
         with self.immediate():
-            return self.move(take, status, facts, note)
+            self.move(take, status, facts, note)
+            if measured:
+                self.write_measures(take.id, measured)
+            return self.by_id(take.id)
 
     def release(self, take: Take, reason: str, blameless: bool = False) -> Take:
         """The render ended without a film: queued once more, FAILED after a second crash, CANCELLED where asked.
@@ -224,6 +231,14 @@ class Library(Ledger):
         return [event_of(row) for row in reversed(rows)]
 
     def data_version(self) -> int:
+    def measures(self, *take_ids: int) -> dict[int, tuple[Measured, ...]]:
+        """What was measured on the films of takes: by take, in the order it is told; a take without is left out."""
+        marks = ", ".join("?" * len(take_ids))
+        found: dict[int, list[Measured]] = {}
+        for row in self.rows(f"SELECT * FROM measures WHERE take_id IN ({marks}) ORDER BY take_id, place", *take_ids):
+            found.setdefault(row["take_id"], []).append(measured_row(row))
+        return {take_id: tuple(rows) for take_id, rows in found.items()}
+
         """A number that moves when another connection commits (4 microseconds; does not move for our own)."""
         return self.rows("PRAGMA data_version")[0][0]
 

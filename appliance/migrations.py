@@ -107,7 +107,30 @@ def m002_rates_and_misses(db: Database) -> None:
     db.execute("UPDATE takes SET nominal_seconds = NULL")
 
 
-STEPS: tuple[Callable[[Database], None], ...] = (m001_shots_takes_events_machines, m002_rates_and_misses)
+def m003_measures(db: Database) -> None:
+    """What was asked and what was measured on the film of a take, axis by axis."""
+    db.execute("""
+        CREATE TABLE measures (
+            take_id INTEGER NOT NULL REFERENCES takes (id),
+            place INTEGER NOT NULL,      -- in the order they are told
+            axis TEXT NOT NULL,
+            unit TEXT NOT NULL,
+            asked REAL NOT NULL,
+            measured REAL,               -- NULL: it could not be, and the note says why
+            error REAL,                  -- in the unit of its tolerance
+            tolerance REAL NOT NULL,
+            tolerance_unit TEXT NOT NULL,
+            ok INTEGER,                  -- 1 within tolerance, 0 off, NULL not measured
+            note TEXT NOT NULL DEFAULT '',
+            PRIMARY KEY (take_id, place)
+        ) STRICT, WITHOUT ROWID""")
+
+
+STEPS: tuple[Callable[[Database], None], ...] = (
+    m001_shots_takes_events_machines,
+    m002_rates_and_misses,
+    m003_measures,
+)
 
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable[[Database], None]] = STEPS) -> None:

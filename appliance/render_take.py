@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from appliance import checkpoints, paths, process
 from appliance.house import log
 from appliance.library import Library
+from appliance.measured import Measured, measured_of
 from appliance.opening import LibraryBusy, LibraryFull
 from appliance.publish import BESIDE, publish_take, published, sweep
 from appliance.renderer import Renderer, RendererDied
@@ -199,6 +200,7 @@ class RenderTake:
             return self._disk_failed(str(error))
         self._end(
             Status.DELIVERED,
+            measured=measured_of(report.get("measured")),
             path=self.film,
             sha256=report["sha256"],
             seconds=report["seconds"],
@@ -223,8 +225,8 @@ class RenderTake:
         worker.end()
         sweep(self.film.parent)
 
-    def _end(self, status: Status, note: str = "", **facts: Any) -> None:
-        self._surely(lambda: self.library.change(self.take, status, note, **facts))
+    def _end(self, status: Status, note: str = "", measured: Sequence[Measured] = (), **facts: Any) -> None:
+        self._surely(lambda: self.library.change(self.take, status, note, measured, **facts))
 
     def _release(self, reason: str, blameless: bool = False) -> None:
         self._surely(lambda: self.library.release(self.take, reason, blameless))
@@ -282,6 +284,7 @@ def note_published(library: Library) -> Iterator[Take]:
                 take,
                 Status.DELIVERED,
                 "its film had been published before the daemon ended",
+                measured_of(page.get("measured")),
                 path=film,
                 sha256=page["film"]["sha256"],
                 seconds=page["timings_s"].get("total"),

@@ -2,10 +2,12 @@
 
 Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...}, "package": PATH,
           "film": PATH, "checkpoints": PATH or null}  ·  {"order": "cancel", "take": 31}
+         {"order": "film", "take": 1, "direction": {...}, "plan": {...}, "package": PATH, "film": PATH}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}
          {"report": "note", "take": 31, "text": "..."}
          {"report": "done", "take": 31, "parts": {SUFFIX: PATH, ...}, "sha256": HEX,
-          "seconds": 21.4, "peak_bytes": 900000000}  ·  {"report": "cancelled", "take": 31}
+          "seconds": 21.4, "peak_bytes": 900000000, "measured": [{...}, ...]}  ·  {"report": "cancelled", "take": 31}
+         {"report": "done", "take": 1, "shape": [17, 128, 224, 3]}: of a film, 8-bit RGB in that shape
          {"report": "error", "take": 31, "kind": "bad_input" | "failed" | "disk" | "memory" | "fault", "error": "...",
           "place": "cpu" | "cuda:0" (of "memory": what ran out)}
 The end of its orders tells a worker to leave.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from appliance.measured import Measured
 from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
 from models.errors import BadInput
@@ -17,7 +18,10 @@ _PLAIN = (
     "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "predicted_bytes",
     "peak_bytes", "prev_take", "missed_bytes",
 )  # fmt: skip
-COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested"])
+COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested", *(
+    f"(SELECT count(*) FROM measures WHERE take_id = takes.id AND ok {test}) AS {name}"
+    for name, test in (("axes_measured", "IS NOT NULL"), ("axes_within", "= 1"))
+)])
 # Takes with the scene and setup of their shot; of a shot no other column, so that `id` and `action` are a take's.
 TAKES = "takes JOIN (SELECT id AS shot_id, scene, setup FROM shots) USING (shot_id)"
 
@@ -31,6 +35,8 @@ def take_of(row: Mapping, takes_folder: Path) -> Take:
         status=Status(row["status"]),
         path=None if row["path"] is None else takes_folder / clean(row["path"]),
         cancel_requested=bool(row["cancel_requested"]),
+        axes_measured=row["axes_measured"],
+        axes_within=row["axes_within"],
         **values,
     )
 
@@ -38,6 +44,14 @@ def take_of(row: Mapping, takes_folder: Path) -> Take:
 def event_of(row: Mapping) -> TakeEvent:
     """A row of the table of events."""
     return TakeEvent(row["id"], row["take_id"], row["at"], clean(row["kind"]), clean(row["text"]))
+
+
+def measured_row(row: Mapping) -> Measured:
+    """A row of the table of measures."""
+    return Measured(
+        clean(row["axis"]), clean(row["unit"]), row["asked"], row["measured"], row["error"], row["tolerance"],
+        clean(row["tolerance_unit"]), clean(row["note"]),
+    )  # fmt: skip
 
 
 def slate(scene: str, setup: str, take_number: int) -> str:

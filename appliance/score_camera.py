@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from appliance.flow import Array, corners, follow, grey
+from appliance.score_ground import Ground
 from models.blocking import Blocking
 
 FEWEST = 12  # tracks below which a frame is not measured
@@ -43,20 +44,17 @@ class CameraTrack:
     scored: Array  # (T,) bool: the frames that could be measured; the others stand where the one before did
 
 
-def measure_camera(film: Array, blocking: Blocking, depth: Array, standing: Array) -> CameraTrack:
-    """The camera of `film` (T, h, w, 3) in 0..1.
-
-    depth (T, h, w) metres along the lens axis and standing (T, h, w) bool, True on what does not move by itself, are
-    the stage's, for the same blocking.
-    """
-    pictures, frames = grey(film), len(film)
+def measure_camera(film: Array, ground: Ground) -> CameraTrack:
+    """The camera of `film` (T, h, w, 3), 8-bit or in 0..1; of the blocking's ground, depth and mask of key frames."""
+    pictures, frames, blocking = grey(film), len(film), ground.blocking
     rotation, position = np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3))
     focal, scored = np.full(frames, blocking.focal_px[0]), np.zeros(frames, bool)
     scored[0], key = True, 0
     while key < frames - 1:
-        points = corners(pictures[key], _inside(standing[key] & np.isfinite(depth[key])))
+        depth = ground.depth(key)
+        points = corners(pictures[key], _inside(ground.standing(key) & np.isfinite(depth)))
         column, row = (points - 0.5).round().astype(int).T
-        world = _unproject(points, depth[key][row, column], focal[key], blocking)
+        world = _unproject(points, depth[row, column], focal[key], blocking)
         seen, alive, pose = points, np.ones(len(points), bool), Pose()
         begun = key
         for t in range(begun + 1, frames):

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from appliance.flow import Array
+from appliance.flow import Array, unit
+from appliance.score_ground import Ground
 from models import stage
 from models.blocking import Blocking
 from models.optics import LUMINANCE, kelvin_rgb, srgb_decode
@@ -39,11 +40,13 @@ class Light:
     apart_deg: float  # between key and fill: where they come from one side, their ratio cannot be told
 
 
-def measure_light(film: Array, blocking: Blocking, index: int, t: int) -> Light | None:
-    """The key on person `index` in frame t of a film (T, h, w, 3) in 0..1; None where too little of them is seen."""
-    shown = stage.render_frame(blocking, t)
+def measure_light(film: Array, ground: Ground, index: int, t: int) -> Light | None:
+    """The key on person `index` in frame t of a film (T, h, w, 3), 8-bit or in 0..1; None where too little of them is
+    seen.
+    """
+    shown, blocking = ground.frame(t), ground.blocking
     mask = cv2.erode((shown.ids == stage.SUBJECT + index).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    picture = film[t]
+    picture = unit(film[t])
     for code in (picture, shown.previs, shown.clay):
         mask &= (code > DARKEST).all(-1) & (code < BRIGHTEST).all(-1)
     if mask.sum() < FEWEST_PX:

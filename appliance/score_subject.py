@@ -9,12 +9,13 @@ set does is no find, and is said to be none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from appliance.flow import Array
+from appliance.flow import Array, unit
+from appliance.score_ground import Ground
 from models import stage
 from models.blocking import Appearance, Blocking
 
@@ -39,30 +40,25 @@ class Found:
         return self.share >= ENOUGH
 
 
-def find_subject(film: Array, blocking: Blocking, index: int, frames: Sequence[int]) -> list[Found]:
-    """The person `index` of a blocking in some frames of a film (T, h, w, 3) in 0..1; frames where the blocking shows
-    too little of them are left out.
+def find_subject(film: Array, ground: Ground, index: int, frames: Sequence[int]) -> list[Found]:
+    """The person `index` of a blocking in some frames of a film (T, h, w, 3), 8-bit or in 0..1; frames where the
+    blocking shows too little of them are left out.
     """
-    empty = replace(blocking, subjects=tuple(s for i, s in enumerate(blocking.subjects) if i != index))
     found = []
     for t in frames:
-        shown, behind = stage.render_frame(blocking, t), stage.render_frame(empty, t)
+        shown = ground.frame(t)
         mask = (shown.ids == stage.SUBJECT + index).astype(np.float32)
         if mask.sum() >= FEWEST_PX:
-            found.append(_search(t, film[t].astype(np.float32), shown.rgb, behind.rgb, mask))
+            found.append(_search(t, unit(film[t]), shown.rgb, ground.without(index, t), mask))
     return found
 
 
-def recognise(film: Array, blocking: Blocking, index: int, found: Found, looks: Sequence[Appearance]) -> int:
+def recognise(film: Array, ground: Ground, index: int, found: Found, looks: Sequence[Appearance]) -> int:
     """Which of `looks` the person found is most like: an index into them."""
-    picture = film[found.t].astype(np.float32)
+    picture = unit(film[found.t])
     errors = []
     for look in looks:
-        track = replace(blocking.subjects[index], appearance=look)
-        subjects = (*blocking.subjects[:index], track, *blocking.subjects[index + 1 :])
-        shown = stage.render_frame(replace(blocking, subjects=subjects), found.t)
-        mask = (shown.ids == stage.SUBJECT + index).astype(np.float32)
-        sprite, mask = _placed(shown.rgb, mask, found)
+        sprite, mask = _placed(*ground.looking(index, look, found.t), found)
         errors.append(float((mask[..., None] * (picture - sprite) ** 2).sum() / max(mask.sum(), 1.0)))
     return int(np.argmin(errors))
 

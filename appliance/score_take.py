@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from appliance.flow import corners, follow, grey
+from appliance.measured import Measured
 from appliance.score_camera import angles, asked_camera, measure_camera
+from appliance.score_ground import Ground
 from appliance.score_light import Light, asked_light, measure_light
 from appliance.score_subject import find_subject
 from models import stage
@@ -23,63 +25,33 @@ if TYPE_CHECKING:
     from appliance.direction_notes import Tolerances
 
 FRAMES_LOOKED_AT = 5  # of a film, for people and light
-MOVED_PX = 1.0  # picture motion below which a camera counts as locked off
 SCORED = 0.7  # of the frames that must have been measured, for the camera to be
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One axis of one take."""
+def measure(film: Array, blocking: Blocking, tolerances: Tolerances, drift_scale: float = 1.0) -> list[Measured]:
+    """Every axis of a film (T, h, w, 3), 8-bit or in 0..1, that can be measured, against what its blocking asks.
 
-    axis: str  # "pan" | "tilt" | ... | "mara place"
-    unit: str
-    asked: float
-    measured: float | None  # None: it could not be measured
-    error: float | None  # in the unit of `tolerance`
-    tolerance: float
-    tolerance_unit: str
-    note: str = ""
-
-    @property
-    def ok(self) -> bool | None:
-        """Whether it is within tolerance; None where it was not measured."""
-        return None if self.error is None else abs(self.error) <= self.tolerance
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ground:
-    """What the stage knows of the standing world in every frame."""
-
-    depth: Array  # (T, h, w) metres
-    standing: Array  # (T, h, w) bool: no person, no sky
-
-
-def ground(blocking: Blocking) -> Ground:
-    """The stage's geometry of a blocking, one ray a pixel."""
-    frames = list(stage.render(blocking))
-    ids = np.stack([frame.ids for frame in frames])
-    return Ground(np.stack([frame.depth for frame in frames]), (ids > stage.SKY) & (ids < stage.SUBJECT))
-
-
-def measure(film: Array, blocking: Blocking, tolerances: Tolerances) -> list[Measured]:
-    """Every axis of a film (T, h, w, 3) in 0..1 that can be measured, against what its blocking asks."""
+    `drift_scale`: pixels a frame of the take, for one of these, where the film is the take reduced.
+    """
+    ground = Ground(blocking)
     return [
-        *_camera(film, blocking, tolerances),
-        *_people(film, blocking, tolerances),
-        *_light(film, blocking, tolerances),
+        *_camera(film, ground, tolerances, drift_scale),
+        *_people(film, ground, tolerances),
+        *_light(film, ground, tolerances),
     ]
 
 
-def _camera(film: Array, blocking: Blocking, allowed: Tolerances) -> Iterator[Measured]:
+def _camera(film: Array, ground: Ground, allowed: Tolerances, drift_scale: float) -> Iterator[Measured]:
+    blocking = ground.blocking
     if blocking.frames < 2:
         return
-    world = ground(blocking)
-    found, asked = measure_camera(film, blocking, world.depth, world.standing), asked_camera(blocking)
+    found, asked = measure_camera(film, ground), asked_camera(blocking)
     sure = float(found.scored.mean()) >= SCORED
     note = "" if sure else "too few points of the set could be followed"
 
     def row(axis: str, unit: str, want: float, got: float, error: float, tolerance: float, in_unit: str) -> Measured:
-        return Measured(axis, unit, want, got if sure else None, error if sure else None, tolerance, in_unit, note)
+        seen, off = (float(got), float(error)) if sure else (None, None)
+        return Measured(axis, unit, float(want), seen, off, tolerance, in_unit, note)
 
     turned, wanted = angles(found), angles(asked)
     turns = (("pan", allowed.pan_deg), ("tilt", allowed.pan_deg), ("roll", allowed.roll_deg))
@@ -93,29 +65,34 @@ def _camera(film: Array, blocking: Blocking, allowed: Tolerances) -> Iterator[Me
         yield row("travel", "m", path, went, 100 * off / path, allowed.travel_pct, "% of path")
     zoomed, zoom = found.focal_px / found.focal_px[0], asked.focal_px / asked.focal_px[0]
     yield row("zoom", "x", zoom[-1], zoomed[-1], 100 * _worst(zoomed / zoom - 1), allowed.zoom_pct, "%")
-    if path == 0 and np.ptp(wanted) < 1e-6 and np.ptp(zoom) < 1e-9:
-        drift = standing_drift(film, world)
+    if locked_off(blocking):
+        drift = standing_drift(film, ground)
+        drift = None if drift is None else drift * drift_scale
         yield Measured("drift", "px/frame", 0.0, drift, drift, allowed.drift_px, "px/frame",
                        "" if drift is not None else note or "nothing of the set could be followed")  # fmt: skip
 
 
-def standing_drift(film: Array, world: Ground) -> float | None:
-    """How far a locked-off picture moved from its first frame to its last, in pixels a frame; None: not measured."""
-    from appliance.flow import corners, follow, grey
+def locked_off(blocking: Blocking) -> bool:
+    """Whether the camera is to stand still, its lens too."""
+    return bool(np.ptp(blocking.c2w, axis=0).max() < 1e-6 and np.ptp(blocking.focal_mm) < 1e-6)
 
-    pictures = grey(film)
-    points = corners(pictures[0], world.standing[0])
+
+def standing_drift(film: Array, ground: Ground) -> float | None:
+    """How far a locked-off picture moved from its first frame to its last, in pixels a frame; None: not measured."""
+    pictures = grey(film[[0, -1]])
+    points = corners(pictures[0], ground.standing(0))
     seen, sure = follow(pictures[0], pictures[-1], points, points)
     if sure.sum() < 8:
         return None
     return float(np.median(np.linalg.norm((seen - points)[sure], axis=1)) / (len(film) - 1))
 
 
-def _people(film: Array, blocking: Blocking, allowed: Tolerances) -> Iterator[Measured]:
+def _people(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measured]:
+    blocking = ground.blocking
     diagonal = math.hypot(blocking.width, blocking.height)
     frames = np.unique(np.linspace(0, blocking.frames - 1, FRAMES_LOOKED_AT).round().astype(int)).tolist()
     for i, person in enumerate(blocking.subjects):
-        looked = find_subject(film, blocking, i, frames)
+        looked = find_subject(film, ground, i, frames)
         if not looked:
             continue
         sure = [found for found in looked if found.sure]
@@ -132,11 +109,12 @@ def _people(film: Array, blocking: Blocking, allowed: Tolerances) -> Iterator[Me
 SIZE_PCT = 12.0  # half of a step between neighbouring sizes of the ladder of shots (1.25 to 1.6 x)
 
 
-def _light(film: Array, blocking: Blocking, allowed: Tolerances) -> Iterator[Measured]:
+def _light(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measured]:
+    blocking = ground.blocking
     if not blocking.subjects or not any(lamp.name == "key" for lamp in blocking.lights):
         return
     frames = np.unique(np.linspace(0, blocking.frames - 1, 3).round().astype(int)).tolist()
-    pairs = [(found, asked_light(blocking, t)) for t in frames if (found := measure_light(film, blocking, 0, t))]
+    pairs = [(found, asked_light(blocking, t)) for t in frames if (found := measure_light(film, ground, 0, t))]
     seen = [(found, want) for found, want in pairs if found.fit >= FIT and min(found.front, want.front) > BEHIND]
     apart = [(found, want) for found, want in seen if min(found.apart_deg, want.apart_deg) > APART_DEG]
     for axis, unit, tolerance, told, why in (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +32,7 @@ class TakeFacts:
     kernels_sha256: str
     timings_s: Mapping[str, float] = field(default_factory=dict)  # part of the render -> seconds
     peak_bytes: int | None = None  # resident memory at its highest
+    measured: Sequence[Mapping[str, Any]] = ()  # of `Measured.to_json`: what the film itself says of the direction
     resumed_after: int = 0  # steps that an earlier attempt had made and saved: the timings are without them
 
 
@@ -47,6 +48,7 @@ def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, l
         "seed": facts.seed,
         "direction": dict(facts.direction),
         "asked": dict(facts.asked),
+        "measured": [dict(row) for row in facts.measured],
         "blocking_sha256": facts.blocking_sha256,
         "plan": dict(facts.plan),
         "weights_sha256": facts.weights_sha256,

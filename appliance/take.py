@@ -66,6 +66,8 @@ class Take:
     prev_take: int | None  # the take that this one repeats or follows
 
     @property
+    axes_measured: int = 0  # of what was asked, on its own film
+    axes_within: int = 0  # of those, within the tolerances of its direction
     def shot(self) -> str:
         """Scene and setup: "12C"."""
         return f"{self.scene}{self.setup}"

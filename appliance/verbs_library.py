@@ -10,6 +10,7 @@ from typing import Any
 
 from appliance.follow import ending
 from appliance.library import Library
+from appliance.measured import HEAD, verdict_words
 from appliance.outlook import outlook
 from appliance.page import facts, plain, say, say_json, table
 from appliance.progress import progress
@@ -52,10 +53,10 @@ def takes(args: Namespace) -> int:
         now = time.time()
         rows = [
             (str(take.id), take.slate, str(take.status), when(take.queued_at, now), _quoted(take), _length(take),
-             take.action)
+             verdict_words(take.axes_within, take.axes_measured), take.action)
             for take in found
         ]  # fmt: skip
-        table(("#", "slate", "state", "queued", "quoted", "took", "action"), rows, stretch=6)
+        table(("#", "slate", "state", "queued", "quoted", "took", "as asked", "action"), rows, stretch=7)
         if not args.words and args.status is None and (left := outlook(found, now)).takes:
             say("", left.words(now))
     elif args.words or args.status:
@@ -69,9 +70,9 @@ def take(args: Namespace) -> int:
     """One take in full."""
     library = Library.open()
     found = library.take(args.take)
-    history = library.events(found.id)
+    history, measures = library.events(found.id), library.measures(found.id).get(found.id, ())
     if args.json:
-        say_json({**record(found), "events": plain(history)})
+        say_json({**record(found), "events": plain(history), "measures": [row.to_json() for row in measures]})
         return 0
     say(f"{found.slate}  {found.status}", "")
     facts(
@@ -93,6 +94,9 @@ def take(args: Namespace) -> int:
             ("sha256", found.sha256 or ""),
         ]
     )
+    if measures:
+        say("", f"measured on its film: {found.axes_within} of {found.axes_measured} within tolerance")
+        table(("  axis", *HEAD[1:]), [(f"  {axis}", *cells) for axis, *cells in (row.cells() for row in measures)], 5)
     say("", "history")
     for event in history:
         say(f"  {when(event.at)}  {event.kind:<10} {event.text}")

@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
+from appliance.measured import Measured
 from appliance.outlook import outlook
 from appliance.page import cells, cut
 from appliance.take import Status, Take
@@ -117,7 +118,7 @@ class Board(Screen[None]):
     @on(TakeList.Opened)
     def _opened(self, message: TakeList.Opened) -> None:
         take = message.take
-        self.app.push_screen(Page(f"{take.slate}  #{take.id}", in_full(take, self._clock())))
+        self.app.push_screen(Page(f"{take.slate}  #{take.id}", in_full(take, self._clock(), self._measures(take))))
 
     @on(Input.Changed, "#find")
     def _words_changed(self, event: Input.Changed) -> None:
@@ -253,4 +254,9 @@ class Board(Screen[None]):
             return
         title = Content.styled(f"{clean(take.slate)}  #{take.id}", "bold")
         width = (DETAILS_CELLS if self.has_class("-wide") else self.size.width) - 4
-        self.query_one("#facts", Static).update(Content("\n").join([title, facts(details(take, self._clock()), width)]))
+        rows = details(take, self._clock(), self._measures(take))
+        self.query_one("#facts", Static).update(Content("\n").join([title, facts(rows, width)]))
+
+    def _measures(self, take: Take) -> tuple[Measured, ...]:
+        """What was measured on a take."""
+        return self._snapshot.measures.get(take.id, ()) if self._snapshot else ()

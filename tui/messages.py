@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from textual.message import Message
 
+from appliance.measured import Measured
 from appliance.take import Take
 
 
@@ -16,6 +18,7 @@ class Snapshot:
     live: tuple[Take, ...] = ()  # rendering, then waiting in their order
     ended: tuple[Take, ...] = ()  # newest first, narrowed by `words`
     words: str = ""  # what was searched for
+    measures: Mapping[int, tuple[Measured, ...]] = field(default_factory=dict)  # by take: asked and measured
 
     @property
     def takes(self) -> tuple[Take, ...]:

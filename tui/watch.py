@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from textual.message import Message
 
+from appliance.measured import Measured
 from tui.messages import LibraryChanged, MachineSeen, Snapshot, Told
 
 POLL_S = 0.1  # PRAGMA data_version costs microseconds
@@ -31,6 +32,7 @@ class Watcher(threading.Thread):
         self._look = look
         self._hung_up = hung_up  # called once when the terminal is gone; None: do not look
         self._words = ""
+        self._measures: dict[int, tuple[Measured, ...]] = {}
         self._again = threading.Event()
         self._stopped = threading.Event()
 
@@ -80,12 +82,15 @@ class Watcher(threading.Thread):
                     return
             self._again.wait(POLL_S)
 
-    @staticmethod
-    def _read(library, words: str) -> Snapshot:
+    def _read(self, library, words: str) -> Snapshot:
         board = library.board(recent=0 if words else HISTORY)
         ended = library.takes(words=words.split(), limit=HISTORY) if words else board
         live = tuple(take for take in board if not take.ended)
-        return Snapshot(live, tuple(take for take in ended if take.ended), words)
+        over = tuple(take for take in ended if take.ended)
+        # What was measured on a delivered take never changes: it is read once.
+        new = [take.id for take in over if take.axes_measured and take.id not in self._measures]
+        self._measures |= library.measures(*new) if new else {}
+        return Snapshot(live, over, words, dict(self._measures))
 
 
 def look_at_machine() -> MachineSeen:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
+from appliance.measured import Measured, verdict_words
 from appliance.page import cut, pad
 from appliance.progress import progress
 from appliance.take import Status, Take
@@ -59,8 +61,8 @@ def plan_words(plan_json: str | None) -> list[str]:
     ]
 
 
-def details(take: Take, now: float) -> list[tuple[str, str]]:
-    """(name, text) of everything worth saying about a take; text may hold newlines."""
+def details(take: Take, now: float, measures: Sequence[Measured] = ()) -> list[tuple[str, str]]:
+    """(name, text) of everything worth saying about a take, what was measured on it too; text may hold newlines."""
     rows = [("state", state(take, now)[0])]
     if take.status is Status.RENDERING:
         at = progress(take, now)
@@ -69,6 +71,9 @@ def details(take: Take, now: float) -> list[tuple[str, str]]:
         rows.append(("error", take.error))
     if take.path is not None:
         rows.append(("film", str(take.path)))
+    if measures:
+        told = verdict_words(take.axes_within, take.axes_measured) or "nothing"
+        rows.append(("as asked", "\n".join([f"{told} within tolerance", *(row.words() for row in measures)])))
     rows += [
         ("action", take.action or "none given"),
         *_direction(take),
@@ -102,9 +107,9 @@ def _direction(take: Take) -> list[tuple[str, str]]:
     return lines(from_json(take.direction_json))
 
 
-def in_full(take: Take, now: float) -> list[tuple[str, str]]:
+def in_full(take: Take, now: float, measures: Sequence[Measured] = ()) -> list[tuple[str, str]]:
     """Everything about a take, the whole direction as the file would say it included."""
     from appliance.direction_file import from_json, to_toml
 
     toml = to_toml(from_json(take.direction_json)).rstrip()
-    return [*details(take, now), ("", ""), ("direction", clean(toml, keep_newlines=True))]
+    return [*details(take, now, measures), ("", ""), ("direction", clean(toml, keep_newlines=True))]

@@ -111,7 +111,7 @@ def test_an_order_becomes_a_film_the_same_one_twice(worker, package, tmp_path):
         ]
         assert steps == list(range(outcome.steps))
         phases = [report["phase"] for report in reports if report["report"] == "progress"]
-        assert phases[0] == "blocking" and phases[-1] == "delivering" and phases[-2] == "developing"
+        assert phases[0] == "blocking" and phases[-3:] == ["developing", "measuring", "delivering"]
         assert not film.exists()  # publishing is the daemon's
         part = Path(done["parts"][".mp4"])
         assert done["sha256"] == hashlib.sha256(part.read_bytes()).hexdigest()
@@ -120,6 +120,8 @@ def test_an_order_becomes_a_film_the_same_one_twice(worker, package, tmp_path):
         page = json.loads(Path(done["parts"][".json"]).read_text())
         assert page["take_id"] == take and page["seed"] == 5 and len(page["weights_sha256"]) == 64
         assert page["timings_s"]["total"] > 0 and done["peak_bytes"] > 50_000_000
+        assert page["measured"] == done["measured"] and page["timings_s"]["measuring"] > 0
+        assert {"pan", "zoom", "mara place", "key azimuth"} <= {row["axis"] for row in page["measured"]}
         digests.append(facts.frames_sha256)
     assert digests[0] == digests[1]
 
