@@ -20,6 +20,11 @@ What is remembered:
     library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening
     take       one render of a shot, and the states it may be in
     text       what people and files supply, made safe; paths: where things live; units: numbers in words
+What the pictures say:
+    measured   asked and measured, as values and words; kept: the pictures of a take until it is measured
+    score_take what is measured on every take: score_camera, score_subject and score_light look, score_ground lends them
+               the stage's geometry, flow follows points
+    score_axes what the model is scored on; score_stats: gain, bias and the like of a dose-response
 What renders it:
     daemon     the loop; house (one daemon each), render_take (one take's life), renderer (its end of the line), process
     worker     the child process with torch; checkpoints: where renders save their steps

@@ -26,8 +26,8 @@ from models.errors import BadInput
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
     from appliance.estimate import Calibration, Rates
-
     from appliance.measured import Measured
+
 __all__ = ["Fenced", "Library"]
 
 LONGEST_SEED = 2**31
@@ -230,7 +230,6 @@ class Library(Ledger):
         )
         return [event_of(row) for row in reversed(rows)]
 
-    def data_version(self) -> int:
     def measures(self, *take_ids: int) -> dict[int, tuple[Measured, ...]]:
         """What was measured on the films of takes: by take, in the order it is told; a take without is left out."""
         marks = ", ".join("?" * len(take_ids))
@@ -239,6 +238,7 @@ class Library(Ledger):
             found.setdefault(row["take_id"], []).append(measured_row(row))
         return {take_id: tuple(rows) for take_id, rows in found.items()}
 
+    def data_version(self) -> int:
         """A number that moves when another connection commits (4 microseconds; does not move for our own)."""
         return self.rows("PRAGMA data_version")[0][0]
 

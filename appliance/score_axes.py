@@ -21,6 +21,7 @@ from appliance.score_subject import find_subject, recognise
 from appliance.score_take import SCORED
 from models import cast
 from models.blocking import Array, Blocking
+from models.stage import project
 
 SETS = ("room", "studio", "street")
 SECONDS = 1.0
@@ -119,8 +120,6 @@ def _crossing(dose: float, seed: int) -> ShotDirection:
 
 def _walked(blocking: Blocking) -> float:
     """How far the person goes across the picture, in % of its diagonal."""
-    from models.stage import project
-
     chest = blocking.subjects[0].position[[0, -1]] + np.array([0, 1.0, 0])
     ends = [project(blocking, t, chest[i][None])[0][0, 0] for i, t in ((0, 0), (1, blocking.frames - 1))]
     return float(100 * (ends[1] - ends[0]) / np.hypot(blocking.width, blocking.height))

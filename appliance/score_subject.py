@@ -17,7 +17,7 @@ import numpy as np
 from appliance.flow import Array, unit
 from appliance.score_ground import Ground
 from models import stage
-from models.blocking import Appearance, Blocking
+from models.blocking import Appearance
 
 REACH = 0.15  # of the diagonal: how far from the blocking's place a person is looked for
 SIZES = (0.80, 0.86, 0.93, 1.0, 1.075, 1.16, 1.25)  # times the blocking's

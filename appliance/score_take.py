@@ -18,7 +18,6 @@ from appliance.score_camera import angles, asked_camera, measure_camera
 from appliance.score_ground import Ground
 from appliance.score_light import Light, asked_light, measure_light
 from appliance.score_subject import find_subject
-from models import stage
 from models.blocking import Array, Blocking
 
 if TYPE_CHECKING:

@@ -64,10 +64,10 @@ class Take:
     missed_bytes: int | None  # that plan's prediction
     cancel_requested: bool
     prev_take: int | None  # the take that this one repeats or follows
-
-    @property
     axes_measured: int = 0  # of what was asked, on its own film
     axes_within: int = 0  # of those, within the tolerances of its direction
+
+    @property
     def shot(self) -> str:
         """Scene and setup: "12C"."""
         return f"{self.scene}{self.setup}"
