@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 PREDICTIONS = ("velocity", "film", "change")
+SOLVERS = ("unipc", "dpm++", "euler", "renoise")  # of models/sampler.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Card:
     boundary: float = 0.0  # noise level from which the first expert works; below it the second
     prediction: str = "velocity"  # the network gives the "velocity", the "film", or its "change" of the previs
     frames: int = 81  # of a film as it was trained
-    solver: str = "unipc"  # "unipc" | "euler"
+    solver: str = "unipc"  # of SOLVERS
+    levels: tuple[float, ...] = ()  # of noise, which a network was distilled to: instead of `shift`, one for each step
+    whole_times: bool = False  # whether the network was only ever told times without a fraction
     guidance: tuple[float, ...] = (5.0,)  # how far the words pull, for each expert in the order they work; 1.0: no pull
     image_dim: int = 0  # width of the tokens of a picture that the cross-attention reads beside the words; 0: none
     image_positions: int = 0  # learnt places of these tokens, where two pictures are told apart; 0: none are learnt
@@ -72,8 +75,8 @@ PREVIS = Card(
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second
 
-WAN_1_3B = Card(name="wan2.1-t2v-1.3b", dim=1536, ffn=8960, heads=12, layers=30, in_channels=16)
-WAN_14B = Card(name="wan2.1-t2v-14b", dim=5120, ffn=13824, heads=40, layers=40, in_channels=16)
+WAN_1_3B = Card(name="wan2.1-t2v-1.3b", dim=1536, ffn=8960, heads=12, layers=30, in_channels=16, whole_times=True)
+WAN_14B = Card(name="wan2.1-t2v-14b", dim=5120, ffn=13824, heads=40, layers=40, in_channels=16, whole_times=True)
 
 # Noise, a mask and the latent of keyframes on the patch embedding; what CLIP sees of them in the cross-attention.
 # The files of 480P and 720P are alike in every shape, and so are those of Fun-InP.
@@ -109,7 +112,7 @@ WAN_CAMERA_14B = replace(
 # size: one lays out the shot while it is mostly noise, the other finishes it; one works at a time.
 WAN_5B = Card(
     name="wan2.2-ti2v-5b", dim=3072, ffn=14336, heads=24, layers=30, in_channels=48, out_channels=48,
-    fps=24.0, frames=121, vae="wan2.2", space_stride=16,
+    fps=24.0, frames=121, vae="wan2.2", space_stride=16, whole_times=True,
 )  # fmt: skip
 WAN_A14B = replace(
     WAN_14B, name="wan2.2-t2v-a14b", shift=12.0, steps=40, experts=2, boundary=0.875, guidance=(4.0, 3.0)
@@ -126,3 +129,23 @@ CARDS = {
         WAN_5B, WAN_A14B, WAN_I2V_A14B,
     )
 }  # fmt: skip
+
+# How networks that were distilled to a few steps are walked: solver, shift, and noise levels where no shift gives them.
+# LightX2V's, also as LoRAs: 1, 0.9375, 0.8333, 0.6250, of which Wan 2.2's experts take two each. FastWan's: the film is
+# made noisy again. rCM's: sin t / (sin t + cos t) of t = atan 80, 1.5, 1.4 and 1. All without guidance.
+FEW_STEPS: dict[str, tuple[str, float, int | tuple[float, ...]]] = {
+    "lightx2v": ("euler", 5.0, 4),
+    "mean-flow": ("euler", 5.0, 2),
+    "fastwan": ("renoise", 8.0, (1.0, 0.757, 0.522)),
+    "rcm": ("renoise", 5.0, (0.98765432, 0.93378106, 0.85289539, 0.60897905)),
+}
+
+
+def few_steps(card: Card, way: str) -> Card:
+    """The card of a network that was distilled in one of the ways of FEW_STEPS."""
+    solver, shift, grid = FEW_STEPS[way]
+    levels = grid if isinstance(grid, tuple) else ()
+    steps = len(grid) if isinstance(grid, tuple) else grid
+    return replace(
+        card, solver=solver, shift=shift, steps=steps, levels=levels, guidance=(1.0,) * card.experts, passes=1
+    )

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.card import CARDS, PREVIS, Card
+from models.card import CARDS, PREVIS, Card, few_steps
 from models.errors import BadInput
 
 HEAD_DIM = 128  # of every Wan
 EXPERTS = ("high", "low")  # in the order they work: the first while the film is mostly noise
-DISTILLED_STEPS, DISTILLED_SHIFT = 4, 5.0  # LightX2V's: Euler, and no guidance, for it is distilled in
+DISTILLED = "lightx2v"  # of FEW_STEPS: four of Euler's, and no guidance, for it is distilled in
 
 # What a file's name may say, in lower case; nothing is read into letters inside a word.
 HINTS = {
@@ -126,9 +126,7 @@ def distilled(card: Card, hints: frozenset[str], answers: Answers) -> Card:
     """The card as it is, or as a file distilled to four steps wants it."""
     if not (("distilled" in hints) if answers.distilled is None else answers.distilled):
         return card
-    return replace(
-        card, steps=DISTILLED_STEPS, shift=DISTILLED_SHIFT, guidance=(1.0,) * card.experts, passes=1, solver="euler"
-    )
+    return few_steps(card, DISTILLED)
 
 
 def expert_of(hints: frozenset[str], where: str) -> str:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from models.card import PREDICTIONS, Card
+from models.card import PREDICTIONS, SOLVERS, Card
 from models.errors import BadInput
 
 FORMAT = "rushes.package/1"
@@ -42,7 +42,6 @@ CARD_SIZES = (
     "space_stride", "passes", "experts", "frames",
 )  # fmt: skip
 CARD_EXTRAS = ("image_dim", "image_positions", "vace_channels", "camera_channels", "reference_channels")  # 0: has none
-SOLVERS = ("unipc", "euler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def card_from_json(text: str) -> Card:
     try:
         facts: dict[str, Any] = json.loads(text)
         lists: dict[str, Any] = {
-            name: tuple(facts[name]) for name in ("patch", "guidance", "vace_layers") if name in facts
+            name: tuple(facts[name]) for name in ("patch", "guidance", "vace_layers", "levels") if name in facts
         }
         card = Card(**{**facts, **lists})
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -147,6 +146,11 @@ def card_from_json(text: str) -> Card:
         raise BadInput(f"the card in these weights gives guidance as {pulls}; it must be one number for each expert")
     if card.solver not in SOLVERS:
         raise BadInput(f"the card in these weights gives solver as {card.solver!r}; it must be {' or '.join(SOLVERS)}")
+    sound = all(type(level) in (int, float) and 0 < level <= 1 for level in card.levels)
+    if not sound or list(card.levels) != sorted({*card.levels}, reverse=True):
+        raise BadInput(f"the card in these weights gives levels as {card.levels}; they must fall from 1 towards 0")
+    if card.levels and len(card.levels) != card.steps:
+        raise BadInput(f"the card in these weights gives {len(card.levels)} levels for {card.steps} steps")
     hinted = card.vace_layers
     if not all(type(layer) is int for layer in hinted) or list(hinted) != sorted({*hinted} & {*range(card.layers)}):
         raise BadInput(f"the card in these weights gives vace_layers as {hinted}; they must be of its blocks, in order")

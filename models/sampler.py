@@ -3,21 +3,24 @@
     x_sigma = (1 - sigma) * x0 + sigma * noise      velocity v = noise - x0      time t = 1000 * sigma
 
 A walk is a chain of `State`s, each made from the one before by a pure step; a state is all that a checkpoint needs, and
-`denoise` resumes from any of them to the same film. Formulas: UniPC (Zhao et al. 2023, "bh2", order 2, predicting x0)
-as Wan runs it. All arithmetic on noise levels is float64; latents stay float32.
+`denoise` resumes from any of them to the same film. Formulas, as Wan runs them: UniPC (Zhao et al. 2023, "bh2", order
+2, predicting x0), DPM++ 2M (Lu et al. 2022, midpoint), Euler; and, for networks distilled to a few levels, the film
+made noisy again at each with noise of its own. All arithmetic on noise levels is float64; latents stay float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from models.card import SOLVERS
+
 VelocityFn = Callable[[Tensor, float], Tensor]  # (latent, t in 0..1000) -> velocity of the latent's shape
-SOLVERS = ("unipc", "euler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,8 @@ class Schedule:
 class State:
     """Where a walk is after `index` of `of` steps: the latent, and what the solver remembers.
 
-    history: empty for Euler and at the start; for UniPC (x0 of the last step, the latent the last step started from,
-    and, from the second step on, x0 of the step before it).
+    history: empty for Euler and at the start; for DPM++ (x0 of the last step,); for UniPC (x0 of the last step, the
+    latent the last step started from, and, from the second step on, x0 of the step before it).
     """
 
     index: int
@@ -47,47 +50,63 @@ class State:
     history: tuple[Tensor, ...] = ()
 
 
-def schedule(solver: str, steps: int, shift: float, truncate: bool = False) -> Schedule:
+def schedule(solver: str, steps: int, shift: float, truncate: bool = False, levels: Sequence[float] = ()) -> Schedule:
     """The grid each solver is at its best on.
 
-    unipc: that of Wan's FlowUniPC, which starts just below 1; euler: evenly from 1, shifted once.
-    truncate: tell the network whole times only, as Wan does with UniPC (the fraction would change its picture).
+    unipc: that of Wan's FlowUniPC, which starts just below 1; the others: evenly from 1; both shifted once. levels:
+    those that a network was distilled to, instead of all this; without `steps` of them, ValueError.
+    truncate: tell the network whole times only, as Wan does with UniPC and DPM++ (the fraction would change its
+    picture), and never with the others.
     """
     if steps < 1:
         raise ValueError(f"steps is {steps}: a film needs at least one")
-    if solver == "unipc":
-        even = [0.999 * (1 - i / steps) for i in range(steps)]
-    elif solver == "euler":
-        even = [1 - i / steps for i in range(steps)]
-    else:
+    if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}: it must be one of {', '.join(SOLVERS)}")
-    sigmas = [shift * s / (1 + (shift - 1) * s) for s in even]
+    if levels:
+        if len(levels) != steps:
+            raise ValueError(f"steps is {steps}: this network was distilled to {len(levels)}")
+        sigmas = list(levels)
+    else:
+        highest = 0.999 if solver == "unipc" else 1.0
+        even = [highest * (1 - i / steps) for i in range(steps)]
+        sigmas = [shift * s / (1 + (shift - 1) * s) for s in even]
     times = [1000 * s for s in sigmas]
-    return Schedule((*sigmas, 0.0), tuple(float(int(t)) if truncate else t for t in times))
+    whole = truncate and solver in ("unipc", "dpm++")
+    return Schedule((*sigmas, 0.0), tuple(float(int(t)) if whole else t for t in times))
 
 
-def noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Gaussian float32 noise drawn on the CPU, so that a seed means the same film on every machine."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+def noise(shape: tuple[int, ...], seed: int, draw: int = 0) -> Tensor:
+    """Gaussian float32 noise drawn on the CPU, so that a seed means the same film on every machine. `draw` counts what
+    a walk draws after its first.
+    """
+    generator = torch.Generator("cpu").manual_seed((seed + draw * 0x9E3779B97F4A7C15) % 2**63 if draw else seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def denoise(
-    velocity: VelocityFn, latent: Tensor, levels: Schedule, solver: str = "unipc", resume: State | None = None
+    velocity: VelocityFn,
+    latent: Tensor,
+    levels: Schedule,
+    solver: str = "unipc",
+    resume: State | None = None,
+    seed: int = 0,
 ) -> Iterator[State]:
     """Walk from noise to the film, yielding the state after every step; the last one's latent is the film.
 
     latent: noise, float32, any shape. resume: a state of an interrupted walk of the same levels and solver, from which
-    only the steps still missing are made.
+    only the steps still missing are made. seed: of the noise that "renoise" adds.
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}: it must be one of {', '.join(SOLVERS)}")
     state = resume or State(0, levels.steps, latent)
     if state.of != levels.steps:
         raise ValueError(f"the walk to resume has {state.of} steps, the schedule {levels.steps}")
-    step = unipc_step if solver == "unipc" else euler_step
+    steps = {
+        "unipc": unipc_step, "dpm++": dpm_step, "euler": euler_step, "renoise": partial(renoise_step, seed=seed),
+    }  # fmt: skip
     while state.index < state.of:
         v = velocity(state.latent, levels.times[state.index]).to(state.latent.dtype)
-        state = step(levels.sigmas, state, v)
+        state = steps[solver](levels.sigmas, state, v)
         yield state
 
 
@@ -95,6 +114,23 @@ def euler_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
     """Straight along the velocity to the next noise level."""
     i = state.index
     return State(i + 1, state.of, state.latent + (sigmas[i + 1] - sigmas[i]) * v)
+
+
+def renoise_step(sigmas: tuple[float, ...], state: State, v: Tensor, seed: int) -> State:
+    """To the film as the network sees it, and back up to the next noise level with noise that was not there before."""
+    i, x = state.index, state.latent
+    x0, level = x - sigmas[i] * v, sigmas[i + 1]
+    if level:
+        fresh = noise(tuple(x.shape), seed, draw=i + 1).to(x)
+        x0 = (1 - level) * x0 + level * fresh
+    return State(i + 1, state.of, x0)
+
+
+def dpm_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
+    """Along x0 and its change since the last step, to the next noise level."""
+    i, x = state.index, state.latent
+    x0 = x - sigmas[i] * v
+    return State(i + 1, state.of, _predict(sigmas, i, _order(i, state.of), x, x0, state.history), (x0,))
 
 
 def unipc_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
@@ -151,6 +187,5 @@ def _correct(sigmas: tuple[float, ...], i: int, state: State, x0: Tensor) -> Ten
 
 
 def _log_snr(sigma: float) -> float:
-    """ln((1 - sigma) / sigma). Pure noise has none: it is taken a millionth below 1, as diffusers does."""
-    sigma = min(sigma, 1 - 1e-6)
-    return math.log1p(-sigma) - math.log(sigma)
+    """ln((1 - sigma) / sigma): minus infinity for pure noise, past which every term of a lower order still holds."""
+    return math.log1p(-sigma) - math.log(sigma) if sigma < 1 else -math.inf

@@ -254,6 +254,9 @@ def test_a_card_survives_its_header(card) -> None:
         ({"vace_layers": [0, 6], "vace_channels": 96}, "of its blocks"),
         ({"vace_layers": [2, 0], "vace_channels": 96}, "in order"),
         ({"vace_layers": [0]}, "hints 1 blocks by 0 channels"),
+        ({"vace_layers": [1], "vace_channels": 96}, "hints 1 blocks"),
+        ({"levels": [0.5, 0.9]}, "must fall from 1"),
+        ({"levels": [1.0, 0.5]}, "2 levels for"),
     ],
 )
 def test_a_card_out_of_bounds_is_refused(change: dict, says: str) -> None:
