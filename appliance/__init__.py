@@ -18,7 +18,7 @@ What this machine does about it:
                remedies (ways out), quoting (of files), outlook (of the queue)
 What is remembered:
     library    the queue, the history and the wire; beneath it ledger (state changes), rows, migrations, opening
-    take       one render of a shot, and the states it may be in
+    take       one render of a shot, and the states it may be in; embeddings: words that were read before
     text       what people and files supply, made safe; paths: where things live; units: numbers in words
 What the pictures say:
     measured   asked and measured, as values and words; kept: the pictures of a take until it is measured
@@ -33,6 +33,6 @@ What leaves the box:
     mp4        the film; color (exact RGB to YUV), label (AIGC), boxes (a witness), pictures, probe, sidecar
 How people ask:
     cli        the parser and the error boundary; verbs_shoot, verbs_library, verbs_machine, verbs_models, checks
-               (doctor), packages; bringing: the process that imports a model, followed
+               (doctor), packages; model: the one a shot is made with; bringing: the process that imports one, followed
     page       what is printed; follow and progress: takes as they render
 """

@@ -56,7 +56,6 @@ def parser() -> Parser:
 
     quote = verb("quote", "say what shots will cost here in time, memory and disk, and why", json=True)
     quote.add_argument("files", nargs="+", metavar="FILE", help="shot files (.toml, or .json)")
-    quote.add_argument("--model", metavar="NAME", help="price another model, of `rushes models` (default: what ships)")
     quote.add_argument("--on", metavar="GPU", help='for another card, by its datasheet: "RTX 3060 12GB"')
     quote.add_argument("--ram", type=float, metavar="GIB", help="with --on: memory of that machine (default: as here)")
     _overrides(quote)
@@ -184,6 +183,7 @@ def _models(sub: argparse.ArgumentParser) -> None:
 def _overrides(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=_seed, metavar="N", help="in place of the file's: which film of all it allows")
     sub.add_argument("--quality", choices=("draft", "take", "print"), help="in place of the file's: more steps, longer")
+    sub.add_argument("--model", metavar="NAME", help="in place of the file's: of `rushes models` (default: what ships)")
     sub.add_argument("--device", metavar="DEVICE", help="cpu, gpu or cuda:N (default: the plan chooses)")
 
 

@@ -57,21 +57,22 @@ def planned(
     miss: Miss | None = None,
     packages: frozenset[str] = frozenset({PREVIS.name}),
     held: str | None = None,
+    text_cached: bool = False,
 ) -> tuple[Plan | Refusal, float]:
     """What this machine does about a direction, given what it has shown; and the seconds that its rates alone give.
 
     After a `miss` a smaller plan is made, or none. The seconds are what the take is calibrated by when it is done;
-    `packages` and `held` are as appliance/plan.py has them.
+    `packages`, `held` and `text_cached` are as appliance/plan.py has them.
     """
     if miss is not None:
         device = lessened(device, miss)
     rates = known.rates.get("cuda:0" if device.gpus else "cpu")
-    outcome = plan(direction, device, card, None, request, rates, packages=packages, held=held)
+    outcome = plan(direction, device, card, None, request, rates, text_cached, packages, held)
     if isinstance(outcome, Refusal):
         return outcome, 0.0
     nominal, measured = outcome.seconds, known.calibrations.get((outcome.precision, kind_of(outcome.device)))
     if measured is not None:
-        outcome = plan(direction, device, card, measured, request, rates, packages=packages, held=held)
+        outcome = plan(direction, device, card, measured, request, rates, text_cached, packages, held)
     return outcome, nominal
 
 

@@ -30,7 +30,7 @@ MAX_CLAIMS = 6  # blameless restarts included: a take that brings the whole mach
 FACTS = frozenset({
     "phase", "step", "steps", "plan_json", "card", "path", "sha256", "error", "attempt", "predicted_seconds",
     "nominal_seconds", "seconds", "predicted_bytes", "peak_bytes", "precision", "device_kind", "missed_place",
-    "missed_bytes",
+    "missed_bytes", "model", "model_sha256",
 })  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The library: the queue, the history and the wire between desks, commands and the daemon, in one SQLite file.
 
-With appliance/ledger.py beneath it and the tables in appliance/migrations.py, the only SQL of the house.
+With appliance/ledger.py beneath it, appliance/embeddings.py beside it and the tables in appliance/migrations.py, the
+only SQL of the house.
 A Library belongs to the thread that opened it; open another in another thread.
 """
 
@@ -88,7 +89,7 @@ class Library(Ledger):
                 )
             number = asked or (used[-1] + 1 if used else 1)
             row = {
-                "shot_id": shot_id, "take_number": number, "action": action, "device": device,
+                "shot_id": shot_id, "take_number": number, "action": action, "device": device, "model": direction.model,
                 "direction_json": direction_json, "status": Status.QUEUED, "seed": seed, "queued_at": time.time(),
                 "prev_take": prev_take, "predicted_seconds": predicted_seconds,
                 "search": search_words(scene, setup, number, action),

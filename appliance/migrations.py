@@ -126,10 +126,25 @@ def m003_measures(db: Database) -> None:
         ) STRICT, WITHOUT ROWID""")
 
 
+def m004_models_and_words(db: Database) -> None:
+    """What a take was shot with, and what encoders made of words, kept so that none is read twice."""
+    for column in ("model TEXT", "model_sha256 TEXT"):  # the package's name; the hash of its data, once it was planned
+        db.execute(f"ALTER TABLE takes ADD COLUMN {column}")
+    db.execute("""
+        CREATE TABLE embeddings (
+            key TEXT PRIMARY KEY,        -- of text, encoder and length: appliance/embeddings.py
+            tokens INTEGER NOT NULL,
+            data BLOB NOT NULL,          -- bf16, tokens rows of them
+            used_at REAL NOT NULL
+        ) STRICT""")
+    db.execute("CREATE INDEX embeddings_by_use ON embeddings (used_at)")
+
+
 STEPS: tuple[Callable[[Database], None], ...] = (
     m001_shots_takes_events_machines,
     m002_rates_and_misses,
     m003_measures,
+    m004_models_and_words,
 )
 
 

@@ -98,8 +98,11 @@ def priced(model: str | None) -> tuple[Card, Own | None]:
     if here is not None:
         return card_from_json(package_header(here.path).metadata["card"]), here
     if model not in CARDS:
-        names = ", ".join(dict.fromkeys([*CARDS, *(one.name for one in own)]))
-        raise BadInput(f"model is {model!r}: it must be one of {names}; `rushes models` lists them")
+        names = ", ".join(dict.fromkeys([PREVIS.name, *(one.name for one in own)]))
+        raise BadInput(
+            f"there is no model {model!r}: {names} can be shot with, `rushes models import` brings others, and "
+            f"{', '.join(list(CARDS)[1:])} can be priced without"
+        )
     return CARDS[model], None
 
 
@@ -110,15 +113,18 @@ def cards_here() -> frozenset[str]:
 
 def named(name: str) -> PackageFacts:
     """The house's package of that name, or the one that ships. Raises BadInput."""
-    if name == PREVIS.name:
-        return shipped()
+    return shipped() if name == PREVIS.name else facts_of(path_of(name))
+
+
+def path_of(name: str) -> Path:
+    """Where the house's package of that name lies. Raises BadInput."""
     path = next((path for path in _files() if path.stem == name), None)
     if path is None:
         here = ", ".join([PREVIS.name, *(path.stem for path in _files())])
         raise BadInput(
             f"there is no model {name!r} here: it must be one of {here}; `rushes models import` brings others"
         )
-    return facts_of(path)
+    return path
 
 
 def waiting() -> list[tuple[Path, int]]:

@@ -76,8 +76,8 @@ class Quoted:
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
             ("plan", f"{plan.card}, {plan.steps} steps on {plan.device}, {plan.precision}"),
             ("why", "\n".join(plan.why)),
-            *obeyed_words(self.direction, family(plan.card)),
-            *self._no_package(),
+            *obeyed_words(self.direction, plan.card),
+            *self._weights(),
         ]
 
     def _queue(self, plan: Plan, now: float) -> list[tuple[str, str]]:
@@ -89,16 +89,16 @@ class Quoted:
         ends = Outlook(self.ahead.takes + 1, self.ahead.seconds + plan.seconds, self.ahead.unknown)
         return [("queue", f"{ends.words(now)}, with this one")]
 
-    def _no_package(self) -> list[tuple[str, str]]:
-        """That a model was priced whose weights are not here."""
+    def _weights(self) -> list[tuple[str, str]]:
+        """Where the weights are of another model than the one that ships; or that they are not here."""
         from models.card import PREVIS
 
         if self.card == PREVIS.name:
             return []
         if self.package is not None:
             size = f"{bytes_words(self.package.file_bytes)} on disk, in {self.package.precision}"
-            return [("weights", f"{self.package.name}, {size}"), ("note", f"`rushes shoot` renders {PREVIS.name}")]
-        return [("note", f"no package of {self.card} is here: this is its price, `rushes shoot` renders {PREVIS.name}")]
+            return [("weights", f"{self.package.name}, {size}")]
+        return [("note", f"no package of {self.card} is here: this is its price; `rushes models import` brings one")]
 
     def to_json(self) -> dict[str, object]:
         """The quote as `rushes quote --json` gives it: what fits has a plan, what does not has a refusal."""
@@ -106,40 +106,38 @@ class Quoted:
 
         return {
             "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
-            "obeyed": obeyed(self.direction, family(self.card)), "on": self.on, "model": self.card, "ahead": self.ahead,
+            "obeyed": obeyed(self.direction, self.card), "on": self.on, "model": self.card, "ahead": self.ahead,
             "package": self.package,
         }  # fmt: skip
 
 
-def quote(path: Path, seed: int | None = None, quality: str | None = None, device: str | None = None) -> Quoted:
-    """Read a shot file, apply what was asked in place of its values, and plan it. Raises BadInput."""
-    return plan_direction(path, read(path, seed, quality), device)
+def quote(path: Path, model: str | None = None) -> Quoted:
+    """Read a shot file, to be shot with another model where one is named, and plan it. Raises BadInput."""
+    return plan_direction(path, read(path, model=model), None)
 
 
-def read(path: Path, seed: int | None = None, quality: str | None = None) -> ShotDirection:
+def read(path: Path, seed: int | None = None, quality: str | None = None, model: str | None = None) -> ShotDirection:
     """The direction of a file, with what was asked in place of its values. Raises BadInput."""
     from appliance.direction import load
 
-    asked: dict[str, Any] = {"seed": seed, "quality": quality}
+    asked: dict[str, Any] = {"seed": seed, "quality": quality, "model": model}
     return replace(load(path), **{name: value for name, value in asked.items() if value is not None})
 
 
-def plan_direction(
-    path: Path, direction: ShotDirection, device: str | None, on: Device | None = None, model: str | None = None
-) -> Quoted:
-    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for,
-    `model` the card to price: None for the one that ships.
+def plan_direction(path: Path, direction: ShotDirection, device: str | None, on: Device | None = None) -> Quoted:
+    """Plan a direction with what the library knows of this machine's real speed. `device` is what was asked for.
 
     `on` is another machine (appliance/gpus.py, elsewhere): nothing that was measured here holds there.
     """
     from appliance.device import probe
     from appliance.experience import Experience, planned
     from appliance.library import Library
+    from appliance.model import chosen, named, words_known
     from appliance.outlook import outlook
-    from appliance.packages import cards_here, priced
+    from appliance.packages import cards_here
     from appliance.plan import plan
 
-    card, own = priced(model)
+    direction, card, own = chosen(direction)
     held = None if own is None else own.precision
     if device is not None and not DEVICE.fullmatch(device):
         raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
@@ -150,16 +148,17 @@ def plan_direction(
         return Quoted(path, direction, there, on, card.name, None, own)
     with Library.open() as library:
         known, live = Experience.of(library, card), library.board(recent=0)
-    outcome, _ = planned(direction, probe(), card, known, device, packages=cards_here(), held=held)
+        read_before = own is not None and words_known(library, named(own.name), direction)
+    outcome, _ = planned(direction, probe(), card, known, device, None, cards_here(), held, read_before)
     return Quoted(path, direction, outcome, None, card.name, outlook(live, time.time()), own)
 
 
 def must_shoot(*quotes: Quoted) -> None:
-    """Asked before anything is queued. Raises where the weights are not whole or the machine cannot shoot one."""
-    from appliance.packages import shipped
+    """Asked before anything is queued. Raises where a model is not here, or not whole, or the machine cannot shoot."""
+    from appliance.model import to_shoot
 
-    shipped()
     for quoted in quotes:
+        to_shoot(quoted.direction.model)
         quoted.require_plan()
 
 
@@ -185,14 +184,6 @@ def obeyed_words(direction: ShotDirection, card: str) -> list[tuple[str, str]]:
     exact = len(levels.pop("exact", []))
     named = [(level, ", ".join(levels[level])) for level in ("ignored", "text-only", "approximate") if level in levels]
     return [*named, ("exact", f"{'the other ' if named else ''}{count_words(exact, 'field')} that the shot states")]
-
-
-def family(card: str) -> str:
-    """The known card that one of other sizes follows: what a model obeys does not hang on its size."""
-    from models.card import CARDS
-
-    known = [name for name in CARDS if card == name or card.startswith(f"{name}-")]
-    return max(known, key=len, default=card)
 
 
 def datasheet_words(device: Device) -> str:

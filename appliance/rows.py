@@ -12,11 +12,11 @@ from appliance.take import Status, Take, TakeEvent
 from appliance.text import clean
 from models.errors import BadInput
 
-_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner", "machine", "missed_place")
+_TEXTS = ("scene", "setup", "action", "device", "phase", "error", "owner", "machine", "missed_place", "model")
 _PLAIN = (
     "id", "take_number", "direction_json", "plan_json", "step", "steps", "seed", "sha256", "attempt", "fence",
     "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "predicted_bytes",
-    "peak_bytes", "prev_take", "missed_bytes",
+    "peak_bytes", "prev_take", "missed_bytes", "model_sha256",
 )  # fmt: skip
 COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested", *(
     f"(SELECT count(*) FROM measures WHERE take_id = takes.id AND ok {test}) AS {name}"

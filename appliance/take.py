@@ -39,6 +39,8 @@ class Take:
     action: str  # what happens, in the director's words
     direction_json: str
     device: str | None  # the one that was asked for: "cpu", "cuda:0"; None: the plan chooses
+    model: str | None  # the package that was asked for, then the one that it was planned with
+    model_sha256: str | None  # of that package's data; None until it was planned
     plan_json: str | None
     status: Status
     phase: str  # what the worker is doing, in a word or two: "loading", "drafting", "developing"

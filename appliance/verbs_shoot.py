@@ -126,13 +126,12 @@ def _quotes(args: Namespace, on: Device | None = None) -> list[Quoted]:
     directions = []
     for name in args.files:
         try:
-            directions.append((Path(name), read(Path(name), args.seed, args.quality)))
+            directions.append((Path(name), read(Path(name), args.seed, args.quality, args.model)))
         except BadInput as error:
             wrong.append(str(error))
     if wrong:
         raise BadInput(wrong[0] if len(wrong) == 1 else f"{len(wrong)} files are not right: " + " | ".join(wrong))
-    model = getattr(args, "model", None)  # of `quote` alone
-    return [plan_direction(path, direction, args.device, on, model) for path, direction in directions]
+    return [plan_direction(path, direction, args.device, on) for path, direction in directions]
 
 
 def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:

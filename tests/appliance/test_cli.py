@@ -127,6 +127,7 @@ TAKE = {
     "path", "sha256", "error", "attempt", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds",
     "peak_bytes", "cancel_requested", "prev_take", "direction", "plan", "files", "machine", "predicted_bytes",
     "missed_place", "missed_bytes", "model", "model_sha256",
+    "axes_measured", "axes_within",
 }  # fmt: skip
 PLAN = {
     "card", "frames", "width", "height", "fps", "steps", "solver", "seed", "device", "precision", "footprint",
@@ -150,7 +151,7 @@ def test_the_keys_of_every_json_document_stay(queued):
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
     assert not refusal["fits"] and refusal["quote"].keys() == {"reason", "remedies"}
     assert all(take.keys() == TAKE for take in (*document("takes"), *document("board")))
-    assert document("take", "1").keys() == TAKE | {"events"}
+    assert document("take", "1").keys() == TAKE | {"events", "measures"}
     assert document("take", "1")["events"][0].keys() == {"id", "take_id", "at", "kind", "text"}
     assert document("cancel", "1").keys() == TAKE
     assert document("doctor").keys() == {"ok", "checks", "machine", "remarks"}

@@ -95,7 +95,7 @@ def test_what_is_no_package_is_told_and_not_hidden(tmp_path, monkeypatch):
     (tmp_path / "models" / "bad.safetensors").write_bytes(b"nothing at all")
     (one,) = house()
     assert one.name == "bad" and "not a safetensors file" in one.trouble
-    with pytest.raises(BadInput, match="model is 'bad': it must be one of"):
+    with pytest.raises(BadInput, match="there is no model 'bad': previs can be shot with"):
         priced("bad")
     assert priced("wan2.1-t2v-14b") == (CARDS["wan2.1-t2v-14b"], None)
 
