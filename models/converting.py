@@ -6,6 +6,7 @@ Large tables are gone through some rows at a time, so that beside a tensor and i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -18,7 +19,7 @@ from models.quantize import errors
 
 ROWS_BYTES = 64 * 2**20  # of float32, that are checked and measured at once
 OUTSIDE = "outside the blocks: every token passes these few numbers, which rounding would reach"
-KEPT = "of the first two or last three blocks, which feel rounding most"
+KEPT = "of the first two or last three blocks, or beside one of them: these feel rounding most"
 ASKED = "bf16 was asked for"
 ALONE = "not the matrix of a block, and not quantized"
 Note = dict[str, tuple[str, float]]  # of each matrix: the form it is stored in, and what storing it cost
@@ -87,9 +88,9 @@ def why(network: Network, name: str) -> str:
     """Why a matrix was not quantized."""
     if network.scheme == "none":
         return ASKED
-    if name.startswith("blocks."):
-        return KEPT if isinstance(network.card, Card) and int(name.split(".")[1]) in network.keep else ALONE
-    return ALONE if name.startswith("vace_blocks.") else OUTSIDE
+    if re.match(r"(vace_)?blocks\.", name):
+        return KEPT if isinstance(network.card, Card) and not name.endswith("_proj.weight") else ALONE
+    return OUTSIDE
 
 
 def _scaled(stored: Tensor, scale: Tensor, path: str, key: str) -> Tensor:

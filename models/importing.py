@@ -123,7 +123,10 @@ def _writer(plan: Planned, args: argparse.Namespace, work: Path, reporter: Repor
     writer = PackageWriter(work, groups, metadata, ROOM + sum(len(name) + 48 for name in matrices))
     if writer.done:
         reporter.say("resumed", done=writer.done_bytes, of=writer.data_bytes)
-    reporter.say("begun", card=plan.card.name, bytes=writer.header_bytes + writer.data_bytes, groups=len(groups))
+    card = plan.card
+    reporter.say(
+        "begun", card=card.name, bytes=writer.header_bytes + writer.data_bytes, steps=card.steps, passes=card.passes
+    )
     return writer
 
 

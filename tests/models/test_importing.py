@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kernels import ops
-from models.card import WAN_14B
+from models.card import CARDS, WAN_14B
 from models.encoder_names import _TEXT_BLOCK, _TEXT_WHOLE
 from models.header import card_from_json
 from models.quantize import load_quantized
@@ -373,3 +373,24 @@ def test_memory_is_bounded_by_the_largest_tensor(house, tmp_path):
     assert ran.returncode == 0, ran.stdout
     # The whole group of a block in int8 (17 MB), a matrix of 4 million in float32 a few times over, and torch's start.
     assert int(ran.stdout.splitlines()[-1]) < 150e6
+
+
+@pytest.mark.parametrize(
+    "base", ["wan2.1-i2v-14b-480p", "wan2.1-flf2v-14b", "wan2.1-vace-14b", "wan2.1-fun-control-14b-v1.1",
+             "wan2.1-fun-camera-14b", "wan2.2-ti2v-5b"],
+)  # fmt: skip
+def test_every_kind_of_transformer_imports_and_loads(base, house):
+    """Nine blocks, so that five of them are kept in bf16, and with them what stands beside them."""
+    hinted = (0, 3, 6) if CARDS[base].vace_layers else ()
+    card = replace(CARDS[base], dim=128, ffn=128, heads=1, layers=9, text_dim=64, vace_layers=hinted)
+    generator = torch.Generator().manual_seed(6)
+    state = {name: torch.randn(t.shape, generator=generator) / 8 for name, t in Transformer(card).state_dict().items()}
+    file = house.write(state, "x.safetensors")
+    found, metadata = bring(house, file, "--card", base, "--partial", "--name", "x")
+    assert apart(found, state, "transformer.") <= LOST["int8"]
+    imported = card_from_json(metadata["card"])
+    assert imported == replace(card, name=f"{base}-128x9")
+    package = open_package(house.models / "x.safetensors")
+    load_quantized(imported, package.part("transformer."))
+    forms = {name: form for name, (form, _) in json.loads(metadata["report"]).items()}
+    assert forms["transformer.blocks.1.ffn.0.weight"] == "bf16" and forms["transformer.blocks.4.ffn.0.weight"] == "int8"
