@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -101,7 +102,9 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     from appliance.direction_file import from_json
     from appliance.kept import Kept
     from appliance.plan import Plan
+    from appliance.probe_host import find_host
     from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
+    from models.placement import stage_frames
     from models.render import render
 
     began = time.monotonic()
@@ -117,7 +120,9 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     assert plan.seed is not None  # drawn when the take was queued
     progress("blocking", 0)
     blocking = block(direction)
-    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.attention, plan.placement)
+    at_once = stage_frames(blocking.height, blocking.width, find_host().ram_free_bytes, cores())
+    placement = replace(plan.placement, stage_frames=plan.placement.stage_frames or at_once)
+    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.attention, placement)
     timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "measuring", "total"), 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
     resumed_after, kept = 0, Kept(blocking)

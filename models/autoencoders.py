@@ -7,6 +7,7 @@ from math import ceil
 
 from models.card import Card
 from models.geometry import TIME_STRIDE, Geometry
+from models.placement import STAGE_BYTES_A_PIXEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,7 @@ def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
     if films_read(card):
         encoding = pixels * coder.encoded_bytes_a_pixel[b // 4] + 2 * four_frames
     if card.vae == "previs" and b == 4:
+        encoding = max(encoding, 2 * STAGE_BYTES_A_PIXEL * pixels)  # made two frames at once before they are encoded
         films = 2 * geometry.frames * pixels * 3 * 4
     return max(decoding, encoding) + films
 

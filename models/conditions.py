@@ -23,17 +23,22 @@ MAX_SUBJECTS = 6  # context tokens of subjects; the films show any number
 KIND = 8  # the first numbers of a token say what it is
 
 
-def control_films(blocking: Blocking) -> tuple[Array, Array]:
-    """The shot as the stage shows it: previs (T, h, w, 3) and coded depth (T, h, w), float32 0..1."""
+def control_films(blocking: Blocking, at_once: int = 0) -> tuple[Array, Array]:
+    """The shot as the stage shows it: previs (T, h, w, 3) and coded depth (T, h, w), float32 0..1.
 
-    def frame(t: int) -> tuple[Array, Array]:
+    at_once: frames that are made at a time; 0: one a core.
+    """
+    size = (blocking.frames, blocking.height, blocking.width)
+    previs, depth = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
+
+    def frame(t: int) -> None:
         shown = stage.render_frame(blocking, t, samples=SAMPLES)
-        return shown.previs, code_depth(shown.depth, blocking.subject_distance_m)
+        previs[t], depth[t] = shown.previs, code_depth(shown.depth, blocking.subject_distance_m)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(cores) as pool:  # numpy leaves the interpreter free while it computes
-        previs, depth = zip(*pool.map(frame, range(blocking.frames)), strict=True)
-    return np.stack(previs), np.stack(depth)
+    with ThreadPoolExecutor(at_once or cores) as pool:  # numpy leaves the interpreter free while it computes
+        list(pool.map(frame, range(blocking.frames)))
+    return previs, depth
 
 
 def code_depth(depth_m: Array, unit_m: float) -> Array:

@@ -18,7 +18,7 @@ from models.activations import cpu_work_bytes, stream_bytes, work_bytes
 from models.autoencoders import AUTOENCODERS, coder_bytes
 from models.card import Card
 from models.geometry import Geometry
-from models.placement import Placement
+from models.placement import STAGE_BYTES_A_PIXEL, Placement
 from models.sizes import blocks_bytes, outside_bytes, weights_bytes
 
 MIB = 2**20
@@ -123,7 +123,7 @@ def footprint(
         host_blocks_bytes=0 if kind == "cpu" else from_ram,
         host_file_bytes=0 if kind == "cpu" or from_ram or not waiting else RING_BYTES,
         host_text_bytes=0 if kind == "cpu" else text_sizes.host_bytes(card, text),
-        host_film_bytes=0 if kind == "cpu" else film_bytes(geometry, placement.vae_tile),
+        host_film_bytes=0 if kind == "cpu" else film_bytes(card, geometry, placement.vae_tile),
     )
 
 
@@ -142,12 +142,14 @@ def lying(card: Card, precision: str, resident_blocks: int | None) -> tuple[int,
     return outside_bytes(card, precision) + sum(blocks[:stay]), slots + unpacked, sum(passing)
 
 
-def film_bytes(geometry: Geometry, tile: int) -> int:
-    """The film in the machine's memory: four frames in float32 as they come, or all of them where it is put together
-    from tiles that were each decoded from beginning to end.
+def film_bytes(card: Card, geometry: Geometry, tile: int) -> int:
+    """Films in the machine's memory, in float32: four frames as they come, or all of them where the film is put
+    together from tiles that were each decoded from beginning to end. Before that, where the stage makes films for the
+    card, all frames of those (3 channels and 1) and two at work.
     """
-    frames = geometry.frames if tile else 4
-    return frames * geometry.height * geometry.width * 3 * 4
+    pixels, frames = geometry.height * geometry.width, geometry.frames if tile and card.vae != "previs" else 4
+    made = (geometry.frames * 4 * 4 + 2 * STAGE_BYTES_A_PIXEL) * pixels if card.vae == "previs" else 0
+    return max(frames * pixels * 3 * 4, made)
 
 
 def package_bytes(card: Card, precision: str = "int8") -> int:

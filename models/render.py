@@ -52,7 +52,7 @@ def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: P
     if model.note:
         yield Noted(model.note)
     with torch.inference_mode():
-        reading = condition(model, blocking)
+        reading = condition(model, blocking, settings.placement.stage_frames)
     yield Conditioned(clock.lap())
     levels, state = begin(model, blocking, settings)
     saved = Checkpoints(checkpoints, walk_key(blocking, settings, model)) if checkpoints else None
@@ -72,10 +72,13 @@ def render(blocking: Blocking, settings: Settings, package: Path, checkpoints: P
         first += len(frames)
 
 
-def condition(model: Model, blocking: Blocking) -> Reading:
-    """Compile a blocking into what the network reads. No keyframe is given yet: its mask and latent are zeros."""
-    previs, depth = conditions.control_films(blocking)
-    controls = [_encode(model, film) for film in (previs, np.repeat(depth[..., None], 3, -1))]
+def condition(model: Model, blocking: Blocking, at_once: int = 0) -> Reading:
+    """Compile a blocking into what the network reads. No keyframe is given yet: its mask and latent are zeros.
+
+    at_once: control frames that are made at a time; 0: one a core.
+    """
+    previs, depth = conditions.control_films(blocking, at_once)
+    controls = [_encode(model, film) for film in (previs, depth[..., None])]
     rays = torch.from_numpy(conditions.rays(blocking))[None].to(model.device)
     keyframe = torch.zeros(1, 4 + model.card.out_channels, *rays.shape[2:], device=model.device)
     tokens = torch.from_numpy(conditions.context(blocking))[None].to(model.device)
@@ -122,12 +125,12 @@ def walk_key(blocking: Blocking, settings: Settings, model: Model) -> str:
 
 
 def _encode(model: Model, film: np.ndarray) -> Tensor:
-    """A film (T, h, w, 3) in 0..1 to latents (1, 16, F, H, W) float32; four frames at a time go to the device."""
+    """A film (T, h, w, 3 or 1) in 0..1 to latents (1, 16, F, H, W) float32; four frames at a time go to the device."""
     weight = next(model.vae.parameters())
 
     def chunk(frames: np.ndarray) -> Tensor:
         pixels = torch.from_numpy(frames).to(weight.device, torch.float32).permute(3, 0, 1, 2)[None] * 2 - 1
-        return pixels.to(weight.dtype)
+        return pixels.to(weight.dtype).expand(-1, 3, -1, -1, -1)
 
     return model.vae.encode_stream(map(chunk, (film[:1], *(film[at : at + 4] for at in range(1, len(film), 4)))))
 

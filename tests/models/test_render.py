@@ -67,7 +67,13 @@ def test_it_leaves_the_callers_autograd_alone_between_events(blocking, package):
 
 
 @pytest.mark.parametrize(
-    "placement", [Placement(0), Placement(1, "disk", ffn_rows=7), Placement(vae_tile=16), Placement(0, "ram", 5, 24)]
+    "placement",
+    [
+        Placement(0),
+        Placement(1, "disk", ffn_rows=7),
+        Placement(vae_tile=16, stage_frames=1),
+        Placement(0, "ram", 5, 24),
+    ],
 )
 def test_the_film_is_the_same_wherever_the_network_lies(blocking, package, placement):
     plain = film(blocking, package)
