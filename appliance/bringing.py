@@ -83,8 +83,8 @@ class Shown:
             case "resumed":
                 self._line(f"goes on: {bytes_words(event['done'])} of {bytes_words(event['of'])} were written before")
             case "begun":
-                base, quick = "say --distilled if it was made for four", "say --no-distilled if it was not made for few"
-                steps = f"{event['steps']} steps a film ({quick if event['passes'] == 1 else base})"
+                way = "--distilled base if it was not distilled" if event["passes"] == 1 else "--distilled if it was"
+                steps = f"{event['steps']} steps a film (say {way})"
                 self._line(f"makes {event['card']}, {bytes_words(event['bytes'])}, {steps}")
             case "progress":
                 self._progress(str(event["what"]), int(event["done"]), int(event["of"]))

@@ -93,6 +93,7 @@ def parser() -> Parser:
     serve.add_argument("--until-idle", action="store_true", help="leave when nothing has been queued for a while")
 
     _models(verb("models", "list the models that are here and known, bring one in, or prove one whole", json=True))
+    _score(verb("score", "shoot known doses of every control and measure what the films show of them", json=True))
     verb("desk", "open the director's desk in this terminal")
     return top
 
@@ -127,8 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     match args.verb:
+        case "score":
+            from appliance import verbs_score as verbs
         case "doctor" | "serve" | "desk":
-            from appliance import verbs_machine as verbs
+            from appliance import verbs_machine as verbs  # type: ignore[no-redef]
         case "models":
             from appliance import verbs_models as verbs  # type: ignore[no-redef]
         case "shoot" | "quote" | "preview" | "retake" | "example":
@@ -168,7 +171,8 @@ def _models(sub: argparse.ArgumentParser) -> None:
     bring.add_argument("--card", metavar="NAME", help="which model it is, where no file tells")
     bring.add_argument("--high", metavar="PATH", help="the expert that works while the film is mostly noise")
     bring.add_argument("--low", metavar="PATH", help="the expert that finishes it")
-    bring.add_argument("--distilled", action=argparse.BooleanOptionalAction, default=None, help="made for four steps")
+    ways = "it was distilled to few steps: lightx2v, mean-flow, fastwan or rcm; base: it was not"
+    bring.add_argument("--distilled", metavar="WAY", help=f"where its name does not tell, {ways}")
     for flag, whose in (("--lora", "the model"), ("--lora-high", "that expert"), ("--lora-low", "that expert")):
         text = f"merge a LoRA into {whose}, at a strength (default 1)"
         bring.add_argument(flag, action="append", default=[], metavar="FILE[:STRENGTH]", help=text)
@@ -185,6 +189,16 @@ def _overrides(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--quality", choices=("draft", "take", "print"), help="in place of the file's: more steps, longer")
     sub.add_argument("--model", metavar="NAME", help="in place of the file's: of `rushes models` (default: what ships)")
     sub.add_argument("--device", metavar="DEVICE", help="cpu, gpu or cuda:N (default: the plan chooses)")
+
+
+def _score(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--axis", nargs="+", metavar="NAME", help='only these: pan, walk, "key azimuth" (default: all)')
+    sub.add_argument("--seeds", type=_positive, default=2, metavar="N", help="films of each dose (default 2)")
+    sub.add_argument("--doses", type=int, choices=(3, 5, 7), default=7, help="of each axis (default 7)")
+    sub.add_argument("--steps", type=_positive, metavar="N", help="of a film (default: as of a take)")
+    sub.add_argument("--model", metavar="PACKAGE", help="score this file of weights (default: the one renders use)")
+    sub.add_argument("--out", metavar="FOLDER", help="where the document and the picture go (default: this folder)")
+    sub.add_argument("--record", action="store_true", help="keep the scores beside the weights, in TRAINING.md too")
 
 
 def _seed(text: str) -> int:

@@ -110,14 +110,12 @@ def check(args: Namespace) -> int:
 
 def _passed_on(args: Namespace) -> Iterator[str]:
     """The arguments of models/importing.py."""
-    for flag in ("name", "precision", "card", "high", "low", "licence", "origin"):
+    for flag in ("name", "precision", "card", "high", "low", "distilled", "licence", "origin"):
         if (value := getattr(args, flag)) is not None:
             yield from (f"--{flag}", value)
     for flag in ("lora", "lora_high", "lora_low"):
         for value in getattr(args, flag):
             yield from (f"--{flag.replace('_', '-')}", value)
-    if args.distilled is not None:
-        yield "--distilled" if args.distilled else "--no-distilled"
     if args.partial:
         yield "--partial"
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.card import CARDS, PREVIS, Card, few_steps
+from models.card import CARDS, FEW_STEPS, PREVIS, Card, few_steps
 from models.errors import BadInput
 
 HEAD_DIM = 128  # of every Wan
 EXPERTS = ("high", "low")  # in the order they work: the first while the film is mostly noise
-DISTILLED = "lightx2v"  # of FEW_STEPS: four of Euler's, and no guidance, for it is distilled in
+BASE = "base"  # an answer: not distilled, whatever the name says
 
 # What a file's name may say, in lower case; nothing is read into letters inside a word.
 HINTS = {
@@ -27,7 +27,11 @@ HINTS = {
     "720p": r"(?<![0-9])720p?(?![0-9])",
     "wan2.1": r"wan[-_. ]?2[-_.]?1(?![0-9])",
     "wan2.2": r"wan[-_. ]?2[-_.]?2(?![0-9])|a14b",
-    "distilled": r"lightx2v|distill|(?<![0-9])4[-_ ]?steps?(?![a-z])|lightning",
+    # of FEW_STEPS, the plainest last: "lightx2v/..._mean_flow" is the first of these
+    "mean-flow": r"mean[-_ ]?flow",
+    "fastwan": r"fast[-_ ]?wan",
+    "rcm": r"(?<![a-z])rcm(?![a-z])|turbo[-_ ]?(diffusion|wan)",
+    "lightx2v": r"lightx2v|distill|(?<![0-9])4[-_ ]?steps?(?![a-z])|lightning",
 }
 READS = {  # what sets families apart, in words
     "in_channels": "channels in", "out_channels": "channels out", "image_dim": "width of pictures",
@@ -42,7 +46,7 @@ class Answers:
     """What the operator said."""
 
     card: str | None = None  # --card NAME
-    distilled: bool | None = None  # --distilled, --base
+    distilled: str | None = None  # --distilled WAY, of FEW_STEPS, or BASE
 
 
 def hints_of(path: Path) -> frozenset[str]:
@@ -122,11 +126,17 @@ def chosen(cards: list[Card], hints: frozenset[str], answers: Answers, where: st
     return distilled(left[0], hints, answers)
 
 
+def way_of(hints: frozenset[str]) -> str | None:
+    """How a file was distilled, of FEW_STEPS, by its name."""
+    return next((hint for hint in HINTS if hint in hints and hint in FEW_STEPS), None)
+
+
 def distilled(card: Card, hints: frozenset[str], answers: Answers) -> Card:
-    """The card as it is, or as a file distilled to four steps wants it."""
-    if not (("distilled" in hints) if answers.distilled is None else answers.distilled):
-        return card
-    return few_steps(card, DISTILLED)
+    """The card as it is, or as a file that was distilled to a few steps wants it. Raises BadInput for another way."""
+    way = answers.distilled or way_of(hints) or BASE
+    if way != BASE and way not in FEW_STEPS:
+        raise BadInput(f"--distilled is {way!r}: it must be {', '.join(FEW_STEPS)}, or {BASE}")
+    return card if way == BASE else few_steps(card, way)
 
 
 def expert_of(hints: frozenset[str], where: str) -> str:

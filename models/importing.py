@@ -30,7 +30,7 @@ import torch
 
 from models.converting import converted, why
 from models.errors import BadInput, RushesError
-from models.families import Answers
+from models.families import Answers, hints_of, way_of
 from models.gathering import Gathered, fill_in, gather, hashes
 from models.importing_plan import MISSING, PRECISIONS, VOCABULARY, Planned, missing, planned
 from models.package_writer import PackageWriter, Place, group
@@ -88,8 +88,9 @@ def bring_in(args: argparse.Namespace, reporter: Reporter) -> Path:
 
 def _complete(found: Gathered, args: argparse.Namespace, work: Path, reporter: Reporter) -> Planned:
     """The plan, once the pickles were opened that it wants; refused where parts are missing, unless that is meant."""
-    answers = Answers(args.card, args.distilled)
     loras = [_lora(text, expert) for expert, texts in _loras(args).items() for text in texts]
+    by_lora = next((way for lora in loras if (way := way_of(hints_of(lora[0].paths[0])))), None)
+    answers = Answers(args.card, args.distilled or by_lora)
     plan = planned(found, answers, args.precision, loras)
     lacks = missing(plan)
     if lacks and found.pickles:
@@ -241,9 +242,8 @@ def parser() -> argparse.ArgumentParser:
         top.add_argument(flag, type=Path)
     for flag in ("--lora", "--lora-high", "--lora-low"):
         top.add_argument(flag, action="append", default=[])
-    for flag in ("--card", "--licence", "--origin"):
+    for flag in ("--card", "--distilled", "--licence", "--origin"):
         top.add_argument(flag)
-    top.add_argument("--distilled", action=argparse.BooleanOptionalAction, default=None)
     top.add_argument("--partial", action="store_true")
     top.add_argument("--with-parent", action="store_true", help="end when standard input ends")
     return top

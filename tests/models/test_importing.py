@@ -263,6 +263,19 @@ def test_a_lora_is_merged_before_anything_is_rounded(house, states):
     assert json.loads(metadata["loras"])[0]["strength"] == 0.5
 
 
+def test_a_lora_that_distils_makes_a_distilled_model(house, states):
+    generator = torch.Generator().manual_seed(5)
+    layer = "diffusion_model.blocks.0.ffn.2"
+    pair = {f"{layer}.lora_up.weight": torch.randn(256, 4, generator=generator) / 8}
+    pair |= {f"{layer}.lora_down.weight": torch.randn(4, 512, generator=generator) / 8}
+    lora = house.disk.parent / "Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank32.safetensors"
+    save_file(pair, lora)
+    house.write(states["transformer"])
+    _, metadata = bring(house, house.disk, *BASE, "--lora", lora)
+    card = card_from_json(metadata["card"])
+    assert (card.steps, card.passes, card.solver) == (4, 1, "euler")
+
+
 def test_a_distilled_file_is_sampled_as_it_was_made(house, states):
     save_file(states["transformer"], house.disk / "wan2.1_lightx2v_4step.safetensors")
     _, metadata = bring(house, house.disk, *BASE)

@@ -116,7 +116,8 @@ def _other(name: str, layout: str) -> str:
         ("wan2.1_i2v_480p_14B_fp16.safetensors", {"480p", "wan2.1"}),
         ("Wan2.1-I2V-14B-720P-Diffusers/transformer/diffusion_pytorch_model-00001-of-00014.safetensors",
          {"720p", "wan2.1"}),
-        ("wan2.1_t2v_14b_lightx2v_4step.safetensors", {"distilled", "wan2.1"}),
+        ("wan2.1_t2v_14b_lightx2v_4step.safetensors", {"lightx2v", "wan2.1"}),
+        ("TurboDiffusion/TurboWan2.1-T2V-1.3B.safetensors", {"rcm", "wan2.1"}),
         ("slow/below/yellow_14stepson.safetensors", set()),
         ("a/b/model.safetensors", set()),
     ],
@@ -139,9 +140,16 @@ def test_what_no_file_tells_is_asked_with_its_flag():
     assert chosen(t2v, frozenset({"wan2.1"}), Answers(), "it").name == "wan2.1-t2v-14b"
     assert chosen(i2v, frozenset({"720p"}), Answers(), "it").name == "wan2.1-i2v-14b-720p"
     assert chosen(i2v, frozenset({"720p"}), Answers("wan2.1-i2v-14b-480p"), "it").name == "wan2.1-i2v-14b-480p"
-    assert chosen(t2v, frozenset({"wan2.1", "distilled"}), Answers(distilled=False), "it").steps == 50
-    quick = chosen(t2v, frozenset({"low"}), Answers(distilled=True), "it")
+    assert chosen(t2v, frozenset({"wan2.1", "lightx2v"}), Answers(distilled="base"), "it").steps == 50
+    quick = chosen(t2v, frozenset({"low"}), Answers(distilled="lightx2v"), "it")
     assert (quick.steps, quick.guidance, quick.experts) == (4, (1.0, 1.0), 2)
+    both = frozenset({"wan2.1", "lightx2v", "mean-flow"})
+    assert chosen(t2v, both, Answers(), "it").steps == 2
+    assert chosen(t2v, frozenset({"wan2.1", "fastwan"}), Answers(), "it").solver == "renoise"
+    with pytest.raises(
+        BadInput, match="--distilled is 'quickly': it must be lightx2v, mean-flow, fastwan, rcm, or base"
+    ):
+        chosen(t2v, frozenset({"wan2.1"}), Answers(distilled="quickly"), "it")
 
 
 SMALL = {
