@@ -11,6 +11,7 @@ from appliance.units import bytes_words, count_words, seconds_words
 from models.card import Card
 from models.flops import film_flops
 from models.geometry import Geometry
+from models.text_sizes import reads_text
 
 MIB = 2**20
 MAX_TOKENS = 131_072  # 121 frames at 720p are 111,600; nothing that we know was trained beyond
@@ -75,8 +76,11 @@ def disk_bytes(card: Card, geometry: Geometry) -> int:
 
 def steps_of(quality: str, card: Card) -> int:
     """The quality dial: draft is half of a card's own steps, take all of them, print two and a half times, at most 60
-    where the card's own are fewer. 4, 8 and 20 for the shipped model.
+    where the card's own are fewer. 4, 8 and 20 for the shipped model. A network that was distilled to its steps takes
+    them, whatever the dial says.
     """
+    if reads_text(card) and card.passes == 1:
+        return card.steps
     if quality == "draft":
         return max(1, card.steps // 2)
     if quality == "print":

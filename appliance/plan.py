@@ -26,8 +26,7 @@ from models.placement import Placement
 if TYPE_CHECKING:
     from appliance.direction import ShotDirection
 
-SOLVER = "unipc"
-TRAINED = {"previs": Geometry(33, 128, 224)}  # what a shipped model has seen
+TRAINED = {"previs": (224, 128)}  # pixels that a model has seen, where it has not seen many sizes
 TRUSTED = 2.0  # times what it has seen, in length and in area, before `why` warns
 
 
@@ -145,20 +144,18 @@ def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
 
 
 def _beyond_training(ask: Ask) -> list[str]:
-    """Warnings where the shipped model is asked for what it has not seen."""
+    """Warnings where a model is asked for what it has not seen."""
     why: list[str] = []
-    seen = TRAINED.get(ask.card.name)
-    if seen is None:
-        return why
-    if ask.geometry.frames > TRUSTED * seen.frames:
-        name = ask.card.name
-        why.append(f"{ask.geometry.frames} frames: {name} was trained on {seen.frames}, a longer shot may drift")
-    ratio = ask.geometry.width * ask.geometry.height / (seen.width * seen.height)
-    if not 1 / TRUSTED <= ratio <= TRUSTED:
+    name, frames = ask.card.name, ask.card.frames
+    if ask.geometry.frames > TRUSTED * frames:
+        why.append(f"{ask.geometry.frames} frames: {name} was trained on {frames}, a longer shot may drift")
+    seen = TRAINED.get(name)
+    ratio = ask.geometry.width * ask.geometry.height / (seen[0] * seen[1]) if seen else 1.0
+    if seen and not 1 / TRUSTED <= ratio <= TRUSTED:
         size = f"{ask.geometry.width}x{ask.geometry.height}"
-        why.append(f"{size}: {ask.card.name} was trained at {seen.width}x{seen.height}, another size may look wrong")
+        why.append(f"{size}: {name} was trained at {seen[0]}x{seen[1]}, another size may look wrong")
     if ask.fps != ask.card.fps:
-        why.append(f"{ask.fps:g} fps: {ask.card.name} knows motion at {ask.card.fps:g} fps, speeds may be off")
+        why.append(f"{ask.fps:g} fps: {name} knows motion at {ask.card.fps:g} fps, speeds may be off")
     return why
 
 
@@ -169,7 +166,7 @@ def _plan(
     low, seconds, high = interval(way.seconds, calibration, rates is not None)
     return Plan(
         card=ask.card.name, frames=g.frames, width=g.width, height=g.height, fps=ask.fps, steps=ask.steps,
-        solver=SOLVER, seed=ask.seed, device=place, precision=way.precision, footprint=size,
+        solver=ask.card.solver, seed=ask.seed, device=place, precision=way.precision, footprint=size,
         memory_bytes=size.total_bytes, seconds=seconds, seconds_low=low, seconds_high=high,
         measured=calibration is not None or rates is not None, disk_bytes=disk_bytes(ask.card, g), why=why,
         placement=way.placement, attention=way.attention, text=way.text, batch=way.batch, host_bytes=size.host_bytes,

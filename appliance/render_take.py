@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from appliance.daemon import Patience
     from appliance.device import Device
     from appliance.experience import Miss
+    from appliance.model import Model
     from appliance.plan import Plan
 
 T = TypeVar("T")
@@ -47,6 +48,8 @@ class RenderTake:
         self.film = film_of(library, take)
         self.worker_is_spent = False  # it failed, or does not answer: the next take gets a new one
         self._plan: Plan | None = None
+        self._model: Model | None = None
+        self._texts = ("", "")
         self._beaten_at = 0.0
         self._seen_version = -1
         self._cancel_asked_at: float | None = None
@@ -56,14 +59,19 @@ class RenderTake:
         from appliance.device import probe
         from appliance.direction_file import from_json
         from appliance.experience import Experience, kind_of, planned
+        from appliance.model import to_shoot, words_known
+        from appliance.packages import cards_here
         from appliance.plan import Refusal
-        from models.card import PREVIS
 
         miss = missed(self.take)
         try:
             direction = from_json(self.take.direction_json)
-            known = Experience.of(self.library, PREVIS)
-            outcome, nominal_seconds = planned(direction, device or probe(), PREVIS, known, self.take.device, miss)
+            model = to_shoot(direction.model)
+            known, read_before = Experience.of(self.library, model.card), words_known(self.library, model, direction)
+            outcome, nominal_seconds = planned(
+                direction, device or probe(), model.card, known, self.take.device, miss, cards_here(), model.held,
+                read_before,
+            )  # fmt: skip
         except RushesError as error:
             self._end(Status.FAILED, error=str(error))
             return False
@@ -71,10 +79,12 @@ class RenderTake:
             before = f"it ran out of memory on {miss.place}, and nothing smaller fits: " if miss else ""
             self._end(Status.FAILED, error="; ".join((before + outcome.reason, *outcome.remedies)))
             return False
-        self._plan = outcome
+        self._plan, self._model, self._texts = outcome, model, model.texts(direction)
         facts = {
             "plan_json": outcome.to_json(),
-            "card": PREVIS.name,
+            "model": model.name,
+            "model_sha256": model.sha256,
+            "card": model.card.name,
             "precision": outcome.precision,
             "device_kind": kind_of(outcome.device),
             "predicted_seconds": outcome.seconds,
@@ -86,7 +96,7 @@ class RenderTake:
 
     def with_worker(self, worker: Renderer) -> None:
         """Has the worker render it, and sees it to its end: delivered, failed, cancelled or back in the queue."""
-        assert self._plan is not None
+        assert self._plan is not None and self._model is not None
         self._clear_names()
         oom_kills = process.oom_kills()
         try:
@@ -96,7 +106,8 @@ class RenderTake:
                 slate=self.take.slate,
                 direction=self.take.direction_json,
                 plan=self._plan.to_json(),
-                package=str(paths.weights()),
+                package=str(self._model.path),
+                words=self._words(self._model),
                 film=str(self.film),
                 checkpoints=self._checkpoints(),
             )
@@ -136,6 +147,9 @@ class RenderTake:
             case {"report": "note", "text": text}:
                 with _not_now():
                     self.library.note(self.take.id, str(text))
+            case {"report": "words", "embedding": embedding}:
+                with _not_now():
+                    self._keep(embedding)
             case {"report": "cancelled"}:
                 self._end(Status.CANCELLED, note="stopped as asked")
                 return True
@@ -149,6 +163,26 @@ class RenderTake:
                 self._failed(str(kind), str(error))
                 return True
         return False
+
+    def _words(self, model: Model) -> dict[str, Any]:
+        """What the model is told in words, with what its encoder made of them before."""
+        from appliance.embeddings import known, packed
+
+        positive, negative = self._texts
+        before = known(self.library, model.reader, self._texts) if model.reader else ()
+        return {"positive": positive, "negative": negative, "known": [packed(each) for each in before]}
+
+    def _keep(self, embedding: Any) -> None:
+        """Words that were read need not be read again."""
+        from appliance.embeddings import keep, unpacked
+
+        if self._model is not None and self._model.reader is not None:
+            try:
+                keep(self.library, self._model.reader, [unpacked(embedding)])
+            except (LibraryFull, LibraryBusy):
+                raise
+            except RushesError as error:
+                log(str(error))
 
     def _failed(self, kind: str, error: str) -> None:
         if kind in ("bad_input", "failed"):  # the same again would end the same

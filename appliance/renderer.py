@@ -1,10 +1,12 @@
 """The daemon's end of the line to its worker: orders out, reports in, one JSON document a line.
 
 Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...}, "package": PATH,
-          "film": PATH, "checkpoints": PATH or null}  ·  {"order": "cancel", "take": 31}
+          "words": {"positive": "...", "negative": "...", "known": [EMBEDDING, ...]}, "film": PATH,
+          "checkpoints": PATH or null}  ·  {"order": "cancel", "take": 31}
          {"order": "film", "take": 1, "direction": {...}, "plan": {...}, "package": PATH, "film": PATH}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}
          {"report": "note", "take": 31, "text": "..."}
+         {"report": "words", "take": 31, "embedding": EMBEDDING}: of appliance/embeddings.py, once it was read
          {"report": "done", "take": 31, "parts": {SUFFIX: PATH, ...}, "sha256": HEX,
           "seconds": 21.4, "peak_bytes": 900000000, "measured": [{...}, ...]}  ·  {"report": "cancelled", "take": 31}
          {"report": "done", "take": 1, "shape": [17, 128, 224, 3]}: of a film, 8-bit RGB in that shape
@@ -26,7 +28,7 @@ from typing import Any
 from appliance import process
 from models.errors import RushesError
 
-LONGEST_LINE_BYTES = 4 * 2**20
+LONGEST_LINE_BYTES = 8 * 2**20  # an embedding of 512 tokens of 4096 numbers is 5.6 million characters
 
 
 class RendererDied(RushesError):

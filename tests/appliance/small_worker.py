@@ -1,8 +1,9 @@
 """A worker small enough to test the daemon with: it speaks the same lines, writes real films, and misbehaves as the
 take's action asks ("crash", "crash once", "hang", "babble", "fail", "memory", "memory once", "disk", "slow", "deaf",
-"wait").
+"wait", "read": it reads the words that it is told and does not know).
 """
 
+import base64
 import json
 import os
 import signal
@@ -62,6 +63,8 @@ def render(order):
             return say("cancelled", take=take)
         say("progress", take=take, phase="rendering", step=step, steps=1000)
         time.sleep(0.05)
+    if does == "read":
+        read_words(take, order["words"], order["package"])
     if does == "wait":
         while not Path(os.environ["SMALL_WORKER_GO"]).exists():
             time.sleep(0.02)
@@ -69,6 +72,18 @@ def render(order):
         deliver(take, film, direction, plan)
     except RushesError as error:
         say("error", take=take, kind="disk", error=str(error))
+
+
+def read_words(take, words, package):
+    """Two tokens of 64 numbers for each text."""
+    known = [each["text"] for each in words["known"]]
+    say("note", take=take, text=f"{len(known)} known, by {Path(package).stem}: {words['positive']}")
+    for text in (words["positive"], words["negative"]):
+        if text not in known:
+            data = base64.b64encode(bytes([len(text) % 256]) * 2 * 64 * 2).decode()
+            say("words", take=take, embedding={"text": text, "tokens": 2, "data": data})
+    say("words", take=take, embedding={"text": "nonsense", "tokens": 9, "data": ""})
+    say("words", take=take, embedding="nonsense")
 
 
 def deliver(take, film, direction, plan):

@@ -14,7 +14,7 @@ from appliance.direction import ShotDirection
 from appliance.estimate import Calibration
 from appliance.fitting import DISK_RESERVE_BYTES, disk_bytes, steps_of
 from appliance.plan import Plan, Refusal, plan
-from models.card import PREVIS, WAN_1_3B, WAN_14B
+from models.card import CARDS, PREVIS, WAN_1_3B, WAN_14B, few_steps
 from models.errors import BadInput
 from models.footprint import footprint
 from models.geometry import Geometry
@@ -89,6 +89,18 @@ def test_the_quality_dial(quality, steps):
     made = plan(shot(quality=quality), machine())
     assert made.steps == steps == steps_of(quality, PREVIS)
     assert [steps_of(q, WAN_14B) for q in ("draft", "take", "print")] == [25, 50, 60]
+    assert {steps_of(q, few_steps(WAN_14B, "lightx2v")) for q in ("draft", "take", "print")} == {4}
+
+
+def test_a_house_model_is_walked_as_its_card_says():
+    made = plan(shot(seconds=5, width=840, height=488, fps=16), machine(gpu(24), ram_gib=64), CARDS["wan2.2-ti2v-5b"])
+    assert (made.frames, made.width, made.height, made.solver, made.batch) == (81, 832, 480, "unipc", made.batch)
+    assert any("840x488 asked, 832x480 made: the model works in multiples of 32" in line for line in made.why)
+    assert any("16 fps: wan2.2-ti2v-5b knows motion at 24 fps" in line for line in made.why)
+    distilled = few_steps(WAN_1_3B, "lightx2v")
+    assert plan(shot(**SD), machine(gpu(24)), distilled).solver == "euler"
+    long = plan(shot(seconds=20, width=480, height=320), machine(gpu(24)), WAN_1_3B)
+    assert any("321 frames: wan2.1-t2v-1.3b was trained on 81" in line for line in long.why)
 
 
 def test_better_quality_takes_longer_and_a_gpu_or_more_cores_less():

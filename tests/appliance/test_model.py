@@ -1,0 +1,230 @@
+"""The model of a shot: found by name, refused where it is not whole, planned by its own card, told its own words."""
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from appliance import embeddings
+from appliance.daemon import Patience
+from appliance.device import probe
+from appliance.direction import from_plain, load
+from appliance.direction_file import from_json, from_toml, to_toml
+from appliance.library import Library
+from appliance.model import chosen, named, names, to_shoot, words_known
+from appliance.plan import Plan
+from appliance.process import owner
+from appliance.prompt import NEGATIVE
+from appliance.quoting import must_shoot, plan_direction, read
+from appliance.render_take import Orders, RenderTake
+from appliance.renderer import Renderer
+from appliance.take import Status
+from models.card import PREVIS, WAN_14B, few_steps
+from models.errors import BadInput
+from models.events import Embedding
+from models.header import FORMAT, card_to_json
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = replace(WAN_14B, name="wan2.1-t2v-14b-64x2", dim=64, ffn=128, heads=2, layers=2, text_dim=64, steps=4)
+PARTS = ("transformer", "vae", "text", "tokenizer")
+SHOT = """
+scene = "12"
+setup = "C"
+seed = 5
+[time]
+duration_s = 0.5
+[format]
+width = 76
+height = 64
+[text]
+action = "{action}"
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A house with a shot file."""
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "models").mkdir()
+    (tmp_path / "shot.toml").write_text(SHOT.format(action="read"))
+    return tmp_path
+
+
+def package(home, name="ours", card=CARD, scheme="w8a8/1", parts=PARTS):
+    """A package that says what it is and holds four bytes of each part; returns the hash of its data."""
+    data = bytes(4 * len(parts))
+    entries = {
+        f"{part}.x": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i, part in enumerate(parts)
+    }
+    facts = {"format": FORMAT, "scheme": scheme, "card": card_to_json(card), "licence": "none", "training": "{}"}
+    facts["data_sha256"] = hashlib.sha256(data).hexdigest()
+    text = json.dumps({"__metadata__": facts, **entries}).encode()
+    (home / "models" / f"{name}.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)
+    return facts["data_sha256"]
+
+
+def test_the_shipped_model_is_meant_where_none_is_named(home):
+    assert named(None) == named("previs") == to_shoot(None)
+    assert (named(None).name, named(None).card, named(None).reader, named(None).held) == ("previs", PREVIS, None, None)
+    assert named(None).texts(load(home / "shot.toml")) == ("", "") and named(None).read(load(home / "shot.toml")) == ()
+
+
+def test_a_model_of_the_house(home):
+    digest = package(home)
+    ours = to_shoot("ours")
+    assert (ours.card, ours.sha256, ours.held, ours.path.name) == (CARD, digest, "int8", "ours.safetensors")
+    assert (ours.reader.sha256, ours.reader.tokens, ours.reader.dim) == (digest, 512, 64)
+    assert names() == ["previs", "ours"]
+    shot = load(home / "shot.toml")
+    assert ours.texts(shot) == ("Read. 35 mm lens.", NEGATIVE) and ours.read(shot) == ours.texts(shot)
+
+
+def test_one_without_guidance_is_told_nothing_of_what_it_should_not_show(home):
+    package(home, card=few_steps(CARD, "lightx2v"))
+    shot = load(home / "shot.toml")
+    assert to_shoot("ours").texts(shot) == ("Read. 35 mm lens.", "")
+    assert to_shoot("ours").read(shot) == ("Read. 35 mm lens.",)
+
+
+@pytest.mark.parametrize(
+    ("card", "parts", "lacks"),
+    [
+        (CARD, ("transformer", "vae", "text"), "tokenizer"),
+        (CARD, ("transformer",), "autoencoder and text encoder and tokenizer"),
+        (replace(CARD, image_dim=1280), PARTS, "picture tower"),
+        (replace(CARD, experts=2, guidance=(4.0, 3.0), boundary=0.875), PARTS, "second expert"),
+    ],
+)
+def test_one_that_is_not_whole_is_priced_and_not_shot_with(home, card, parts, lacks):
+    package(home, card=card, parts=parts)
+    assert chosen(load_with(home, "ours"))[1] == card
+    with pytest.raises(BadInput, match=f"the model ours was imported without its {lacks}, and cannot shoot"):
+        to_shoot("ours")
+
+
+def load_with(home, model):
+    return read(home / "shot.toml", model=model)
+
+
+def test_an_unknown_model_is_refused_with_what_is_here_and_the_way_to_bring_one(home):
+    package(home)
+    with pytest.raises(BadInput, match=r"no model 'theirs': previs, ours can be shot with, `rushes models import`"):
+        plan_direction(home / "shot.toml", load_with(home, "theirs"), None)
+    with pytest.raises(
+        BadInput, match="no model 'theirs' here: it must be one of previs, ours; `rushes models import`"
+    ):
+        to_shoot("theirs")
+    priced = plan_direction(home / "shot.toml", load_with(home, "wan2.1-t2v-1.3b"), "cpu")
+    assert priced.fits and ("note", "no package of wan2.1-t2v-1.3b is here") in [
+        (name, text.partition(":")[0]) for name, text in priced.rows()
+    ]
+    with pytest.raises(BadInput, match="there is no model .wan2"):
+        must_shoot(priced)
+
+
+def test_a_shot_names_its_model_in_its_file_and_the_command_line_wins(home):
+    (home / "shot.toml").write_text('model = "wan2.1-vace-1.3b"\n' + SHOT.format(action="waits"))
+    stated = load(home / "shot.toml")
+    assert stated.model == "wan2.1-vace-1.3b" == from_toml(to_toml(stated)).model
+    assert read(home / "shot.toml").model == "wan2.1-vace-1.3b" and load_with(home, "ours").model == "ours"
+
+
+def test_a_card_stands_for_the_package_that_is_here_of_it(home):
+    package(home)
+    quoted = plan_direction(home / "shot.toml", load_with(home, CARD.name), None)
+    assert quoted.direction.model == "ours" and quoted.card == CARD.name and quoted.package.name == "ours"
+
+
+@pytest.mark.parametrize(("scheme", "precision"), [("w8a8/1", "int8"), ("w4a8/1", "int4"), ("none", "bf16")])
+def test_the_quote_of_a_house_model(home, scheme, precision):
+    package(home, scheme=scheme)
+    quoted = plan_direction(home / "shot.toml", load_with(home, "ours"), "cpu")
+    made = quoted.require_plan()
+    assert (made.card, made.precision, made.steps, made.solver) == (CARD.name, precision, 4, "unipc")
+    assert (made.frames, made.width, made.height, made.text) == (9, 80, 64, "cpu")
+    must_shoot(quoted)
+    rows = dict(quoted.rows())
+    assert rows["weights"].startswith("ours, ") and rows["text-only"] == "text.action"
+    assert "multiples of 16 pixels" in rows["why"]
+
+
+def test_words_that_were_read_need_no_encoder(home):
+    package(home)
+    shot, ours = load_with(home, "ours"), to_shoot("ours")
+    with Library.open() as library:
+        assert not words_known(library, ours, shot)
+        both = [Embedding(text, 1, bytes(128)) for text in ours.texts(shot)]
+        embeddings.keep(library, ours.reader, both[:1])
+        assert not words_known(library, ours, shot), "what it is not to show is still to be read"
+        embeddings.keep(library, ours.reader, both[1:])
+        assert words_known(library, ours, shot) and not words_known(library, to_shoot(None), shot)
+    plan = plan_direction(home / "shot.toml", shot, "cpu").require_plan()
+    assert plan.text == "cached" and plan.footprint.text_bytes < 10 * 2**20
+
+
+def test_a_refusal_names_the_shipped_model_as_a_way_out(home):
+    package(home, card=replace(WAN_14B, name="wan2.1-t2v-14b"))
+    big = replace(load_with(home, "ours"), time=from_plain({"time": {"duration_s": 30}}).time)
+    small = replace(probe(), ram_free_bytes=2 * 2**30, gpus=(), disk_free_bytes=10**12)
+    from appliance.experience import Experience, planned
+
+    refused, _ = planned(big, small, to_shoot("ours").card, Experience(), None, None, held="int8")
+    assert any("another model: previs" in way for way in refused.remedies)
+
+
+@pytest.fixture
+def attempt(home):
+    """Renders the take that waits by a small worker; the take as it ended."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("small_worker.py"))]
+
+    def attempt(library):
+        rendering = RenderTake(library, library.claim(owner(), 60), Patience(), Orders())
+        if rendering.plan(replace(probe(), gpus=(), ram_free_bytes=16 * 2**30, disk_free_bytes=10**12)):
+            worker = Renderer(command, home / "worker.log")
+            try:
+                rendering.with_worker(worker)
+            finally:
+                worker.end()
+        return library.take(rendering.take.id)
+
+    return attempt
+
+
+def test_a_take_remembers_its_model_and_its_words_are_read_once(home, attempt):
+    digest = package(home)
+    with Library.open() as library:
+        assert library.queue(load_with(home, "ours")).model == "ours"
+        first = attempt(library)
+        assert (first.status, first.model, first.model_sha256) == (Status.DELIVERED, "ours", digest), first.error
+        plan = Plan.from_json(first.plan_json)
+        assert (plan.card, plan.precision, plan.text) == (CARD.name, "int8", "cpu")
+        assert "0 known, by ours: Read. 35 mm lens." in notes(library, first)
+        library.queue(from_json(first.direction_json), prev_take=first.id)
+        second = attempt(library)
+        assert second.status is Status.DELIVERED and Plan.from_json(second.plan_json).text == "cached"
+        assert "2 known, by ours: Read. 35 mm lens." in notes(library, second)
+        assert library.rows("SELECT count(*) FROM embeddings")[0][0] == 2, "nonsense was not kept"
+
+
+def test_a_take_whose_model_went_away_fails_with_the_way_out(home, attempt):
+    package(home)
+    with Library.open() as library:
+        library.queue(load_with(home, "ours"))
+        (home / "models" / "ours.safetensors").unlink()
+        failed = attempt(library)
+        assert failed.status is Status.FAILED and "no model 'ours' here" in failed.error
+
+
+def test_the_shipped_model_is_remembered_too(home, attempt):
+    with Library.open() as library:
+        library.queue(load(home / "shot.toml"))
+        done = attempt(library)
+        assert (done.status, done.model, done.model_sha256) == (Status.DELIVERED, "previs", named(None).sha256)
+
+
+def notes(library, take):
+    return [event.text for event in library.events(take.id)]
