@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +23,27 @@ if importlib.util.find_spec("hypothesis"):  # the tests that need a GPU run with
     settings.register_profile("same", derandomize=True)
     settings.register_profile("explore", derandomize=False)
     settings.load_profile("same")
+
+
+@pytest.fixture(scope="session")
+def empty_package() -> Callable[..., str]:
+    """Writes a package that says what it is and holds one number of each part: enough to be listed, quoted and queued.
+    Returns the hash of its data.
+    """
+    from models.header import FORMAT, card_to_json
+
+    def write(path: Path, card, scheme="w8a8/1", parts=("transformer", "vae", "text", "tokenizer")) -> str:
+        data, at = bytes(4 * len(parts)), range(0, 4 * len(parts), 4)
+        places = {f"{part}.x": [begin, begin + 4] for part, begin in zip(parts, at, strict=True)}
+        entries = {name: {"dtype": "F32", "shape": [1], "data_offsets": place} for name, place in places.items()}
+        facts = {"format": FORMAT, "scheme": scheme, "card": card_to_json(card), "licence": "none", "training": "{}"}
+        facts["data_sha256"] = hashlib.sha256(data).hexdigest()
+        text = json.dumps({"__metadata__": facts, **entries}).encode()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+        return facts["data_sha256"]
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -131,11 +130,11 @@ class Board(Screen[None]):
 
     def action_start(self) -> None:
         """Choose a shot and queue it."""
-        from tui.start import Start
+        from tui.start import Chosen, Start
 
-        def chosen(path: Path | None) -> None:
-            if path is not None:
-                self._do(doing.queue, path)
+        def chosen(shot: Chosen | None) -> None:
+            if shot is not None:
+                self._do(doing.queue, *shot)
 
         self.app.push_screen(Start(), chosen)
 

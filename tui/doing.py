@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def queue(path: Path) -> str:
-    """Put a shot file at the end of the queue and make sure that a daemon serves it."""
+def queue(path: Path, model: str | None = None) -> str:
+    """Put a shot file, to be shot with another model where one is named, at the end of the queue, and make sure that a
+    daemon serves it.
+    """
     from appliance import house
     from appliance.library import Library
     from appliance.quoting import must_shoot, quote
 
-    quoted = quote(path)
+    quoted = quote(path, model)
     must_shoot(quoted)
     with Library.open() as library:
         take = library.queue(quoted.direction, predicted_seconds=quoted.require_plan().seconds)

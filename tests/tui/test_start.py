@@ -1,11 +1,13 @@
 """Choosing a shot: offers, its quote, and the queue; nothing is queued that cannot be shot."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from appliance.library import Library
 from appliance.quoting import EXAMPLES
+from models.card import WAN_14B
 from tui.app import Desk
 from tui.board import Board
 from tui.start import Start, offers
@@ -73,3 +75,28 @@ async def test_missing_weights_are_said_and_nothing_is_queued(house, desk, monke
         await until(pilot, lambda: len(desk._notifications) > 0)
         assert "none.safetensors" in next(iter(desk._notifications)).message
         assert Library.open().takes() == []
+
+
+async def test_a_model_of_the_house_is_chosen_and_the_take_is_shot_with_it(house, desk, empty_package, monkeypatch):
+    card = replace(WAN_14B, name="wan2.1-t2v-14b-64x2", dim=64, ffn=128, heads=2, layers=2, text_dim=64, steps=4)
+    empty_package(house / "models" / "ours.safetensors", card)
+    monkeypatch.setattr("appliance.house.ensure_running", lambda: None)
+    async with desk.run_test(size=(100, 40)) as pilot:
+        await open_start(desk, pilot)
+        model = desk.screen.query_one("#model")
+        await until(pilot, lambda: model.display)
+        assert "as the shot says   F4 takes the next of 2" in str(model.render())
+        await pilot.press("f4", "f4")
+        await until(pilot, lambda: f"{card.name}, 4 steps" in quote_of(desk))
+        assert "ours" in str(model.render())
+        await pilot.press("enter")
+        await until(pilot, lambda: [take.model for take in Library.open().takes()] == ["ours"])
+
+
+async def test_the_model_line_is_not_there_without_a_choice(house, desk):
+    async with desk.run_test(size=(100, 40)) as pilot:
+        await open_start(desk, pilot)
+        await until(pilot, lambda: "frames of 224x128" in quote_of(desk))
+        await pilot.press("f4")
+        await pilot.pause(0.1)
+        assert not desk.screen.query_one("#model").display and "previs" in quote_of(desk)
