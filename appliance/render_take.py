@@ -106,6 +106,7 @@ class RenderTake:
                 slate=self.take.slate,
                 direction=self.take.direction_json,
                 plan=self._plan.to_json(),
+                model=self._model.name,
                 package=str(self._model.path),
                 words=self._words(self._model),
                 film=str(self.film),

@@ -1,8 +1,9 @@
 """The daemon's end of the line to its worker: orders out, reports in, one JSON document a line.
 
-Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...}, "package": PATH,
-          "words": {"positive": "...", "negative": "...", "known": [EMBEDDING, ...]}, "film": PATH,
-          "checkpoints": PATH or null}  ·  {"order": "cancel", "take": 31}
+Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...},
+          "model": NAME, "package": PATH, "film": PATH, "checkpoints": PATH or null,
+          "words": {"positive": "...", "negative": "...", "known": [EMBEDDING, ...]}}
+         {"order": "cancel", "take": 31}
          {"order": "film", "take": 1, "direction": {...}, "plan": {...}, "package": PATH, "film": PATH}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}
          {"report": "note", "take": 31, "text": "..."}

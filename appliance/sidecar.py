@@ -33,6 +33,7 @@ class TakeFacts:
     timings_s: Mapping[str, float] = field(default_factory=dict)  # part of the render -> seconds
     peak_bytes: int | None = None  # resident memory at its highest
     measured: Sequence[Mapping[str, Any]] = ()  # of `Measured.to_json`: what the film itself says of the direction
+    model: str = ""  # the name of the package; its precision is the plan's, its hash weights_sha256
     resumed_after: int = 0  # steps that an earlier attempt had made and saved: the timings are without them
 
 
@@ -51,6 +52,7 @@ def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, l
         "measured": [dict(row) for row in facts.measured],
         "blocking_sha256": facts.blocking_sha256,
         "plan": dict(facts.plan),
+        "model": facts.model,
         "weights_sha256": facts.weights_sha256,
         "kernels_sha256": facts.kernels_sha256,
         "timings_s": {name: round(seconds, 4) for name, seconds in facts.timings_s.items()},

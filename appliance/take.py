@@ -75,6 +75,12 @@ class Take:
         return f"{self.scene}{self.setup}"
 
     @property
+    def model_words(self) -> str:
+        """The package that it is or was shot with, and what of its hash tells it from others: "ours, data 3f2a90c1"."""
+        data = f", data {self.model_sha256[:16]}" if self.model_sha256 else ""
+        return f"{self.model}{data}" if self.model else ""
+
+    @property
     def ended(self) -> bool:
         """Nothing more will happen to this take."""
         return not TRANSITIONS[self.status]

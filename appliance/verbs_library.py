@@ -82,6 +82,7 @@ def take(args: Namespace) -> int:
             ("state", _state(found)),
             ("error", found.error or ""),
             ("seed", str(found.seed)),
+            ("model", found.model_words),
             ("plan", _plan_words(found)),
             ("machine", found.machine or ""),
             ("queued", when(found.queued_at)),

@@ -100,10 +100,11 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     from appliance.deliver import TakeFacts, TakeWriter
     from appliance.direction import obeyed
     from appliance.direction_file import from_json
+    from appliance.embeddings import packed, unpacked
     from appliance.kept import Kept
     from appliance.plan import Plan
     from appliance.probe_host import find_host
-    from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
+    from models.events import Conditioned, Decoded, Loaded, Noted, Request, Resumed, Settings, Stepped, Worded
     from models.placement import stage_frames
     from models.render import render
 
@@ -119,11 +120,16 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
 
     assert plan.seed is not None  # drawn when the take was queued
     progress("blocking", 0)
-    blocking = block(direction)
+    blocking = block(replace(direction, format=replace(direction.format, width=plan.width, height=plan.height)))
+    words = order["words"]
+    request = Request(words["positive"], words["negative"], tuple(unpacked(each) for each in words["known"]))
     at_once = stage_frames(blocking.height, blocking.width, find_host().ram_free_bytes, cores())
     placement = replace(plan.placement, stage_frames=plan.placement.stage_frames or at_once)
-    settings = Settings(plan.steps, plan.seed, plan.solver, plan.device, plan.attention, placement)
-    timings = dict.fromkeys(("loading", "conditioning", "rendering", "developing", "measuring", "total"), 0.0)
+    settings = Settings(
+        plan.steps, plan.seed, plan.solver, plan.device, plan.attention, placement, batch=plan.batch, text=plan.text
+    )
+    parts = ("loading", "reading", "conditioning", "rendering", "developing", "measuring", "total")
+    timings = dict.fromkeys(parts, 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
     resumed_after, kept = 0, Kept(blocking)
     progress("loading", 0)
@@ -131,9 +137,13 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
         film.parent, film.stem, width=plan.width, height=plan.height, fps=plan.fps, frames=plan.frames,
         metadata={"title": order["slate"]},
     ) as writer:  # fmt: skip
-        for event in render(blocking, settings, Path(order["package"]), checkpoints):
+        for event in render(blocking, settings, Path(order["package"]), checkpoints, request):
             line.check(take)
             match event:
+                case Worded():
+                    timings["reading"] += event.seconds
+                    for embedding in event.embeddings:
+                        line.report("words", take=take, embedding=packed(embedding))
                 case Loaded():
                     timings["loading"] += event.seconds
                     digests = {"weights_sha256": event.weights_sha256, "kernels_sha256": event.kernels_sha256}
@@ -168,6 +178,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
                 asked=obeyed(direction, plan.card),
                 blocking_sha256=blocking.digest(),
                 plan=json.loads(order["plan"]),
+                model=order["model"],
                 seed=plan.seed,
                 timings_s=timings,
                 peak_bytes=peak_bytes,

@@ -77,6 +77,7 @@ def details(take: Take, now: float, measures: Sequence[Measured] = ()) -> list[t
     rows += [
         ("action", take.action or "none given"),
         *_direction(take),
+        ("model", take.model_words),
         ("plan", "\n".join(plan_words(take.plan_json))),
         ("seed", str(take.seed)),
         ("times", _times(take, now)),

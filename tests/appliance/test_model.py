@@ -196,6 +196,7 @@ def test_a_take_remembers_its_model_and_its_words_are_read_once(home, attempt, p
         plan = Plan.from_json(first.plan_json)
         assert (plan.card, plan.precision, plan.text) == (CARD.name, "int8", "cpu")
         assert "0 known, by ours: Read. 35 mm lens." in notes(library, first)
+        assert first.model_words == f"ours, data {digest[:16]}"
         library.queue(from_json(first.direction_json), prev_take=first.id)
         second = attempt(library)
         assert second.status is Status.DELIVERED and Plan.from_json(second.plan_json).text == "cached"

@@ -92,7 +92,8 @@ def order(folder, package, take, checkpoints=None, **more):
     film = folder / "12C" / f"12C-T1_{take}.mp4"
     return outcome, film, {
         "order": "render", "take": take, "slate": "12C T1", "direction": to_json(direction), "plan": outcome.to_json(),
-        "package": str(package), "film": str(film), "checkpoints": checkpoints and str(checkpoints),
+        "model": "tiny", "package": str(package), "film": str(film), "checkpoints": checkpoints and str(checkpoints),
+        "words": {"positive": "", "negative": "", "known": []},
     }  # fmt: skip
 
 
