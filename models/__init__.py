@@ -31,6 +31,9 @@ With torch:
     umt5         the encoder of Wan's words
     text         words -> the context of a Wan network
     clip_vision  what Wan 2.1 sees of a keyframe
+    words        the parts of a house's package that read words and see pictures, before a walk
+    conditioning what the network of a card reads of a blocking and a request
+    guidance     how a network is asked at a step: passes, experts; easycache: steps at which it is not
     sampler      flow-matching schedules and solvers
     checkpoint   the steps of a walk on disk, so that a render goes on where it stopped
     weights      safetensors files, proved before they are believed

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.card import Card
-from models.geometry import TIME_STRIDE
 
 
 class Beside(NamedTuple):
@@ -27,8 +26,19 @@ class Beside(NamedTuple):
     pictures: Tensor | None = None  # (B, 257 or 514, image_dim)
     hints: Tensor | None = None  # (B, vace_channels, F, H, W)
     hint_scale: float = 1.0  # how much of each hint is added
-    rays: Tensor | None = None  # (B, camera_channels, F, h, w): pixels, frames folded by `fold`
+    rays: Tensor | None = None  # (B, camera_channels, F, h, w): conditions.rays of every pixel
     reference: Tensor | None = None  # (B, reference_channels, H, W)
+
+    def repeated(self, count: int) -> Beside:
+        """What is given to one film, for each of so many."""
+        return Beside(
+            _repeated(self.pictures, count), _repeated(self.hints, count), self.hint_scale,
+            _repeated(self.rays, count), _repeated(self.reference, count),
+        )  # fmt: skip
+
+
+def _repeated(part: Tensor | None, count: int) -> Tensor | None:
+    return None if part is None else part.expand(count, *part.shape[1:])
 
 
 ALONE = Beside()
@@ -84,11 +94,3 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, H, W) -> the same."""
         return x + self.conv2(F.relu(self.conv1(x)))
-
-
-def fold(rays: Tensor) -> Tensor:
-    """Rays (B, 6, T, h, w), moment then direction, T = 4n+1 -> (B, 24, F, h, w): channel = component * 4 + frame in its
-    group; the first frame fills its own.
-    """
-    filled = torch.cat([rays[:, :, :1].expand(-1, -1, TIME_STRIDE - 1, -1, -1), rays], 2)
-    return filled.unflatten(2, (-1, TIME_STRIDE)).transpose(2, 3).flatten(1, 2)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from models.errors import BadInput, RushesError
 from models.header import read_header
-from models.sampler import State
+from models.sampler import FACTS, State
 from models.weights import DTYPES, proved_tensors, write
 
 FORMAT = "rushes.checkpoint/1"
@@ -52,8 +55,10 @@ class Checkpoints:
 
         The next step is saved again, or tried: each is a file of its own, and a full disk may have room by then.
         """
-        tensors = {"latent": state.latent, **{f"history.{i}": past for i, past in enumerate(state.history)}}
+        tensors = {"latent": state.latent, **_numbered("history", state.history), **_numbered("said", state.said)}
         tensors = {name: tensor.cpu() for name, tensor in tensors.items()}
+        if state.facts:
+            tensors["facts"] = torch.tensor(state.facts, dtype=torch.float64)
         try:
             write(self.folder / f"step-{state.index}.safetensors", tensors, self._header(state.index, state.of))
             saved = self._saved()
@@ -79,10 +84,24 @@ class Checkpoints:
         says = {name: value for name, value in header.metadata.items() if name != "data_sha256"}
         if says != self._header(index, start.of):
             raise BadInput(f"{path} is of another walk: another blocking, seed, setting, model or version")
-        names = ["latent", *(f"history.{i}" for i in range(len(header.entries) - 1))]
-        kinds = {(DTYPES[entry.dtype], entry.shape) for entry in header.entries.values()}
-        if set(names) != header.entries.keys() or kinds != {(start.latent.dtype, tuple(start.latent.shape))}:
+        entries = dict(header.entries)
+        facts = entries.pop("facts", None)
+        kinds = {(DTYPES[entry.dtype], entry.shape) for entry in entries.values()}
+        past, said = (
+            [f"{part}.{i}" for i in range(sum(name.startswith(f"{part}.") for name in entries))]
+            for part in ("history", "said")
+        )
+        whole = {"latent", *past, *said} == entries.keys() and kinds == {
+            (start.latent.dtype, tuple(start.latent.shape))
+        }
+        if not whole or (facts and (facts.dtype, facts.shape)) != (("F64", (FACTS,)) if said else None):
             raise BadInput(f"{path} does not hold a state of this walk")
         tensors = proved_tensors(path, header, bytearray(path.read_bytes()))
-        latent, *history = (tensors[name].to(start.latent.device, copy=True) for name in names)
-        return State(index, start.of, latent, tuple(history))
+        numbers = tuple(tensors.pop("facts").tolist()) if facts else ()
+        tensors = {name: tensor.to(start.latent.device, copy=True) for name, tensor in tensors.items()}
+        history, answers = (tuple(tensors[name] for name in names) for names in (past, said))
+        return State(index, start.of, tensors["latent"], history, answers, numbers)
+
+
+def _numbered(part: str, tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    return {f"{part}.{i}": tensor for i, tensor in enumerate(tensors)}

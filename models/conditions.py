@@ -46,16 +46,16 @@ def code_depth(depth_m: Array, unit_m: float) -> Array:
     return unit_m / (unit_m + depth_m)
 
 
-def rays(blocking: Blocking) -> Array:
+def rays(blocking: Blocking, cell: int = SPACE_STRIDE) -> Array:
     """Pluecker rays (24, F, H, W) float32: moment o x d then direction d, each folded over the four frames of a latent.
 
     Channel = component * 4 + sub-frame; the first frame fills its group. Poses are relative to frame 0, lengths in
-    units of the subject's distance. Rays go through the centres of the 8x8 pixel cells.
+    units of the subject's distance. Rays go through the centres of cells of so many pixels a side.
     """
-    high, wide = blocking.height // SPACE_STRIDE, blocking.width // SPACE_STRIDE
+    high, wide = blocking.height // cell, blocking.width // cell
     rotation, origin = _relative(blocking)
-    x = (np.arange(wide) + 0.5) * SPACE_STRIDE - blocking.width / 2
-    y = (np.arange(high) + 0.5) * SPACE_STRIDE - blocking.height / 2
+    x = (np.arange(wide) + 0.5) * cell - blocking.width / 2
+    y = (np.arange(high) + 0.5) * cell - blocking.height / 2
     focal = blocking.focal_px[:, None, None]
     pixel = np.stack(np.broadcast_arrays(x[None, None, :] / focal, y[None, :, None] / focal, 1.0), -1)
     direction = np.einsum("tij,thwj->thwi", rotation, pixel)

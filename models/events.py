@@ -14,13 +14,14 @@ class Settings:
 
     steps: int
     seed: int
-    solver: str = "unipc"  # "unipc" | "euler"
+    solver: str = "unipc"  # of models/card.py: SOLVERS
     device: str = "cpu"  # "cpu" | "cuda:0"
     attention: str | None = None  # of kernels/dispatch.py; None: the one that is right for the device
     placement: Placement = field(default_factory=Placement)  # how the network lies in the device's memory
     guidance: tuple[float, ...] | None = None  # how far words pull, for each expert; None: as the card says
     batch: int = 1  # passes of guidance that go through the network together: the same film
     text: str = "cpu"  # where words are read, of text_sizes.TEXT_PLACES
+    spare: float = 0.0  # change of an answer up to which the network is not asked again (models/easycache.py); 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Request:
     negative: str = ""
     known: tuple[Embedding, ...] = ()  # texts that were read before; the encoder is loaded only where one is missing
     first: Any = None  # (h, w, 3) uint8 numpy, sRGB, of any size: the picture that the film begins with
+    last: Any = None  # the same of its end, for a model that reads two
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""A package becomes networks on a device, proved whole, and kept warm between shots."""
+"""A package becomes networks on a device, proved whole, and kept warm between shots.
+
+What is needed now and then is made when it is: the second of two experts, and who reads words (models/words.py).
+"""
 
 from __future__ import annotations
 
@@ -21,24 +24,63 @@ from models.streaming import place
 from models.transformer import Transformer
 from models.vae import VAE
 from models.wan_vae import KINDS, WanVAE, load_wan_vae
-from models.weights import open_package
+from models.weights import Package, open_package
+
+EXPERTS = ("transformer.", "transformer_2.")  # where a package holds them, in the order they work
+
+
+class Experts:
+    """The networks that share a walk. One is in the device's memory at a time, made of the mapped file as it works."""
+
+    def __init__(self, package: Package, device: torch.device, placement: Placement) -> None:
+        self.package, self.device, self.placement = package, device, placement
+        self.attention: Attention = choose(device).attention
+        self.ffn_rows = placement.ffn_rows
+        self.note: str | None = None  # where the weights did not find the place that was meant for them
+        self._which: int | None = None
+        self._network: Transformer | None = None
+
+    def network(self, which: int = 0) -> Transformer:
+        """The expert that works first (0) or second (1). Raises BadInput for weights that are not of the card."""
+        if self._network is None or which != self._which:
+            self._network = None
+            _let_go()
+            card, part = self.package.card, self.package.part(EXPERTS[which])
+            network = load_quantized(card, part, dtype_on(self.device))
+            self.note = place(network, self.device, self.placement)
+            self._network, self._which = network, which
+        self._network.attention, self._network.ffn_rows = self.attention, self.ffn_rows
+        return self._network
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """Networks in memory on one device, and the hashes that name them."""
 
-    transformer: Transformer
+    experts: Experts
     vae: VAE | WanVAE
     device: torch.device
-    weights_sha256: str
     kernels_sha256: str
-    note: str | None = None  # where the weights did not find the place that was meant for them
+
+    @property
+    def package(self) -> Package:
+        """The opened file: parts that are needed now and then are read from it."""
+        return self.experts.package
 
     @property
     def card(self) -> Card:
         """The sizes of the network."""
-        return self.transformer.card
+        return self.package.card
+
+    @property
+    def transformer(self) -> Transformer:
+        """The network, of two the one that works first."""
+        return self.experts.network(0)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Of the package's file."""
+        return self.package.sha256
 
 
 _warm: dict[tuple[Path, str, int | None, str, int, int], Model] = {}
@@ -63,18 +105,24 @@ def load(package: Path, device: str, placement: Placement | None = None, attenti
     if key not in _warm:
         unload()
         opened = open_package(package)
-        transformer = load_quantized(opened.card, opened.part("transformer."), _dtype(where))
-        note = place(transformer, where, placement)
+        experts = Experts(opened, where, placement)
+        experts.network(0)
         vae = load_vae(opened.card.vae, opened.part("vae."), where)
-        _warm[key] = Model(transformer, vae, where, opened.sha256, source_sha256("kernels"), note)
-    _warm[key].transformer.attention = cast(Attention, attention or choose(where).attention)
-    _warm[key].transformer.ffn_rows = placement.ffn_rows
+        _warm[key] = Model(experts, vae, where, source_sha256("kernels"))
+    experts = _warm[key].experts
+    experts.attention = cast(Attention, attention or choose(where).attention)
+    experts.ffn_rows = placement.ffn_rows
     return _warm[key]
 
 
 def unload() -> None:
     """Lets the kept model go, and gives its memory back to the device."""
     _warm.clear()
+    _let_go()
+
+
+def _let_go() -> None:
+    """Memory that torch keeps, though nothing of ours is in it."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
         if hasattr(torch.accelerator, "empty_host_cache"):  # pinned memory too, which torch keeps as well
@@ -87,14 +135,14 @@ def load_vae(name: str, tensors: dict[str, Tensor], device: torch.device) -> VAE
     Raises BadInput when the tensors are not those of an autoencoder.
     """
     if name in KINDS:
-        return load_wan_vae(name, tensors, device, _dtype(device))
+        return load_wan_vae(name, tensors, device, dtype_on(device))
     vae = VAE()
     try:
         vae.load_state_dict(tensors)
     except RuntimeError as error:
         raise BadInput("the weights hold no autoencoder of this version's shape: use the package that ships") from error
     mean, std = vae.mean.clone(), vae.std.clone()
-    vae.to(device, _dtype(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    vae.to(device, dtype_on(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     vae.mean, vae.std = mean.to(device), std.to(device)
     return vae
 
@@ -131,6 +179,6 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def _dtype(device: torch.device) -> torch.dtype:
+def dtype_on(device: torch.device) -> torch.dtype:
     """What the device multiplies fastest of what is precise enough: see kernels/dispatch.py."""
     return choose(device).dtype

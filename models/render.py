@@ -80,7 +80,8 @@ def render(
         yield from map(Noted, passed_over)
         if state.index:
             yield Resumed(state.index, state.of)
-    for state in walk(model, reading, levels, settings, state):
+    steps = walk(model, reading, levels, settings, state)
+    for state in steps:
         if saved and (trouble := saved.keep(state)):
             yield Noted(trouble)
         yield Stepped(state.index, state.of, clock.lap())

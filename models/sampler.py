@@ -21,6 +21,7 @@ from torch import Tensor
 from models.card import SOLVERS
 
 VelocityFn = Callable[[Tensor, float], Tensor]  # (latent, t in 0..1000) -> velocity of the latent's shape
+FACTS = 3  # numbers of a State that remembers answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class State:
     of: int
     latent: Tensor
     history: tuple[Tensor, ...] = ()
+    said: tuple[Tensor, ...] = ()  # of the latent's shape: what models/easycache.py remembers, where it is in use
+    facts: tuple[float, ...] = ()  # of the same, FACTS of them
 
 
 def schedule(solver: str, steps: int, shift: float, truncate: bool = False, levels: Sequence[float] = ()) -> Schedule:
@@ -101,7 +104,7 @@ def denoise(
     state = resume or State(0, levels.steps, latent)
     if state.of != levels.steps:
         raise ValueError(f"the walk to resume has {state.of} steps, the schedule {levels.steps}")
-    steps = {
+    steps: dict[str, Callable[[tuple[float, ...], State, Tensor], State]] = {
         "unipc": unipc_step, "dpm++": dpm_step, "euler": euler_step, "renoise": partial(renoise_step, seed=seed),
     }  # fmt: skip
     while state.index < state.of:

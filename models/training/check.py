@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import torch
 
 from models import stage
 from models.blocking import Array, Blocking
+from models.conditioning import condition
 from models.conditions import SAMPLES
 from models.events import Settings
+from models.guidance import Reading
 from models.loading import Model, load
-from models.render import Reading, begin, condition, decode, walk
+from models.render import begin, decode, walk
 from models.training import footage, scenes
 from models.training.latents import pixels
 
@@ -48,8 +51,10 @@ def check(package: Path, shots: int, steps: int, device: str = "cpu") -> dict[st
         true, previs = (np.stack([getattr(f, name) for f in frames]) for name in ("rgb", "previs"))
         with torch.inference_mode():
             reading = condition(model, blocking)
-            blind = Reading(reading.maps.clone(), reading.context)
-            blind.maps[:, PREVIS_CHANNELS] = 0
+            assert reading.maps is not None
+            maps = reading.maps.clone()
+            maps[:, PREVIS_CHANNELS] = 0
+            blind = replace(reading, maps=maps)
             film = pixels(torch.from_numpy(np.round(true * 255).astype(np.uint8)))
             latent = model.vae.encode(film.to(model.device, next(model.vae.parameters()).dtype))
             ceiling = np.concatenate(list(decode(model, latent)))
@@ -68,7 +73,7 @@ def psnr(film: Array, true: Array) -> float:
 
 def _film(model: Model, reading: Reading, blocking: Blocking, settings: Settings) -> Array:
     levels, state = begin(model, blocking, settings)
-    *_, state = walk(model, reading, levels, settings.solver, state)
+    *_, state = walk(model, reading, levels, settings, state)
     return np.concatenate(list(decode(model, state.latent)))
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from models.card import Card
-from models.render import PREVIS_LATENT
+from models.guidance import PREVIS_LATENT
 from models.training.latents import Shots
 from models.training.state import Run, read
 from models.transformer import Transformer

@@ -122,7 +122,7 @@ def test_the_network_reads_what_training_showed_it(blocking, package):
     torch.testing.assert_close(reading.maps[:, 20:36], coded[0])
     torch.testing.assert_close(reading.maps[:, 36:52], coded[1])
     np.testing.assert_array_equal(reading.maps[0, 52:].numpy(), conditions.rays(blocking))
-    np.testing.assert_array_equal(reading.context[0].numpy(), conditions.context(blocking))
+    np.testing.assert_array_equal(reading.contexts[0][0].numpy(), conditions.context(blocking))
 
 
 def test_a_model_stays_warm_until_its_file_changes(blocking, package, tmp_path):

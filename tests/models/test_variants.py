@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.branches import Beside, fold
+from models.branches import Beside
 from models.card import (
     CARDS,
     WAN_5B,
@@ -164,14 +164,6 @@ def test_a_camera_by_hand(telling) -> None:
     ours = network(x, t, context, beside)
     assert relative(ours, plain(torch.cat([x, sparse], 1), t, context, Beside(pictures=beside.pictures))) < 1e-5
     assert relative(ours, network(x, t, context, beside._replace(rays=None))) > 1e-2
-
-
-def test_rays_are_folded_over_the_frames_of_a_latent() -> None:
-    rays = torch.arange(9.0)[None, None, :, None, None] + 100 * torch.arange(6.0)[None, :, None, None, None]
-    folded = fold(rays)
-    assert folded.shape == (1, 24, 3, 1, 1)
-    assert folded[0, :4, 0, 0, 0].tolist() == [0, 0, 0, 0] and folded[0, :4, 1, 0, 0].tolist() == [1, 2, 3, 4]
-    assert folded[0, 20:, 2, 0, 0].tolist() == [505, 506, 507, 508]
 
 
 @torch.no_grad()
