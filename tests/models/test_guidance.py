@@ -138,7 +138,6 @@ def test_what_sparing_costs(record_property) -> None:
     psnr = -10 * float(torch.log10(((exact - near) / 2).square().mean()))
     found = {"spared of 20": spared, "of the latent": relative(latents[1], latents[0]), "dB of the film": psnr}
     record_property("what sparing costs", str(found))
-    print(found)
     assert spared >= 5 and found["of the latent"] < 0.05 and psnr > 40
 
 
