@@ -69,10 +69,13 @@ class Pace:
         passing = [max(pair) for pair in zip(works, ways, strict=True)]
         self._passing = [*accumulate(reversed(passing), initial=0.0)][::-1]
         self._first = [*ways, 0.0]
+        self._hinting = sum(self.kept_s if layer in kept else self.block_s for layer in card.vace_layers)
 
     def forward(self, stay: int) -> float:
-        """Seconds of one forward in which the first `stay` blocks do not move: a block takes its work or its way."""
-        return self._staying[stay] + self._passing[stay]
+        """Seconds of one forward in which the first `stay` blocks do not move: a block takes its work or its way.
+        Blocks that make hints for others stay.
+        """
+        return self._staying[stay] + self._passing[stay] + self._hinting
 
     def first(self, stay: int) -> float:
         """The way of the first block that passes, which nothing hides, once."""

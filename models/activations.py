@@ -22,13 +22,14 @@ SCALES = 4 / 64  # of rows, and of queries for each of their heads: a float32 fo
 
 
 def stream_bytes(card: Card, geometry: Geometry, b: int, batch: int) -> int:
-    """Alive from the first block to the last: the residual stream in float32, the context, and the latents: what is
-    read; velocity, state and the solver's last three.
+    """Alive from the first block to the last: the residual stream in float32, with VACE another one and a hint; the
+    context and pictures; and the latents: what is read; velocity, state and the solver's last three.
     """
     numbers = batch * geometry.tokens * card.dim
     context = batch * card.text_len * (card.text_dim + 4 * card.dim) * b  # its embedding; k and v of one block
+    context += batch * card.picture_tokens * (card.image_dim + 4 * card.dim) * b
     films = 4 * math.prod(geometry.latent) * (batch * card.in_channels + 5 * card.out_channels)
-    return numbers * 4 + context + films
+    return numbers * (8 + b if card.vace_layers else 4) + context + films
 
 
 def work_bytes(card: Card, geometry: Geometry, precision: str, attention: str, batch: int, ffn_rows: int) -> int:

@@ -55,6 +55,11 @@ class Card:
         return self.dim // self.heads
 
     @property
+    def picture_tokens(self) -> int:
+        """How many tokens of pictures the cross-attention reads: 257 of each."""
+        return self.image_positions or (257 if self.image_dim else 0)
+
+    @property
     def kept_blocks(self) -> frozenset[int]:
         """The blocks that quantization leaves in bf16: the first two and the last three, which feel rounding most.
 

@@ -72,7 +72,7 @@ def condition_house(
         if shown:
             seen = words.pictures(model, shown[: 2 if card.image_positions else 1])
         else:
-            seen = torch.zeros(1, 257, card.image_dim, device=model.device)
+            seen = torch.zeros(1, card.picture_tokens, card.image_dim, device=model.device)
         beside = beside._replace(pictures=seen)
     if card.camera_channels:
         rays = torch.from_numpy(conditions.rays(blocking, cell=1))[None].to(model.device)

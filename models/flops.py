@@ -25,23 +25,23 @@ class BlockWork:
 def block_work(card: Card, geometry: Geometry) -> BlockWork:
     """The work of one block.
 
-    Matrices on every token 2 L (6 D*D + 2 D*F), on the context 2 S (2 D*D); self-attention 4 L*L*D, cross-attention
-    4 L*S*D. Norms, rotation, rounding and residuals move 40 bytes for each of L*D numbers and 3 for each of L*F, fused
-    as our kernels fuse them: 316 GB in a forward of the 14B at 480p.
+    Matrices on every token 2 L (6 D*D + 2 D*F), on words and pictures 2 S (2 D*D); self-attention 4 L*L*D,
+    cross-attention 4 L*S*D. Norms, rotation, rounding and residuals move 40 bytes for each of L*D numbers and 3 for
+    each of L*F, fused as our kernels fuse them: 316 GB in a forward of the 14B at 480p.
     """
-    tokens, dim, context = geometry.tokens, card.dim, card.text_len
+    tokens, dim, context = geometry.tokens, card.dim, card.text_len + card.picture_tokens
     matrices = 2 * tokens * (6 * dim**2 + 2 * dim * card.ffn) + 2 * context * 2 * dim**2
     attention = 4 * tokens**2 * dim + 4 * tokens * context * dim
     return BlockWork(matrices, attention, 40 * tokens * dim + 3 * tokens * card.ffn)
 
 
 def flops(card: Card, geometry: Geometry, forwards: int = 1) -> int:
-    """FLOPs of `forwards` forwards: 283 TFLOP for one of Wan 1.3B at 480x832x81.
+    """FLOPs of `forwards` forwards: 283 TFLOP for one of Wan 1.3B at 480x832x81. VACE's blocks beside others count too.
 
     Embeddings and head are left out: below 0.3 % of the 1.3B.
     """
-    work = block_work(card, geometry)
-    return forwards * card.layers * (work.matrix_flops + work.attention_flops)
+    work, blocks = block_work(card, geometry), card.layers + len(card.vace_layers)
+    return forwards * blocks * (work.matrix_flops + work.attention_flops)
 
 
 def coder_flops(card: Card, geometry: Geometry) -> int:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from models.card import PREVIS, WAN_1_3B, WAN_5B, WAN_14B
+from models.card import PREVIS, WAN_1_3B, WAN_5B, WAN_14B, WAN_I2V_480P, WAN_VACE_14B
 from models.flops import block_work, coder_flops, film_flops, flops
 from models.geometry import Geometry
 
@@ -16,6 +16,9 @@ SD, HD = Geometry(81, 480, 832), Geometry(81, 720, 1280)
     [
         (WAN_1_3B, SD, 32_760, 283),
         (WAN_14B, SD, 32_760, 1678),
+        (WAN_I2V_480P, SD, 32_760, 1686),
+        (WAN_I2V_480P, HD, 75_600, 6540),
+        (WAN_VACE_14B, SD, 32_760, 1678 * 48 / 40),
         (WAN_14B, HD, 75_600, 6523),
         (WAN_5B, Geometry(121, 704, 1280, 16), 27_280, 517),
         (WAN_5B, Geometry(81, 704, 1280, 16), 18_480, 291),
