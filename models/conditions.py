@@ -56,15 +56,20 @@ def rays(blocking: Blocking, cell: int = SPACE_STRIDE) -> Array:
     rotation, origin = _relative(blocking)
     x = (np.arange(wide) + 0.5) * cell - blocking.width / 2
     y = (np.arange(high) + 0.5) * cell - blocking.height / 2
-    focal = blocking.focal_px[:, None, None]
-    pixel = np.stack(np.broadcast_arrays(x[None, None, :] / focal, y[None, :, None] / focal, 1.0), -1)
-    direction = np.einsum("tij,thwj->thwi", rotation, pixel)
-    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-    moment = np.cross(np.broadcast_to(origin[:, None, None], direction.shape), direction)
-    both = np.moveaxis(np.concatenate([moment, direction], -1), -1, 0)  # (6, T, H, W)
-    folded = np.concatenate([np.repeat(both[:, :1], TIME_STRIDE - 1, 1), both], 1)
-    folded = folded.reshape(6, -1, TIME_STRIDE, high, wide).swapaxes(1, 2)
-    return folded.reshape(6 * TIME_STRIDE, -1, high, wide).astype(np.float32)
+    before = TIME_STRIDE - 1
+    groups = np.empty((6, TIME_STRIDE, (before + blocking.frames) // TIME_STRIDE, high, wide), np.float32)
+    for t, focal in enumerate(blocking.focal_px):  # a film's in float64 would be gigabytes, where a cell is a pixel
+        pixel = np.stack(np.broadcast_arrays(x[None, :] / focal, y[:, None] / focal, 1.0), -1)
+        direction = pixel @ rotation[t].T
+        direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+        moment = np.cross(np.broadcast_to(origin[t], direction.shape), direction)
+        both = np.moveaxis(np.concatenate([moment, direction], -1), -1, 0)  # (6, H, W)
+        if t == 0:
+            groups[:, :, 0] = both[:, None]
+        else:
+            group, place = divmod(before + t, TIME_STRIDE)
+            groups[:, place, group] = both
+    return groups.reshape(6 * TIME_STRIDE, -1, high, wide)
 
 
 def context(blocking: Blocking) -> Array:

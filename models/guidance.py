@@ -54,6 +54,10 @@ class Guide:
         """
         self.network, self.card, self.reading, self.cache = network, card, reading, cache
         self.pulls, self.batch = tuple(pulls or card.guidance), batch
+        if len(self.pulls) != card.experts:
+            raise ValueError(
+                f"guidance is {self.pulls}: {card.name} takes one number for each of {card.experts} experts"
+            )
         self._last: int | None = None
 
     def __call__(self, latent: Tensor, t: float) -> Tensor:

@@ -52,6 +52,11 @@ def test_the_pull_away_from_other_words_by_hand(network) -> None:
     assert torch.equal(Guide(lambda _: network, CARD, Reading((wanted,)), pulls=(1.0,))(x, 700.0), with_words)
 
 
+def test_a_pull_for_each_expert(network) -> None:
+    with pytest.raises(ValueError, match=r"guidance is \(3.0,\): small takes one number for each of 2"):
+        Guide(lambda _: network, PAIR, Reading(contexts()), pulls=(3.0,))
+
+
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
 @torch.no_grad()
 def test_both_passes_at_once_are_both_one_after_the_other(telling, int8: bool) -> None:
