@@ -23,9 +23,9 @@ What is remembered:
 What the pictures say:
     measured   asked and measured, as values and words; kept: the pictures of a take until it is measured
     score_take what is measured on every take: score_camera, score_subject and score_light look, score_ground lends them
-               the stage's geometry, flow follows points
-    score      the scorecard of a model: score_axes (what is commanded), score_films (a worker's), score_motion (moves in
-               pixels), score_stats (gain and the like), scorecard (the document), score_page (table, picture)
+               the stage's geometry, flow follows points, score_align whole pictures
+    score      the scorecard of a model: score_axes (what is commanded), score_films (a worker's), score_motion (moves
+               in pixels), score_stats (gain and the like), scorecard (the document), score_page (table, picture)
 What renders it:
     daemon     the loop; house (one daemon each), render_take (one take's life), renderer (its end of the line), process
     worker     the child process with torch; checkpoints: where renders save their steps
@@ -34,6 +34,7 @@ What leaves the box:
     mp4        the film; color (exact RGB to YUV), label (AIGC), boxes (a witness), pictures, probe, sidecar
 How people ask:
     cli        the parser and the error boundary; verbs_shoot, verbs_library, verbs_machine, verbs_models, verbs_score,
-               checks (doctor), packages; model: the one a shot is made with; bringing: the process that imports one, followed
+               checks (doctor), packages; model: the one a shot is made with; bringing: the process that imports one,
+               followed
     page       what is printed; follow and progress: takes as they render
 """

@@ -25,7 +25,7 @@ from appliance.score_camera import CameraTrack, asked_camera, measure_camera
 from appliance.score_films import Films
 from appliance.score_ground import Ground
 from appliance.score_motion import MOVES, flicker, lag_s, pixels
-from appliance.score_take import SCORED, locked_off, standing_drift
+from appliance.score_take import locked_off, standing_drift
 from appliance.scorecard import Document, Sweep, in_words, row_of, summed_up
 from appliance.units import seconds_words
 from models.blocking import Array
@@ -118,15 +118,15 @@ def _stray(sweep: Sweep, ground: Ground, tracks: dict[str, CameraTrack | None]) 
     sweep.commanded_px.append(abs(float(asked_px[MOVES.index(axis.name)])))
     for name in ("floor", "model"):
         track = tracks[name]
-        sure = track is not None and track.scored.mean() >= SCORED
+        whole = track is not None and track.whole
         sweep.strayed_px[name].append(
-            pixels(track, ground.blocking) - asked_px if track is not None and sure else np.full(len(MOVES), np.nan)
+            pixels(track, ground.blocking) - asked_px if track is not None and whole else np.full(len(MOVES), np.nan)
         )
-        if name == "model" and track is not None and sure:
+        if name == "model" and track is not None and whole:
             late = lag_s(axis.curve(wanted), axis.curve(track), ground.blocking.fps)
             sweep.lags_s += [late] if late is not None else []
 
 
 def _end(axis: Axis, track: CameraTrack) -> float | None:
     assert axis.curve is not None
-    return float(axis.curve(track)[-1]) if track.scored.mean() >= SCORED else None
+    return float(axis.curve(track)[-1]) if track.whole else None

@@ -18,7 +18,6 @@ from appliance.score_camera import CameraTrack, angles, asked_camera, measure_ca
 from appliance.score_ground import Ground
 from appliance.score_light import Light, asked_light, measure_light
 from appliance.score_subject import find_subject, recognise
-from appliance.score_take import SCORED
 from models import cast
 from models.blocking import Array, Blocking
 from models.stage import project
@@ -94,7 +93,7 @@ def _camera(name: str, unit: str, kind: str, amount: str, doses: tuple[float, ..
             curve: Callable[[CameraTrack], Array], size: str = "WS") -> Axis:  # fmt: skip
     def measured(film: Array, ground: Ground) -> float | None:
         track = measure_camera(film, ground)
-        return float(curve(track)[-1]) if track.scored.mean() >= SCORED else None
+        return float(curve(track)[-1]) if track.whole else None
 
     return Axis(name, unit, doses, tolerance, lambda dose, seed: shot(seed, move=_move(kind, amount, dose), size=size),
                 lambda blocking: float(curve(asked_camera(blocking))[-1]), measured, curve)  # fmt: skip

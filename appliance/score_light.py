@@ -1,9 +1,10 @@
 """The light on a person, measured on the pictures: where the key stands, how strong against the fill, what colour.
 
-A film's linear light over the person's own colours is irradiance. On surfaces whose directions are known it is a sum:
-the key from an unknown direction, and the other lights as they were asked, at an unknown level. The direction whose sum
-fits best is the key's (Lambert's law; least squares with Tukey weights, so that shadows the key casts on the person
-count as outliers). The stage lends normals, colours and where fill and rim stand; the light is the film's.
+A film's linear light over the person's own colours is what falls on them. On surfaces whose directions are known it is
+a sum of three at unknown strengths: the key from an unknown direction, the fill from where it was asked, and the rest
+as it was asked. The direction whose sum fits best is the key's (Lambert's law and Blinn-Phong's highlights, as
+models/stage.py has them; least squares with Tukey weights, so that shadows count as outliers). The stage lends normals,
+colours, the air between, and where fill and rim stand; strengths, and all of the key, are the film's.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from models.blocking import Blocking
 from models.optics import LUMINANCE, kelvin_rgb, srgb_decode
 
 DARKEST, BRIGHTEST = 0.01, 0.95  # code values outside are noise, or on the shoulder's end
+MOST_PX = 1500  # of a person, evenly picked: more add time and nothing else
 FEWEST_PX = 150  # of a person, below which the light is not measured
 COARSE_DEG, FINE_DEG = 10, 2
 ROUNDS = 4
+FILL, REST = 0, 1  # of the other lights
 MIREDS = np.arange(80, 500, 2.0)  # 12,500 K to 2,000 K
 
 
@@ -51,17 +54,14 @@ def measure_light(film: Array, ground: Ground, index: int, t: int) -> Light | No
         mask &= (code > DARKEST).all(-1) & (code < BRIGHTEST).all(-1)
     if mask.sum() < FEWEST_PX:
         return None
-    colors = stage.CLAY * linear(shown.previs[mask]) / linear(shown.clay[mask])
-    seen = linear(picture[mask]) / colors / 2.0 ** float(blocking.exposure_ev[t])  # (P, 3) irradiance
-    normals = shown.normal[mask].astype(np.float64)
-    others = _others(blocking, t, normals)
-    direction, weight = _direction(normals, seen @ LUMINANCE, others @ LUMINANCE)
-    facing = np.clip(normals @ direction, 0, None)
-    level, key = _levels(facing, others, seen, weight)
-    fill = level * sum(float(lamp.rgb[t] @ LUMINANCE) for lamp in blocking.lights if lamp.name == "fill")
+    skin = _surface(ground, t, mask, picture)
+    direction, weight, shaped = _direction(skin)
+    levels, key = _levels(skin, _key_on(skin, direction[None])[:, 0], weight)
+    fill = levels[FILL] * sum(float(lamp.rgb[t] @ LUMINANCE) for lamp in blocking.lights if lamp.name == "fill")
     brightness = float(key @ LUMINANCE)
-    residual = (seen - level * others) @ LUMINANCE - brightness * facing
-    spread = seen @ LUMINANCE - np.average(seen @ LUMINANCE, weights=weight)
+    seen = skin.seen @ LUMINANCE
+    residual = seen - (skin.others @ LUMINANCE) @ levels - brightness * shaped
+    spread = seen - np.average(seen, weights=weight)
     explained = 1 - np.average(residual**2, weights=weight) / max(float(np.average(spread**2, weights=weight)), 1e-9)
     ratio = float(np.log2(1 + brightness / max(fill, 1e-3)))
     return Light(
@@ -106,15 +106,65 @@ def mired(rgb: Array) -> float:
     return float(MIREDS[np.argmin(np.var(log, axis=1))])
 
 
-def _others(blocking: Blocking, t: int, normals: Array) -> Array:
-    """Irradiance (P, 3) of all lights but the key, as asked, on surfaces that nothing shades."""
-    dome = (0.6 + 0.4 * normals[:, 1])[:, None] * blocking.ambient[t]
-    lamps = [lamp for lamp in blocking.lights if lamp.name != "key"]
-    return dome + sum(np.clip(normals @ lamp.direction[t], 0, None)[:, None] * lamp.rgb[t] for lamp in lamps)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Surface:
+    """Points of a person: what a film shows of them, and what the stage knows."""
+
+    seen: Array  # (P, 3) the film's linear light over the colour
+    colors: Array  # (P, 3) linear albedo
+    normals: Array  # (P, 3) world
+    rays: Array  # (P, 3) unit, from the lens
+    others: Array  # (P, 2, 3) what the fill gives, and what all else but the key gives, as asked, over the colour
+    size_deg: float  # of the key: a larger lamp has wider highlights
 
 
-def _direction(normals: Array, seen: Array, others: Array) -> tuple[Array, Array]:
-    """The key's direction, and the weight of each point at its best fit."""
+def _surface(ground: Ground, t: int, mask: Array, picture: Array) -> _Surface:
+    blocking, shown = ground.blocking, ground.frame(t)
+    rows, columns = np.nonzero(mask)
+    every = -(-len(rows) // MOST_PX)
+    at = rows[::every], columns[::every]
+    focal, gain = float(blocking.focal_px[t]), 2.0 ** float(blocking.exposure_ev[t])
+    x, y = (at[1] + 0.5 - blocking.width / 2) / focal, (at[0] + 0.5 - blocking.height / 2) / focal
+    length = np.sqrt(x * x + y * y + 1)
+    rays = np.stack([x, y, np.ones_like(x)], 1) / length[:, None] @ blocking.c2w[t, :, :3].T
+    colors, normals = (
+        stage.CLAY * linear(shown.previs[at]) / linear(shown.clay[at]),
+        shown.normal[at].astype(np.float64),
+    )
+    clear = np.exp(-shown.depth[at] * length / stage.AIR_M)[:, None]
+    bare = (linear(picture[at]) / gain - np.array(blocking.set.sky_horizon) * (1 - clear)) / clear
+    others = np.zeros((len(x), 2, 3))
+    others[:, REST] = (0.6 + 0.4 * normals[:, 1])[:, None] * blocking.ambient[t]  # the stage's dome
+    for lamp in blocking.lights:
+        if lamp.name != "key":
+            facing = np.clip(normals @ lamp.direction[t], 0, None)
+            shine = stage.GLOSS * _shine(normals, rays, lamp.direction[t], lamp.size_deg)
+            given = facing[:, None] * (1 + shine[:, None] / colors) * lamp.rgb[t]
+            others[:, FILL if lamp.name == "fill" else REST] += given
+    (size_deg,) = (lamp.size_deg for lamp in blocking.lights if lamp.name == "key")
+    return _Surface(bare / colors, colors, normals, rays, others, size_deg)
+
+
+def _shine(normals: Array, rays: Array, toward: Array, size_deg: float) -> Array:
+    """(P,) or (P, C) Blinn-Phong's term of lamps towards (3,) or (C, 3), as the stage has it."""
+    back = (normals * rays).sum(1)
+    along = rays @ toward.T
+    half = (normals @ toward.T - (back if along.ndim == 1 else back[:, None])) / np.sqrt(
+        np.maximum(2 - 2 * along, 1e-9)
+    )
+    return np.clip(half, 0, None) ** (stage.GLOSS_POWER / (1 + size_deg / 30))
+
+
+def _key_on(skin: _Surface, toward: Array) -> Array:
+    """(P, C, 3) what a white key of strength 1 in directions (C, 3) gives, over the colour."""
+    facing = np.clip(skin.normals @ toward.T, 0, None)
+    shine = stage.GLOSS * _shine(skin.normals, skin.rays, toward, skin.size_deg)
+    return facing[:, :, None] * (1 + shine[:, :, None] / skin.colors[:, None])
+
+
+def _direction(skin: _Surface) -> tuple[Array, Array, Array]:
+    """The key's direction (3,), each point's weight (P,) at its best fit, and what a white key gives there (P,)."""
+    seen, others = skin.seen @ LUMINANCE, skin.others @ LUMINANCE
     weight = np.ones(len(seen))
     center, step, span = np.zeros(2), COARSE_DEG, (180, 80)
     for round_ in range(ROUNDS):
@@ -124,34 +174,55 @@ def _direction(normals: Array, seen: Array, others: Array) -> tuple[Array, Array
         elevations = np.clip(center[1] + np.arange(-span[1], span[1] + 1, step), -20, 88)
         az, el = (np.radians(a.ravel()) for a in np.meshgrid(azimuths, np.unique(elevations)))
         candidates = np.stack([np.sin(az) * np.cos(el), np.sin(el), np.cos(az) * np.cos(el)], 1)
-        facing = np.clip(normals @ candidates.T, 0, None)
-        level, key = _two(facing, others, seen, weight)
-        errors = (weight[:, None] * (seen[:, None] - others[:, None] * level - facing * key) ** 2).sum(0)
-        best = int(np.argmin(np.where(key > 0, errors, np.inf)))
+        shaped = _key_on(skin, candidates) @ LUMINANCE
+        errors, strengths = _fits(shaped, others, seen, weight)
+        best = int(np.argmin(errors))
         direction, center = candidates[best], np.degrees([az[best], el[best]])
-        residual = seen - others * level[best] - facing[:, best] * key[best]
+        residual = seen - others @ strengths[best, :2] - shaped[:, best] * strengths[best, 2]
         scale = 4.7 * 1.48 * float(np.median(np.abs(residual))) + 1e-6
         weight = np.clip(1 - (residual / scale) ** 2, 0, None) ** 2 + 1e-6
-    return direction, weight
+    return direction, weight, shaped[:, best]
 
 
-def _levels(facing: Array, others: Array, seen: Array, weight: Array) -> tuple[float, Array]:
-    """The level of the other lights, the same for all colours, and the key's (3,) that fit `seen` (P, 3) best."""
-    w = weight[:, None]
-    share = (facing[:, None] * w) / max(float((facing**2 * weight).sum()), 1e-9)
-    others_left = others - facing[:, None] * (share * others).sum(0)
-    seen_left = seen - facing[:, None] * (share * seen).sum(0)
-    level = max(0.0, float((others_left * seen_left * w).sum() / max(float((others_left**2 * w).sum()), 1e-9)))
-    return level, np.clip((share * (seen - level * others)).sum(0), 1e-6, None)
-
-
-def _two(facing: Array, others: Array, seen: Array, weight: Array) -> tuple[Array, Array]:
-    """The levels of the other lights and of the key that fit `seen` (P,) best, none negative; for one facing (P,), or
-    for many (P, C).
+def _levels(skin: _Surface, shaped: Array, weight: Array) -> tuple[Array, Array]:
+    """The levels (2,) of the other lights, one for all colours, and the key's (3,) that fit best, where a white key
+    gives `shaped` (P, 3). What is wrong is wrong in the picture: divided by a dark colour it is much, so every value is
+    believed as the square of its colour.
     """
-    w = weight if facing.ndim == 1 else weight[:, None]
-    o, y = (others, seen) if facing.ndim == 1 else (others[:, None], seen[:, None])
-    ff, fo, oo = (facing * facing * w).sum(0), (facing * o * w).sum(0), (o * o * w).sum(0) + 1e-9
-    fy, oy = (facing * y * w).sum(0), (o * y * w).sum(0)
-    level = np.clip((oy * ff - fo * fy) / np.maximum(ff * oo - fo * fo, 1e-9), 0, None)
-    return level, (fy - level * fo) / np.maximum(ff, 1e-9)
+    points = len(shaped)
+    columns = np.zeros((points, 3, 5))
+    columns[:, :, :2] = np.swapaxes(skin.others, 1, 2)
+    columns[:, range(3), range(2, 5)] = shaped
+    root = (np.sqrt(weight)[:, None] * skin.colors).ravel()
+    matrix, wanted = columns.reshape(-1, 5) * root[:, None], skin.seen.ravel() * root
+    _, (strengths,) = _least((matrix.T @ matrix)[None], (matrix.T @ wanted)[None])
+    return strengths[:2], np.clip(strengths[2:], 1e-6, None)
+
+
+def _fits(shaped: Array, others: Array, seen: Array, weight: Array) -> tuple[Array, Array]:
+    """How badly the key of each candidate (P, C), with the other lights (P, 2), explains `seen` (P,): errors (C,), and
+    the strengths (C, 3) of fill, rest and key.
+    """
+    count = shaped.shape[1]
+    matrix, rhs = np.empty((count, 3, 3)), np.empty((count, 3))
+    matrix[:, :2, :2], rhs[:, :2] = (others * weight[:, None]).T @ others, others.T @ (weight * seen)
+    matrix[:, 2, :2] = matrix[:, :2, 2] = (shaped * weight[:, None]).T @ others
+    matrix[:, 2, 2], rhs[:, 2] = weight @ shaped**2, shaped.T @ (weight * seen)
+    return _least(matrix, rhs)
+
+
+def _least(matrix: Array, rhs: Array) -> tuple[Array, Array]:
+    """Least squares of normal equations (C, n, n), (C, n), where the first two strengths and the last are not negative:
+    errors (C,), up to a constant, and strengths (C, n). Which of the first two are 0 is tried in all four ways.
+    """
+    size = rhs.shape[1]
+    best, strengths = np.full(len(rhs), np.inf), np.zeros_like(rhs)
+    for off in ((), (FILL,), (REST,), (FILL, REST)):
+        on = [i for i in range(size) if i not in off]
+        some = matrix[:, on][:, :, on] + 1e-9 * np.eye(len(on))
+        found = np.zeros_like(rhs)
+        found[:, on] = np.linalg.solve(some, rhs[:, on, None])[:, :, 0]
+        errors = np.where((found[:, [0, 1, -1]] >= 0).all(1), -(found * rhs).sum(1), np.inf)
+        strengths[errors < best] = found[errors < best]
+        best = np.minimum(best, errors)
+    return best, strengths

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from appliance.direction_notes import Tolerances
 
 FRAMES_LOOKED_AT = 5  # of a film, for people and light
-SCORED = 0.7  # of the frames that must have been measured, for the camera to be
+SURE = 2.5  # standard deviations of a measurement that must fit into a tolerance, or it tells nothing
 
 
 def measure(film: Array, blocking: Blocking, tolerances: Tolerances, drift_scale: float = 1.0) -> list[Measured]:
@@ -45,30 +45,32 @@ def _camera(film: Array, ground: Ground, allowed: Tolerances, drift_scale: float
     if blocking.frames < 2:
         return
     found, asked = measure_camera(film, ground), asked_camera(blocking)
-    sure = float(found.scored.mean()) >= SCORED
-    note = "" if sure else "too few points of the set could be followed"
+    doubt = SURE * found.doubt[-1]
 
-    def row(axis: str, unit: str, want: float, got: float, error: float, tolerance: float, in_unit: str) -> Measured:
-        seen, off = (float(got), float(error)) if sure else (None, None)
+    def row(axis: str, unit: str, want: float, got: float, error: float, tolerance: float, in_unit: str,
+            doubt: float) -> Measured:  # fmt: skip
+        note = _LOST if not found.whole else _UNTOLD if doubt > tolerance else ""
+        seen, off = (None, None) if note else (float(got), float(error))
         return Measured(axis, unit, float(want), seen, off, tolerance, in_unit, note)
 
     turned, wanted = angles(found), angles(asked)
-    turns = (("pan", allowed.pan_deg), ("tilt", allowed.pan_deg), ("roll", allowed.roll_deg))
-    for i, (axis, tolerance) in enumerate(turns):
+    turns = (("pan", allowed.pan_deg, 1), ("tilt", allowed.pan_deg, 0), ("roll", allowed.roll_deg, 2))
+    for i, (axis, tolerance, about) in enumerate(turns):
         worst = _worst(turned[:, i] - wanted[:, i])
-        yield row(axis, "deg", wanted[-1, i], turned[-1, i], worst, tolerance, "deg")
+        yield row(axis, "deg", wanted[-1, i], turned[-1, i], worst, tolerance, "deg", math.degrees(doubt[about]))
     path = float(np.linalg.norm(np.diff(asked.position, axis=0), axis=1).sum())
     off = float(np.linalg.norm(found.position - asked.position, axis=1).max())
     went = float(np.linalg.norm(np.diff(found.position, axis=0), axis=1).sum())
     if path > 0.02 * blocking.subject_distance_m:
-        yield row("travel", "m", path, went, 100 * off / path, allowed.travel_pct, "% of path")
+        unsure = 100 * float(np.linalg.norm(doubt[3:6])) / path
+        yield row("travel", "m", path, went, 100 * off / path, allowed.travel_pct, "% of path", unsure)
     zoomed, zoom = found.focal_px / found.focal_px[0], asked.focal_px / asked.focal_px[0]
-    yield row("zoom", "x", zoom[-1], zoomed[-1], 100 * _worst(zoomed / zoom - 1), allowed.zoom_pct, "%")
+    yield row("zoom", "x", zoom[-1], zoomed[-1], 100 * _worst(zoomed / zoom - 1), allowed.zoom_pct, "%", 100 * doubt[6])
     if locked_off(blocking):
         drift = standing_drift(film, ground)
         drift = None if drift is None else drift * drift_scale
         yield Measured("drift", "px/frame", 0.0, drift, drift, allowed.drift_px, "px/frame",
-                       "" if drift is not None else note or "nothing of the set could be followed")  # fmt: skip
+                       "" if drift is not None else "nothing of the set could be followed")  # fmt: skip
 
 
 def locked_off(blocking: Blocking) -> bool:
@@ -123,15 +125,17 @@ def _light(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measure
         ("key colour", "mired", allowed.cct_mired, seen, _UNLIT),
     ):
         want = _value(axis, asked_light(blocking, frames[0]))
-        errors = [_value(axis, found) - _value(axis, asked) for found, asked in told]
-        if axis == "key azimuth":
-            errors = [(error + 180) % 360 - 180 for error in errors]
-        error = float(np.median(errors)) if errors else None
-        yield Measured(
-            axis, unit, want, None if error is None else want + error, error, tolerance, unit, "" if errors else why
-        )
+        if not told:
+            yield Measured(axis, unit, want, None, None, tolerance, unit, why)
+            continue
+        found, asked = max(told, key=lambda pair: pair[0].fit)  # in the others, something may shade the person
+        error = _value(axis, found) - _value(axis, asked)
+        error = (error + 180) % 360 - 180 if axis == "key azimuth" else error
+        yield Measured(axis, unit, want, want + error, error, tolerance, unit)
 
 
+_LOST = "too little of the set could be followed"
+_UNTOLD = "the set is too plain to tell a turn, a travel and a zoom apart"
 _UNLIT = "too little of the person is lit from the front to tell"
 FIT = 0.6  # of the light's variance on a person that the sum must explain for the key to count as found
 BEHIND = -0.3  # cosine to the camera below which a key only grazes what is seen
