@@ -121,4 +121,5 @@ def test_training_and_rendering_compute_the_same() -> None:
 def test_the_gpu_agrees_with_the_cpu(card: Card, attention: str) -> None:
     network = load_quantized(card, quantize(oracle(card).state_dict(), card), torch.bfloat16)
     expected = streams(network, attention=attention)[-1]
-    assert relative(network.cuda()(*(part.cuda() for part in inputs(card))).cpu(), expected) < 0.02
+    # Each is 0.018 from the floats, and rounds in its own way: see tests/models/test_quantize.py.
+    assert relative(network.cuda()(*(part.cuda() for part in inputs(card))).cpu(), expected) < 0.03

@@ -278,4 +278,6 @@ def test_the_gpu_agrees_with_the_cpu(scheme: str) -> None:
     small = load_quantized(PREVIS, quantize(trained(PREVIS).state_dict(), PREVIS, scheme=scheme))
     expected = small(*inputs(PREVIS))
     result = small.cuda()(*(part.cuda() for part in inputs(PREVIS)))
-    assert relative(result.cpu(), expected) < 0.01
+    # Sums in another order round other levels, and layer by layer more of them: the two end as far apart as two
+    # networks do that are each 0.02 from the floats, 2^0.5 times that.
+    assert relative(result.cpu(), expected) < 0.03

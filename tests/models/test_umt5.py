@@ -226,4 +226,5 @@ def test_the_gpu_agrees_with_the_cpu(resident):
     place(network, torch.device("cuda:0"), Placement(resident))
     found = network(*words(40, 7, card=card))
     assert found.is_cuda and not network.token_embedding.weight.is_cuda
-    assert relative(found[0].cpu(), right[0]) < 0.01 and relative(found[1, :7].cpu(), right[1, :7]) < 0.01
+    # Each is 0.028 from the floats, and rounds in its own way: see tests/models/test_quantize.py.
+    assert relative(found[0].cpu(), right[0]) < 0.045 and relative(found[1, :7].cpu(), right[1, :7]) < 0.045
