@@ -20,6 +20,15 @@ from models.blocking import Appearance, Blocking, LightTrack, Prop, StageSet, Su
 GREY = (0.5, 0.5, 0.5)
 
 
+@pytest.fixture(autouse=True)
+def whole_floats(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, torch convolves float32 in TF32 unless told not to: tolerances for that would hide mistakes."""
+    if request.node.get_closest_marker("gpu"):
+        import torch
+
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def staged() -> Callable[..., Blocking]:
     """Makes the plain shot; `eye`, `pan`, `tilt`, `roll` and `frames` besides the fields of a blocking."""
