@@ -74,7 +74,7 @@ def render(
             reading = condition(model, blocking, at_once)
     yield Conditioned(clock.lap())
     levels, state = begin(model, blocking, settings)
-    saved = Checkpoints(checkpoints, walk_key(blocking, settings, model, request)) if checkpoints else None
+    saved = Checkpoints(checkpoints, walk_key(blocking, settings, model, request, reading)) if checkpoints else None
     if saved:
         state, passed_over = saved.newest(state)
         yield from map(Noted, passed_over)
@@ -114,16 +114,17 @@ def decode(model: Model, latent: Tensor, tile: int = 0) -> Iterator[np.ndarray]:
         yield (film[0].permute(1, 2, 3, 0) * 0.5 + 0.5).contiguous().cpu().numpy()
 
 
-def walk_key(blocking: Blocking, settings: Settings, model: Model, request: Request = NOTHING) -> str:
+def walk_key(blocking: Blocking, settings: Settings, model: Model, request: Request, reading: Reading) -> str:
     """One hash of all that a walk's numbers come from: on one machine, equal keys mean equal bits at every step.
 
-    The placement is no part of it: a render that a smaller placement takes up goes on after the steps already made.
+    The placement is no part of it, nor is where words are read, but what became of them: a render that a smaller plan
+    takes up, or one that knows its words by now, goes on after the steps already made.
     """
     code = (model.kernels_sha256, source_sha256("models"), torch.__version__)
-    numbers = {name: value for name, value in asdict(settings).items() if name != "placement"}
-    shown = [None if picture is None else hashlib.sha256(picture.tobytes()).hexdigest() for picture in
-             (request.first, request.last)]  # fmt: skip
-    asked = [request.positive, request.negative, *shown]
+    numbers = {name: value for name, value in asdict(settings).items() if name not in ("placement", "text")}
+    shown = [picture for picture in (request.first, request.last) if picture is not None]
+    shown += [context.float().cpu().numpy() for context in reading.contexts]
+    asked = [hashlib.sha256(array.tobytes()).hexdigest() for array in shown]
     facts = json.dumps([blocking.digest(), numbers, model.weights_sha256, code, asked])
     return hashlib.sha256(facts.encode()).hexdigest()
 

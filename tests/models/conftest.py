@@ -1,11 +1,9 @@
 """What tests share: a plain shot to change one thing of (a white floor under a grey sky, one lamp, a camera at rest), a
-vocabulary, a small Wan on a disk.
+small Wan on a disk.
 """
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -106,29 +104,6 @@ def box() -> Callable[..., Prop]:
         return Prop("box", center, half, yaw_deg, color, color)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def spiece() -> Callable[..., bytes]:
-    """Trains a SentencePiece model with umT5's first four pieces and its way of making text ready: under 500 pieces."""
-
-    @functools.cache
-    def train(**changes) -> bytes:
-        import sentencepiece
-
-        model = io.BytesIO()
-        text = (Path(__file__).parents[2] / "LICENSE").read_text()
-        plain = {
-            "vocab_size": 480, "model_type": "unigram", "byte_fallback": True, "normalization_rule_name": "nmt_nfkc",
-            "pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "user_defined_symbols": ["[cut]"],
-        }  # fmt: skip
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(text.splitlines()), model_writer=model, num_threads=1, minloglevel=2,
-            **(plain | changes),
-        )  # fmt: skip
-        return model.getvalue()
-
-    return train
 
 
 def drawn(network, seed: int) -> dict:
