@@ -133,15 +133,22 @@ def _surface(ground: Ground, t: int, mask: Array, picture: Array) -> _Surface:
     )
     clear = np.exp(-shown.depth[at] * length / stage.AIR_M)[:, None]
     bare = (linear(picture[at]) / gain - np.array(blocking.set.sky_horizon) * (1 - clear)) / clear
-    others = np.zeros((len(x), 2, 3))
-    others[:, REST] = (0.6 + 0.4 * normals[:, 1])[:, None] * blocking.ambient[t]  # the stage's dome
+    # The stage's grey world is dome, key, fill and rim with their shadows: without the others it is the fill.
+    left = linear(shown.clay[at]) / stage.CLAY / gain
+    dome = (0.6 + 0.4 * normals[:, 1])[:, None] * blocking.ambient[t]
+    others = np.stack([np.zeros_like(dome), dome], 1)
     for lamp in blocking.lights:
-        if lamp.name != "key":
-            facing = np.clip(normals @ lamp.direction[t], 0, None)
-            shine = stage.GLOSS * _shine(normals, rays, lamp.direction[t], lamp.size_deg)
-            given = facing[:, None] * (1 + shine[:, None] / colors) * lamp.rgb[t]
-            others[:, FILL if lamp.name == "fill" else REST] += given
-    (size_deg,) = (lamp.size_deg for lamp in blocking.lights if lamp.name == "key")
+        facing = np.clip(normals @ lamp.direction[t], 0, None)[:, None]
+        shine = stage.GLOSS * _shine(normals, rays, lamp.direction[t], lamp.size_deg)[:, None] / colors
+        if lamp.name == "key":
+            left, size_deg = left - shown.lit[at][:, None] * facing * lamp.rgb[t], lamp.size_deg
+        elif lamp.name == "fill":
+            others[:, FILL] += facing * shine * lamp.rgb[t]
+        else:
+            others[:, REST] += facing * (1 + shine) * lamp.rgb[t]
+            left = left - facing * lamp.rgb[t]
+    if any(lamp.name == "fill" for lamp in blocking.lights):
+        others[:, FILL] += np.clip(left - dome, 0, None)
     return _Surface(bare / colors, colors, normals, rays, others, size_deg)
 
 
