@@ -66,13 +66,12 @@ def planned(
     """
     if miss is not None:
         device = lessened(device, miss)
-    rates = known.rates.get("cuda:0" if device.gpus else "cpu")
-    outcome = plan(direction, device, card, None, request, rates, text_cached, packages, held)
+    outcome = plan(direction, device, card, None, request, known.rates, text_cached, packages, held)
     if isinstance(outcome, Refusal):
         return outcome, 0.0
     nominal, measured = outcome.seconds, known.calibrations.get((outcome.precision, kind_of(outcome.device)))
     if measured is not None:
-        outcome = plan(direction, device, card, measured, request, rates, text_cached, packages, held)
+        outcome = plan(direction, device, card, measured, request, known.rates, text_cached, packages, held)
     return outcome, nominal
 
 

@@ -55,7 +55,7 @@ def why_not(ask: Ask, device: Device, place: str) -> str | None:
         needed, lacking = bytes_words(size.total_bytes), bytes_words(size.total_bytes - room.free)
         return f"it needs {needed} of memory: {whose} {bytes_words(room.free)} free, {lacking} too little"
     if place == "cpu" and ask.request != "cpu":
-        likely = film_flops(ask.card, ask.geometry, ask.steps) / cpu_speed(device).int8
+        likely = film_flops(ask.card, ask.geometry, ask.steps) / cpu_speed(device, ask.rates.get("cpu")).int8
         if likely > CPU_PATIENCE_S:
             return f"on the CPU, {count_words(device.cores, 'core')}, it would take about {seconds_words(likely)}"
     keep = disk_bytes(ask.card, ask.geometry) + DISK_RESERVE_BYTES

@@ -108,7 +108,7 @@ def plans(stage: Stage, cards: Sequence[str], played: Sequence[float], rates: Ra
 def _planned(
     stage: Stage, card: Card, film: ShotDirection, machine: Device, gib: float, rates: Rates
 ) -> dict[str, Any]:
-    outcome = plan(film, machine, card, None, "gpu", rates)
+    outcome = plan(film, machine, card, None, "gpu", {"cuda:0": rates})
     if isinstance(outcome, Refusal):
         return {"refused": outcome.reason}
     found = run(

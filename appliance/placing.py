@@ -6,8 +6,8 @@ words are read, and whether the passes of guidance go together. All are tried; e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from appliance.device import Device, Gpu
@@ -43,6 +43,7 @@ class Ask:
     packages: frozenset[str] = frozenset({"previs"})  # cards whose weights are here
     request: str | None = None  # the device that was asked for by name
     held: str | None = None  # the precision of the package that is here; None: it can still be imported in any
+    rates: Mapping[str, Rates] = field(default_factory=dict)  # measured, by place
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,8 @@ def attention_of(ask: Ask, device: Device, place: str) -> str:
 
 
 def precisions(ask: Ask, device: Device, place: str) -> tuple[str, ...]:
-    """Those to try, the best first: the one that the package holds, where one is here. bf16 only where int8 is no
-    faster: on a B200, whose integer units were cut.
+    """Those to try, the best first: the one that the package holds, where one is here. 4 bits only in a draft; bf16
+    only where int8 is no faster: on a B200, whose integer units were cut.
     """
     if ask.held is not None:
         return (ask.held,)
@@ -100,21 +101,21 @@ def precisions(ask: Ask, device: Device, place: str) -> tuple[str, ...]:
     if ask.card.name in STORED:
         return STORED[ask.card.name]
     capability = gpu_at(device, place).capability or (7, 5)
-    return ("bf16", "int8", "int4") if (10, 0) <= capability < (12, 0) else ("int8", "int4")
+    fine = ("bf16", "int8") if (10, 0) <= capability < (12, 0) else ("int8",)
+    return (*fine, "int4") if ask.quality == "draft" else fine
 
 
 def smallest(ask: Ask, device: Device, place: str) -> Footprint:
     """The least memory that it can be made in there: no block stays, little of the film at once."""
-    precision = precisions(ask, device, place)[-1 if place == "cpu" else 0]
-    precision = "int8" if precision == "bf16" and ask.held is None else precision
+    precision = precisions(ask, device, place)[-1]
     placement = Placement(None if place == "cpu" else 0, "disk", FFN_ROWS[-1], _tiles(ask.geometry)[-1])
     attention = attention_of(ask, device, place)
     return footprint(ask.card, ask.geometry, precision, place, placement, attention, _texts(ask, device, place)[-1], 1)
 
 
-def best_way(ask: Ask, device: Device, place: str, rates: Rates | None = None) -> Way | None:
+def best_way(ask: Ask, device: Device, place: str) -> Way | None:
     """The quickest way that fits; None where none does. A draft may take a coarser precision for being quicker."""
-    attention = attention_of(ask, device, place)
+    attention, rates = attention_of(ask, device, place), ask.rates.get(place)
     speed = cpu_speed(device, rates) if place == "cpu" else gpu_speed(gpu_at(device, place), device, attention, rates)
     found: list[Way] = []
     for precision in precisions(ask, device, place):

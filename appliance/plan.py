@@ -8,6 +8,7 @@ rendered is for its package to say.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,38 +92,37 @@ def plan(
     card: Card = PREVIS,
     calibration: Calibration | None = None,
     request_device: str | None = None,
-    rates: Rates | None = None,
+    rates: Mapping[str, Rates] | None = None,
     text_cached: bool = False,
     packages: frozenset[str] = frozenset({PREVIS.name}),
     held: str | None = None,
 ) -> Plan | Refusal:
     """What `device` does about `direction` with the model `card`.
 
-    `calibration` is what takes on this machine really took over what was estimated; `rates` are what its GPU (its
-    cores, where it has none) was measured to do. `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the
-    best that fits is taken. `text_cached`: these words were read before. `packages` names the cards whose weights are
+    `calibration` is what takes on this machine really took over what was estimated; `rates` are what its
+    places ("cpu", "cuda:0") were measured to do. `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the
+    quickest that fits is taken. `text_cached`: these words were read before. `packages` names the cards whose weights are
     here, as ways out of a refusal; `held` is the precision in which those of this one are.
     """
     ask, why = _snap(direction, card)
-    ask = replace(ask, text_cached=text_cached, packages=packages, request=request_device, held=held)
+    ask = replace(
+        ask, text_cached=text_cached, packages=packages, request=request_device, held=held, rates=rates or {}
+    )  # fmt: skip
     places, turned_down = usable_places(device, request_device)
     if not places:
         return Refusal(*no_gpu(ask, device, request_device or "gpu", turned_down))
     problems = {place: why_not(ask, device, place) for place in places}
-    rated = {place: rates if (place != "cpu" or not device.gpus) else None for place in places}
     ways = {
-        place: way
-        for place in places
-        if problems[place] is None and (way := best_way(ask, device, place, rated[place])) is not None
+        place: way for place in places if problems[place] is None and (way := best_way(ask, device, place)) is not None
     }
     if not ways:
         refused = next(problem for problem in problems.values() if problem is not None)
         return Refusal(refused, ways_out(ask, device, places))
-    place = min(ways, key=lambda name: (ways[name].precision == "int4", round(ways[name].seconds, 3)))
+    place = min(ways, key=lambda name: round(ways[name].seconds, 3))
     why += [*_beyond_training(ask), *turned_down]
     why += [f"not on {name}: {problem}" for name, problem in problems.items() if problem and name != "cpu"]
-    why += way_words(ask, device, place, ways[place], rated[place])
-    return _plan(ask, place, ways[place], calibration, rated[place], tuple(why))
+    why += way_words(ask, device, place, ways[place], calibration)
+    return _plan(ask, place, ways[place], calibration, tuple(why))
 
 
 def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
@@ -159,15 +159,13 @@ def _beyond_training(ask: Ask) -> list[str]:
     return why
 
 
-def _plan(
-    ask: Ask, place: str, way: Way, calibration: Calibration | None, rates: Rates | None, why: tuple[str, ...]
-) -> Plan:
-    size, g = sized(ask, place, way), ask.geometry
-    low, seconds, high = interval(way.seconds, calibration, rates is not None)
+def _plan(ask: Ask, place: str, way: Way, calibration: Calibration | None, why: tuple[str, ...]) -> Plan:
+    size, g, rated = sized(ask, place, way), ask.geometry, place in ask.rates
+    low, seconds, high = interval(way.seconds, calibration, rated)
     return Plan(
         card=ask.card.name, frames=g.frames, width=g.width, height=g.height, fps=ask.fps, steps=ask.steps,
         solver=ask.card.solver, seed=ask.seed, device=place, precision=way.precision, footprint=size,
         memory_bytes=size.total_bytes, seconds=seconds, seconds_low=low, seconds_high=high,
-        measured=calibration is not None or rates is not None, disk_bytes=disk_bytes(ask.card, g), why=why,
+        measured=calibration is not None or rated, disk_bytes=disk_bytes(ask.card, g), why=why,
         placement=way.placement, attention=way.attention, text=way.text, batch=way.batch, host_bytes=size.host_bytes,
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.device import Device
-from appliance.estimate import Rates
+from appliance.estimate import Calibration
 from appliance.placing import Ask, Way, gpu_at, sized
 from appliance.units import bytes_words, count_words, seconds_words
 from models.footprint import Footprint
@@ -26,7 +26,7 @@ PRECISION = {
 }
 
 
-def way_words(ask: Ask, device: Device, place: str, way: Way, rates: Rates | None) -> list[str]:
+def way_words(ask: Ask, device: Device, place: str, way: Way, calibration: Calibration | None) -> list[str]:
     """One line for each thing that was decided; what is plain is left out."""
     size = sized(ask, place, way)
     why = [where_words(size, device, place), *placement_words(ask, way, size)]
@@ -37,10 +37,13 @@ def way_words(ask: Ask, device: Device, place: str, way: Way, rates: Rates | Non
         why.append("with and without the words together: each block comes once for both")
     if ask.card.experts > 1:
         why.append("its two networks take turns: the second comes from the disk when its steps do")
-    if rates is not None:
+    if place in ask.rates:
         why.append("the time is worked out from rates measured on this machine")
     elif place != "cpu":
-        why.append("the time is worked out from the card's datasheet: `rushes doctor --calibrate` measures it")
+        why.append("the time is worked out from the card's datasheet: `rushes doctor --calibrate` there measures it")
+    if calibration is not None:
+        takes = count_words(calibration.takes, "take")
+        why.append(f"the time is corrected by {takes} made here: {calibration.ratio:.2g} times what was worked out")
     return why
 
 
@@ -65,7 +68,7 @@ def placement_words(ask: Ask, way: Way, size: Footprint) -> list[str]:
         if placement.source == "ram":
             source = f"from {bytes_words(size.host_blocks_bytes)} of the machine's memory"
         else:
-            source = "from the disk, as its memory does not hold them"
+            source = "from the disk, as the machine's memory does not hold them"
         times = f"a block comes in {_ms(way.way_s)} and works for {_ms(way.block_s)}"
         pace = "so nothing waits" if way.way_s <= way.block_s else "so its way here sets the pace"
         found.append(f"{some} through the card {source}: {times}, {pace}")

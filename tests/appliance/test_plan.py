@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from appliance.device import Device, Gpu
 from appliance.direction import ShotDirection
-from appliance.estimate import Calibration
+from appliance.estimate import Calibration, Rates
 from appliance.fitting import DISK_RESERVE_BYTES, disk_bytes, steps_of
 from appliance.plan import Plan, Refusal, plan
 from models.card import CARDS, PREVIS, WAN_1_3B, WAN_14B, few_steps
@@ -226,9 +226,9 @@ def test_takes_that_were_measured_correct_the_estimate_and_narrow_it():
     assert bare.seconds_high / bare.seconds_low > once.seconds_high / once.seconds_low
     assert once.seconds_high / once.seconds_low > often.seconds_high / often.seconds_low
     assert often.seconds_low < often.seconds < often.seconds_high
-    assert replace(often, seconds=0, seconds_low=0, seconds_high=0, measured=False) == replace(
-        bare, seconds=0, seconds_low=0, seconds_high=0
-    )
+    assert often.why == (*bare.why, "the time is corrected by 25 takes made here: 0.5 times what was worked out")
+    plain = {"seconds": 0, "seconds_low": 0, "seconds_high": 0, "measured": False, "why": ()}
+    assert replace(often, **plain) == replace(bare, **plain)
     for wrong in (Calibration(0.0, 1), Calibration(-1.0, 1), Calibration(float("nan"), 1), Calibration(1.0, 0)):
         with pytest.raises(ValueError, match="ratio"):
             plan(shot(), machine(), calibration=wrong)
@@ -247,10 +247,31 @@ def test_what_is_no_plan_is_refused_in_one_line(text):
     assert "\n" not in str(caught.value)
 
 
+def test_a_film_too_long_for_the_cpu_may_be_asked_for_by_name():
+    film = shot(5, 832, 480)
+    slow = plan(film, machine(cores=2), WAN_1_3B)
+    assert isinstance(slow, Refusal) and "on the CPU, 2 cores, it would take about" in slow.reason
+    assert any(way.startswith("ask for cpu by name (--device cpu): about") for way in slow.remedies)
+    assert not any("of free memory" in way for way in slow.remedies), "more memory would not make it quicker"
+    assert isinstance(plan(film, machine(cores=2), WAN_1_3B, request_device="cpu"), Plan)
+    quick = plan(film, machine(cores=2), WAN_1_3B, rates={"cpu": Rates(flops_int8=1e14, flops_bf16=1e14)})
+    assert isinstance(quick, Plan), "what was measured here counts"
+
+
+def test_rates_are_those_of_each_place():
+    two = machine(gpu(24), gpu(24, index=1))
+    fast, slow = Rates(flops_int8=3e14, flops_bf16=1e14), Rates(flops_int8=1e13, flops_bf16=1e13)
+    for place, rates in (("cuda:0", {"cuda:0": fast, "cuda:1": slow}), ("cuda:1", {"cuda:0": slow, "cuda:1": fast})):
+        made = plan(shot(**SD), two, WAN_1_3B, rates=rates)
+        assert made.device == place and made.measured
+
+
 def test_planning_is_fast_enough_for_every_keystroke():
     direction, device = shot(30, 1920, 1080, 30), machine(gpu(8), ram_gib=4)  # the slowest: a refusal with its search
     plan(direction, device)
-    begun = time.process_time()
+    spent = []
     for _ in range(20):
+        begun = time.process_time()
         plan(direction, device)
-    assert (time.process_time() - begun) / 20 < 0.010
+        spent.append(time.process_time() - begun)
+    assert min(spent) < 0.005

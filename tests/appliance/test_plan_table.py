@@ -66,7 +66,7 @@ def line(card, size, made):
         lies = "all on the card" if stay is None else f"{stay:>2} of {layers} stay, rest from {source}"
     memory = bytes_words(made.memory_bytes) + (f" + {bytes_words(made.host_bytes)}" if made.host_bytes else "")
     tile = f"tiles of {made.placement.vae_tile}" if made.placement.vae_tile else ""
-    return f"{head}{made.precision}  {lies:<31}{memory:<19}{seconds_words(made.seconds):<12}{tile}".rstrip()
+    return f"{head}{made.precision}  {lies:<33}{memory:<20}{seconds_words(made.seconds):<13}{tile}".rstrip()
 
 
 def table():
@@ -153,11 +153,37 @@ def test_a_plan_fits_and_every_remedy_does(card, ram_gib, model, size, frames, q
     for way in made.remedies:
         named_model = re.match(r"another model: ([^,]+),", way)
         found = dict(re.findall(r"(duration_s|width|height) = ([\d.]+)", way))
-        if named_model or found:
+        if way.startswith("other precision: int4"):
+            assert isinstance(plan(direction, device, model, held="int4"), Plan)
+        elif named_model or found:
             other = CARDS[named_model[1]] if named_model else model
             time_ = {"duration_s": float(found.get("duration_s", direction.time.duration_s)), "fps": model.fps}
             form = {name: int(found.get(name, getattr(direction.format, name))) for name in ("width", "height")}
             assert isinstance(plan(replace(direction, time=time_, format=form), device, other), Plan), way
+
+
+def kinds(refusal):
+    return [re.split(r":| with ", way)[0] for way in refusal.remedies]
+
+
+def test_ways_out_of_every_kind():
+    hints = CARDS["wan2.1-vace-14b"]
+    wide = plan(shot(WAN_14B, "720p"), box("RTX 4060", 16), WAN_14B)
+    assert kinds(wide)[:3] == ["shorter", "smaller", "some of both"]
+    pictures = re.findall(r"width = (\d+), format.height = (\d+)", " ".join(wide.remedies))
+    small, both = (int(width) * int(height) for width, height in pictures[:2])
+    assert both > small, "a film that is shorter too has a larger picture, or there is no point in it"
+    # Others hold so much of this card that no size of the film fits it: three ways are left.
+    crowded = plan(shot(hints, (448, 256)), box("RTX A2000 6GB", 12, 0.7), hints)
+    assert kinds(crowded) == ["another model", "another model", "shoot it on a machine"]
+    assert crowded.remedies[1] == "another model: wan2.1-vace-1.3b, once it is imported (`rushes models import`)"
+    shares = (0.30 + 0.02 * part for part in range(10))
+    found = [
+        kinds(made)
+        for share in shares
+        if isinstance(made := plan(shot(hints, "480p"), box("RTX 3090", 32, share), hints), Refusal)
+    ]
+    assert any("other precision" in ways for ways in found)
 
 
 def test_a_draft_may_be_coarser_where_that_is_quicker():
