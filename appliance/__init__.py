@@ -4,7 +4,8 @@ May import: models, numpy, pillow, av, pynvml, psutil, sqlite_utils. Never tui; 
 What was asked:
     direction  the shot, as typed values and film words; beside it direction_camera, direction_stage, direction_notes
     fields     the one table of fields: reading (values), rules (between fields), direction_file (TOML and JSON)
-    vocabulary the words of the set as numbers; presets of light; obedience: what a model makes of each field
+    vocabulary the words of the set as numbers; presets of light
+    obedience  what a model makes of each field; wants: what it reads besides words
 What it means:
     blocking   the direction solved to per-frame numbers: camera, framing, moves, curves, lighting, walking, dressing
     previs     the blocking as a film, exactly and at once

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from appliance import packages
 from appliance.embeddings import Reader, has
 from appliance.ledger import Ledger
+from appliance.wants import needs_first, needs_last, takes_first
 from models.card import PREVIS, Card
 from models.errors import BadInput
 from models.header import card_from_json, package_header
@@ -40,6 +41,26 @@ class Model:
         if self.reader is None:
             return "", ""
         return prompt(direction), negative(direction, self.card) if self.card.passes > 1 else ""
+
+    def pictures(self, direction: ShotDirection) -> dict[str, str | None]:
+        """The paths of the pictures that the film begins and ends with, as far as it reads them. Raises BadInput where
+        one is missing.
+        """
+        taken = {"first": self.reader and takes_first(self.card), "last": self.reader and needs_last(self.card)}
+        needed = {"first": needs_first(self.card), "last": needs_last(self.card)}
+        found: dict[str, str | None] = {}
+        for name in taken:
+            path = getattr(direction.refs, name) if taken[name] else None
+            if path is None and taken[name] and needed[name]:
+                way = {"first": "begins", "last": "ends"}[name]
+                raise BadInput(
+                    f"the model {self.name} makes a film that {way} with a picture: give its path in refs.{name}, or "
+                    "shoot with another model"
+                )
+            if path is not None and not Path(path).is_file():
+                raise BadInput(f"refs.{name} is {path}, where there is no file: name a picture that is there")
+            found[name] = path
+        return found
 
     def read(self, direction: ShotDirection) -> tuple[str, ...]:
         """The texts that its encoder reads for a direction: one for each pass."""

@@ -7,9 +7,11 @@ file what it is; how well the picture then agrees is measured on the take. `text
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from appliance.fields import plain, table
+from appliance.wants import needs_last, reads_depth, reads_rays, takes_first
 from models.card import CARDS, Card
 from models.errors import BadInput
 from models.text_sizes import reads_text
@@ -66,11 +68,35 @@ _WORDS = {
 }  # fmt: skip
 
 
+# What the stage's depth, or the ray of each pixel, carries of a direction; focus is in neither.
+_BY_CAMERA = {
+    **dict.fromkeys(("frame", "camera", "moves", "lens.focal_mm"), "exact"),
+    "format.sensor_w_mm": "exact", "format.sensor_h_mm": "exact", "moves[].to_m": "text-only",
+}  # fmt: skip
+_BY_DEPTH = _BY_CAMERA | {
+    "subjects[].track": "exact", "subjects[].scale": "exact", "cast.*.height_m": "exact",
+    "set": "approximate", "subjects[].pose": "approximate", "cast.*.build": "approximate",
+}  # fmt: skip
+
+
 def level(path: str, card_name: str) -> str:
     """The level of one field, by its path in the table (`subjects[].gaze`). Raises BadInput for an unknown card."""
-    levels = _WORDS if reads_text(_family(card_name)) else _PREVIS
+    levels = _levels(_family(card_name).name)
     known = [prefix for prefix in levels if path == prefix or path.startswith((f"{prefix}.", f"{prefix}["))]
     return levels[max(known, key=len)]
+
+
+@lru_cache(maxsize=32)
+def _levels(name: str) -> dict[str, str]:
+    """Of a known card."""
+    card = CARDS[name]
+    if not reads_text(card):
+        return _PREVIS
+    more = _BY_DEPTH if reads_depth(card) else _BY_CAMERA if reads_rays(card) else {}
+    words = {path: of for path, of in _WORDS.items() if not path.startswith(tuple(f"{whole}." for whole in more))}
+    words = {path: of for path, of in words.items() if not path.startswith("moves[]") or "moves" not in more}
+    refs = {"refs.first": takes_first(card), "refs.last": needs_last(card)}
+    return words | more | {path: "exact" for path, taken in refs.items() if taken}
 
 
 def _family(name: str) -> Card:

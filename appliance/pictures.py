@@ -1,4 +1,4 @@
-"""Stills of a film: the thumbnail beside a take, and the filmstrip that shows it at a glance."""
+"""Stills: the thumbnail beside a take, the filmstrip that shows it at a glance, pictures that a film begins with."""
 
 from __future__ import annotations
 
@@ -7,16 +7,34 @@ from pathlib import Path
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
 
 from appliance import label
 from appliance.probe import VideoFacts
+from appliance.text import one_line
+from models.errors import BadInput
 
+_KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # of pictures that are brought
+_MOST_PIXELS = 64_000_000
 _GUTTER = 3  # pixels between pictures
 _PAPER = (18, 18, 20)
 _INK = (150, 150, 155)
 _SLATE = 15  # pixels of the line of text beneath
 _TALLEST = 180  # pixels of one picture in a strip
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Somebody's picture as (h, w, 3) 8-bit sRGB, the right way up. Raises BadInput for what is none, or too large."""
+    try:
+        with Image.open(path, formats=_KINDS) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise BadInput(
+                    f"{path} has {picture.width}x{picture.height} pixels, the most is {_MOST_PIXELS:,}: make it smaller"
+                )
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        kinds = ", ".join(_KINDS)
+        raise BadInput(f"{path} is no picture that can be read ({one_line(str(error), 120)}): bring {kinds}") from error
 
 
 def picture_png(rgb: np.ndarray, marked: label.Label | None = None) -> bytes:

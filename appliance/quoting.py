@@ -65,12 +65,12 @@ class Quoted:
             return [*elsewhere, ("no", self.outcome.reason), *(("try", way) for way in self.outcome.remedies)]  # type: ignore[union-attr]
         plan, now = self.require_plan(), time.time()
         host = f", {bytes_words(plan.host_bytes)} of the machine's own" if plan.host_bytes else ""
-        doubt = "" if plan.measured else ", not measured on this machine yet"
+        rests = ", from measures on this machine" if plan.measured else ", not measured on this machine yet"
         return [
             *elsewhere,
             ("slate", self.direction.slate),
             ("action", self.direction.text.action.split("\n")[0]),
-            ("time", _about(plan) + (doubt if self.on is None else ", by the datasheet alone")),
+            ("time", _about(plan) + (rests if self.on is None else ", by the datasheet alone")),
             *self._queue(plan, now),
             ("needs", f"{bytes_words(plan.memory_bytes)} of memory{host}, {bytes_words(plan.disk_bytes)} on disk"),
             ("film", f"{plan.frames} frames of {plan.width}x{plan.height} at {plan.fps:g} fps"),
@@ -117,11 +117,16 @@ def quote(path: Path, model: str | None = None) -> Quoted:
 
 
 def read(path: Path, seed: int | None = None, quality: str | None = None, model: str | None = None) -> ShotDirection:
-    """The direction of a file, with what was asked in place of its values. Raises BadInput."""
+    """The direction of a file, with what was asked in place of its values. The paths of its first and last picture are
+    from the file's own folder, whoever renders it where. Raises BadInput.
+    """
     from appliance.direction import load
 
     asked: dict[str, Any] = {"seed": seed, "quality": quality, "model": model}
-    return replace(load(path), **{name: value for name, value in asked.items() if value is not None})
+    direction = replace(load(path), **{name: value for name, value in asked.items() if value is not None})
+    stated = {name: value for name in ("first", "last") if (value := getattr(direction.refs, name)) is not None}
+    beside = {name: str((path.absolute().parent / value).resolve()) for name, value in stated.items()}
+    return replace(direction, refs=replace(direction.refs, **beside)) if beside else direction
 
 
 def plan_direction(path: Path, direction: ShotDirection, device: str | None, on: Device | None = None) -> Quoted:
@@ -158,7 +163,7 @@ def must_shoot(*quotes: Quoted) -> None:
     from appliance.model import to_shoot
 
     for quoted in quotes:
-        to_shoot(quoted.direction.model)
+        to_shoot(quoted.direction.model).pictures(quoted.direction)
         quoted.require_plan()
 
 

@@ -50,6 +50,7 @@ class RenderTake:
         self._plan: Plan | None = None
         self._model: Model | None = None
         self._texts = ("", "")
+        self._pictures: dict[str, str | None] = {}
         self._beaten_at = 0.0
         self._seen_version = -1
         self._cancel_asked_at: float | None = None
@@ -67,6 +68,7 @@ class RenderTake:
         try:
             direction = from_json(self.take.direction_json)
             model = to_shoot(direction.model)
+            pictures = model.pictures(direction)
             known, read_before = Experience.of(self.library, model.card), words_known(self.library, model, direction)
             outcome, nominal_seconds = planned(
                 direction, device or probe(), model.card, known, self.take.device, miss, cards_here(), model.held,
@@ -79,7 +81,7 @@ class RenderTake:
             before = f"it ran out of memory on {miss.place}, and nothing smaller fits: " if miss else ""
             self._end(Status.FAILED, error="; ".join((before + outcome.reason, *outcome.remedies)))
             return False
-        self._plan, self._model, self._texts = outcome, model, model.texts(direction)
+        self._plan, self._model, self._texts, self._pictures = outcome, model, model.texts(direction), pictures
         facts = {
             "plan_json": outcome.to_json(),
             "model": model.name,
@@ -109,6 +111,7 @@ class RenderTake:
                 model=self._model.name,
                 package=str(self._model.path),
                 words=self._words(self._model),
+                pictures=self._pictures,
                 film=str(self.film),
                 checkpoints=self._checkpoints(),
             )

@@ -102,6 +102,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     from appliance.direction_file import from_json
     from appliance.embeddings import packed, unpacked
     from appliance.kept import Kept
+    from appliance.pictures import read_picture
     from appliance.plan import Plan
     from appliance.probe_host import find_host
     from models.events import Conditioned, Decoded, Loaded, Noted, Request, Resumed, Settings, Stepped, Worded
@@ -122,7 +123,9 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     progress("blocking", 0)
     blocking = block(replace(direction, format=replace(direction.format, width=plan.width, height=plan.height)))
     words = order["words"]
-    request = Request(words["positive"], words["negative"], tuple(unpacked(each) for each in words["known"]))
+    known = tuple(unpacked(each) for each in words["known"])
+    shown = {name: read_picture(Path(path)) for name, path in order["pictures"].items() if path is not None}
+    request = Request(words["positive"], words["negative"], known, **shown)
     at_once = stage_frames(blocking.height, blocking.width, find_host().ram_free_bytes, cores())
     placement = replace(plan.placement, stage_frames=plan.placement.stage_frames or at_once)
     settings = Settings(
@@ -287,11 +290,16 @@ def _reset_peak() -> None:
 
 
 def _peak(device: str) -> int:
-    """Bytes at the highest: of the GPU that rendered, or of this process."""
+    """Bytes at the highest: of the GPU that rendered, or of this process.
+
+    On a GPU what the allocator held, and the context as it is predicted: no program can tell its own from others'.
+    """
     import torch
 
+    from models.footprint import CONTEXT_BYTES
+
     if device != "cpu":
-        return torch.cuda.max_memory_reserved(device)
+        return torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES["cuda"]
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB, but in bytes on macOS
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from appliance.daemon import Patience
 from appliance.house import daemon_pid
@@ -46,6 +47,10 @@ action = "{action}"
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory, spiece):
+    return made(tmp_path_factory.mktemp("package") / "ours.safetensors", CARD, spiece)
+
+
+def made(path, card, spiece):
     """A package as an import makes it: int8, with its encoder, its autoencoder and its vocabulary."""
     import torch
 
@@ -61,7 +66,7 @@ def package(tmp_path_factory, spiece):
     torch.manual_seed(0)
     coder = WanVAE(replace(KINDS["wan2.1"], encoder_width=8, decoder_width=8))
     parts = {
-        "transformer.": quantize(Transformer(CARD).state_dict(), CARD),
+        "transformer.": quantize(Transformer(card).state_dict(), card),
         "text.": quantize(TextEncoder(text).state_dict(), text),
         "vae.": coder.state_dict(),
     }
@@ -69,8 +74,7 @@ def package(tmp_path_factory, spiece):
     tensors["tokenizer.file"] = torch.frombuffer(bytearray(spiece()), dtype=torch.uint8)
     sizes = {name: value for name, value in asdict(text).items() if name != "kept_blocks"}
     coded = {"kind": "wan2.1", "encoder_width": 8, "decoder_width": 8}
-    facts = {"card": card_to_json(CARD), "text": json.dumps(sizes), "vae": json.dumps(coded)}
-    path = tmp_path_factory.mktemp("package") / "ours.safetensors"
+    facts = {"card": card_to_json(card), "text": json.dumps(sizes), "vae": json.dumps(coded)}
     save(path, tensors, facts | {"scheme": SCHEME, "licence": "Apache-2.0", "training": "{}"})
     return path
 
@@ -136,6 +140,20 @@ def test_other_words_are_another_film(house, first):
 def test_the_models_take_turns_in_one_worker(house, first):
     take, _ = rushes(house, "shoot", "shot.toml", "--model", "previs", "--quality", "draft")
     assert (take["status"], take["model"], take["plan"]["card"]) == ("delivered", "previs", "previs")
+
+
+def test_a_film_begins_with_a_picture_where_the_model_reads_one(house, first, spiece):
+    """And follows the stage's depth: a small VACE, with a picture and without."""
+    vace = replace(CARD, name="wan2.1-vace-14b-64x2", vace_layers=(0,), vace_channels=96, steps=2)
+    made(house / "home" / "models" / "vace.safetensors", vace, spiece)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)).save(house / "first.png")
+    films = []
+    for name, refs in (("with.toml", '[refs]\nfirst = "first.png"\n'), ("without.toml", "")):
+        (house / name).write_text(SHOT.format(action="Rain.") + refs)
+        take, page = rushes(house, "shoot", name, "--model", "vace")
+        assert (take["model"], page["asked"].get("refs.first", "exact")) == ("vace", "exact")
+        films.append(pictures(take["files"]["film"]))
+    assert apart(*films) > 0.5
 
 
 def test_a_render_that_is_cut_off_goes_on_with_its_words(house, first, monkeypatch, tmp_path):

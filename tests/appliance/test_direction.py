@@ -214,6 +214,36 @@ def test_honesty_covers_every_field_and_no_more_than_is_true():
     assert wan["text.action"] == "text-only"
 
 
+@pytest.mark.parametrize(
+    ("card", "exact", "text_only", "ignored"),
+    [
+        ("wan2.1-t2v-14b", [], ["moves[].amount_deg", "lens.focal_mm", "set.name"], ["refs.first", "lens.k1"]),
+        ("wan2.1-i2v-14b-480p", ["refs.first"], ["moves[].amount_deg", "frame.size"], ["refs.last"]),
+        ("wan2.1-flf2v-14b", ["refs.first", "refs.last"], ["moves[].amount_deg"], ["subjects[].track[].x_m"]),
+        ("wan2.2-ti2v-5b", ["refs.first"], ["frame.size"], ["refs.last"]),
+        (
+            "wan2.1-fun-camera-1.3b",
+            ["moves[].amount_deg", "frame.size", "lens.focal_mm", "camera.pan_deg", "refs.first", "format.sensor_w_mm"],
+            ["moves[].to_m", "lens.t_stop", "light.key.az_deg", "set.name", "cast.*.top"],
+            ["subjects[].track[].x_m", "cast.*.build", "refs.control_video"],
+        ),
+        (
+            "wan2.1-vace-14b",
+            ["moves[].amount_deg", "frame.end.size", "subjects[].track[].x_m", "cast.*.height_m", "refs.first"],
+            ["moves[].to_m", "light.key.az_deg", "cast.*.top", "subjects[].gaze"],
+            ["refs.mask", "light.key.size_deg"],
+        ),
+        ("wan2.1-fun-control-1.3b", ["camera.pos_m", "subjects[].scale"], ["text.action"], ["continuity.match"]),
+        ("wan2.1-vace-14b-256x2", ["camera.pos_m"], [], []),
+    ],
+)  # fmt: skip
+def test_what_a_house_model_obeys_is_what_its_card_reads(card, exact, text_only, ignored):
+    for wanted, paths in (("exact", exact), ("text-only", text_only), ("ignored", ignored)):
+        assert {path: level(path, card) for path in paths} == dict.fromkeys(paths, wanted)
+    assert "approximate" not in {level("set.name", "wan2.1-t2v-14b"), level("set.name", "wan2.1-fun-camera-1.3b")}
+    assert level("set.name", "wan2.1-vace-14b") == "approximate"  # its depth, and not its colours
+
+
 def test_a_shot_is_told_what_becomes_of_what_it_states():
     shot = from_plain({
         "subjects": [{"id": "mara", "gaze": "camera"}], "cast": {"mara": {"hat": "#ffffff"}},

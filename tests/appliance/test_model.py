@@ -169,6 +169,41 @@ def test_a_refusal_names_the_shipped_model_as_a_way_out(home, package):
     assert any("another model: previs" in way for way in refused.remedies)
 
 
+@pytest.mark.parametrize(
+    ("changes", "stated", "given"),
+    [
+        ({}, {"first": "a.png", "last": "b.png"}, {"first": None, "last": None}),
+        ({"vace_layers": (0,), "vace_channels": 96}, {}, {"first": None, "last": None}),
+        ({"vace_layers": (0,), "vace_channels": 96}, {"first": "a.png"}, {"first": "a.png", "last": None}),
+        ({"in_channels": 36}, {"first": "a.png", "last": "b.png"}, {"first": "a.png", "last": None}),
+        (
+            {"in_channels": 36, "image_dim": 80, "image_positions": 514},
+            {"first": "a.png", "last": "b.png"},
+            {"first": "a.png", "last": "b.png"},
+        ),
+    ],
+)
+def test_pictures_that_a_film_begins_and_ends_with(home, package, changes, stated, given):
+    package(replace(CARD, **changes), parts=(*PARTS, "vision"))
+    (home / "a.png").touch()
+    (home / "b.png").touch()
+    text = "".join(f'{name} = "{path}"\n' for name, path in stated.items())
+    (home / "shot.toml").write_text(SHOT.format(action="waits") + f"[refs]\n{text}")
+    found = to_shoot("ours").pictures(load_with(home, "ours"))
+    assert found == {name: path and str(home / path) for name, path in given.items()}
+
+
+def test_a_model_that_wants_a_picture_is_not_shot_with_without_one(home, package):
+    package(replace(CARD, in_channels=36))
+    quoted = plan_direction(home / "shot.toml", load_with(home, "ours"), "cpu")
+    assert quoted.fits, "what it would cost is told all the same"
+    with pytest.raises(BadInput, match=r"ours makes a film that begins with a picture: give its path in refs\.first"):
+        must_shoot(quoted)
+    (home / "shot.toml").write_text(SHOT.format(action="waits") + '[refs]\nfirst = "gone.png"\n')
+    with pytest.raises(BadInput, match=r"refs\.first is .*gone\.png, where there is no file"):
+        must_shoot(plan_direction(home / "shot.toml", load_with(home, "ours"), "cpu"))
+
+
 @pytest.fixture
 def attempt(home):
     """Renders the take that waits by a small worker; the take as it ended."""

@@ -93,7 +93,7 @@ def order(folder, package, take, checkpoints=None, **more):
     return outcome, film, {
         "order": "render", "take": take, "slate": "12C T1", "direction": to_json(direction), "plan": outcome.to_json(),
         "model": "tiny", "package": str(package), "film": str(film), "checkpoints": checkpoints and str(checkpoints),
-        "words": {"positive": "", "negative": "", "known": []},
+        "words": {"positive": "", "negative": "", "known": []}, "pictures": {"first": None, "last": None},
     }  # fmt: skip
 
 
