@@ -33,6 +33,7 @@ class Calibration:
 
     ratio: float  # the median
     takes: int  # that it is the median of
+    memory: float = 1.0  # the most that one of them took over its predicted peak; 1.0 where none took more
 
 
 @dataclass(frozen=True, slots=True)

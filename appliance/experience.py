@@ -61,9 +61,11 @@ def planned(
 ) -> tuple[Plan | Refusal, float]:
     """What this machine does about a direction, given what it has shown; and the seconds that its rates alone give.
 
-    After a `miss` a smaller plan is made, or none. The seconds are what the take is calibrated by when it is done;
+    After a `miss` a smaller plan is made, or none; where takes took more memory than was predicted for them, less of
+    what is free is counted on. The seconds are what the take is calibrated by when it is done;
     `packages`, `held` and `text_cached` are as appliance/plan.py has them.
     """
+    device = tightened(device, known.calibrations)
     if miss is not None:
         device = lessened(device, miss)
     outcome = plan(direction, device, card, None, request, known.rates, text_cached, packages, held)
@@ -73,6 +75,18 @@ def planned(
     if measured is not None:
         outcome = plan(direction, device, card, measured, request, known.rates, text_cached, packages, held)
     return outcome, nominal
+
+
+def tightened(device: Device, calibrations: Mapping[tuple[str, str], Calibration]) -> Device:
+    """The machine as a plan may count on it where takes took more memory than was predicted: by so much less."""
+    over = {"cpu": 1.0, "cuda": 1.0}
+    for (_, kind), found in calibrations.items():
+        over[kind] = max(over.get(kind, 1.0), found.memory)
+    gpus = tuple(
+        gpu if gpu.free_bytes is None else replace(gpu, free_bytes=int(gpu.free_bytes / over["cuda"]))
+        for gpu in device.gpus
+    )
+    return replace(device, ram_free_bytes=int(device.ram_free_bytes / over["cpu"]), gpus=gpus)
 
 
 def lessened(device: Device, miss: Miss) -> Device:

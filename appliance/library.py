@@ -279,8 +279,8 @@ class Library(Ledger):
         return {place: rates_of(document) for row in rows for place, document in json.loads(row[0]).items()}
 
     def calibrations(self, card: str, machine: str, last: int = 20) -> dict[tuple[str, str], Calibration]:
-        """Measured over nominal seconds of a card's last delivered takes on a machine, the median: by precision and
-        kind of device ("cpu" | "cuda").
+        """Measured over nominal seconds of a card's last delivered takes on a machine, the median, and the most memory
+        that one took over its predicted peak: by precision and kind of device ("cpu" | "cuda").
 
         Nominal is the prediction before calibration was applied to it: else the ratio would chase itself. Takes that
         were begun twice do not count: the last attempt had only the rest to do. Nor do those that began before the
@@ -291,17 +291,22 @@ class Library(Ledger):
         from appliance.estimate import Calibration
 
         rows = self.rows(
-            "SELECT precision, device_kind, seconds / nominal_seconds FROM takes WHERE card = ? AND machine = ? "
+            "SELECT precision, device_kind, seconds / nominal_seconds, "
+            "max(1.0, coalesce(1.0 * peak_bytes / predicted_bytes, 1.0)) FROM takes WHERE card = ? AND machine = ? "
             "AND status = 'delivered' AND fence = 1 AND seconds > 0 AND nominal_seconds > 0 AND precision IS NOT NULL "
             "AND device_kind IS NOT NULL AND started_at > "
             "coalesce((SELECT rates_at FROM machines WHERE name = takes.machine), 0) ORDER BY id DESC LIMIT 1000",
             card,
             clean(machine),
         )
-        ratios: dict[tuple[str, str], list[float]] = {}
-        for precision, kind, ratio in rows:
-            ratios.setdefault((precision, kind), []).append(ratio)
-        return {key: Calibration(median(found[:last]), len(found[:last])) for key, found in ratios.items()}
+        takes: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for precision, kind, time, memory in rows:
+            takes.setdefault((precision, kind), []).append((time, memory))
+        found = {}
+        for key, ratios in takes.items():
+            times, memories = zip(*ratios[:last], strict=True)
+            found[key] = Calibration(median(times), len(times), max(memories))
+        return found
 
     # Upkeep
 

@@ -101,8 +101,8 @@ def plan(
 
     `calibration` is what takes on this machine really took over what was estimated; `rates` are what its
     places ("cpu", "cuda:0") were measured to do. `request_device` asks for "cpu", "gpu" or "cuda:N"; without it the
-    quickest that fits is taken. `text_cached`: these words were read before. `packages` names the cards whose weights are
-    here, as ways out of a refusal; `held` is the precision in which those of this one are.
+    quickest that fits is taken. `text_cached`: these words were read before. `packages` names the cards whose weights
+    are here, as ways out of a refusal; `held` is the precision in which those of this one are.
     """
     ask, why = _snap(direction, card)
     ask = replace(

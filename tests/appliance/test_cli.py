@@ -298,7 +298,8 @@ def test_doctor_looks_at_everything_and_says_so(rushes):
     document = json.loads(rushes("doctor", "--json").stdout)
     assert document["machine"]["store_read_bytes_s"] > 0 and "libx264" in document["machine"]["encoders"]
     names = [check["name"] for check in document["checks"]]
-    assert names == ["python", "device", "torch", "weights", "encoder", "disk", "sqlite", "library", "daemon"]
+    checks = ["python", "device", "torch", "kernels", "weights", "encoder", "disk", "sqlite", "library", "daemon"]
+    assert names == checks
 
 
 def test_models_tell_what_is_here_from_the_header_alone(rushes):

@@ -44,6 +44,17 @@ def test_takes_correct_only_plans_of_their_precision_and_kind_of_device():
     assert other.seconds == nominal
 
 
+def test_memory_that_takes_took_beyond_their_prediction_is_not_counted_on_again():
+    first, _ = planned(FILM, BOX, WAN_14B, Experience(), "gpu")
+    known = Experience({}, {("int8", "cuda"): Calibration(1.0, 3, memory=1.5), ("int8", "cpu"): Calibration(1.0, 1)})
+    second, _ = planned(FILM, BOX, WAN_14B, known, "gpu")
+    assert first.memory_bytes > BOX.gpus[0].free_bytes / 1.5 >= second.memory_bytes
+    assert (
+        "one of them took 50% more memory than was predicted: so much less of what is free is counted on" in second.why
+    )
+    assert second.host_bytes <= BOX.ram_free_bytes
+
+
 def test_after_a_miss_the_next_plan_is_smaller_and_then_it_is_the_cpu():
     first, _ = planned(FILM, BOX, WAN_14B, Experience(), "gpu")
     second, _ = planned(FILM, BOX, WAN_14B, Experience(), "gpu", Miss(first.device, first.memory_bytes))

@@ -144,12 +144,13 @@ def test_a_take_lives_through_claim_progress_and_delivery(library):
     assert library.calibrations("other", "box") == library.calibrations("previs", "another") == {}
 
 
-def rendered(library, seconds, precision="int8", kind="cpu"):
-    """A delivered take that was predicted to take 10 seconds."""
+def rendered(library, seconds, precision="int8", kind="cpu", peak=None):
+    """A delivered take that was predicted to take 10 seconds and 100 bytes."""
     library.queue(shot())
     take = library.claim(HERE, 60)
-    library.record(take, card="previs", nominal_seconds=10.0, precision=precision, device_kind=kind)
-    library.change(take, Status.DELIVERED, seconds=seconds)
+    library.record(take, card="previs", nominal_seconds=10.0, precision=precision, device_kind=kind,
+                   predicted_bytes=100)  # fmt: skip
+    library.change(take, Status.DELIVERED, seconds=seconds, peak_bytes=peak)
 
 
 def test_takes_are_calibrated_by_their_median_for_each_precision_and_kind_of_device(library):
@@ -163,6 +164,13 @@ def test_takes_are_calibrated_by_their_median_for_each_precision_and_kind_of_dev
         ("int8", "cpu"): (1.15, 4), ("int8", "cuda"): (0.2, 3), ("bf16", "cuda"): (3.0, 1)
     }  # fmt: skip
     assert library.calibrations("previs", "box", last=2)["int8", "cpu"] == Calibration((9.0 + 1.1) / 2, 2)
+
+
+def test_the_most_memory_that_a_take_took_over_its_prediction_is_remembered(library):
+    for peak in (None, 90, 108, 103):
+        rendered(library, 10.0, peak=peak)
+    assert library.calibrations("previs", "box") == {("int8", "cpu"): Calibration(1.0, 4, memory=1.08)}
+    assert library.calibrations("previs", "box", last=1) == {("int8", "cpu"): Calibration(1.0, 1, memory=1.03)}
 
 
 def test_takes_before_the_rates_were_measured_say_nothing_of_predictions_by_them(library):
