@@ -150,10 +150,11 @@ def identity(film: Array, ground: Ground, seed: int) -> bool | None:
     """Whether the person of a film is told from IDENTITIES - 1 others; None where nobody was found."""
     blocking = ground.blocking
     found = find_subject(film, ground, 0, (blocking.frames // 2,))
-    if not found or not found[0].sure:
+    if not found:
         return None
     others = [cast.appearance(f"other-{seed}-{i}") for i in range(IDENTITIES - 1)]
-    return recognise(film, ground, 0, found[0], [blocking.subjects[0].appearance, *others]) == 0
+    like = recognise(film, ground, 0, found[0], [blocking.subjects[0].appearance, *others])
+    return None if like is None else like == 0
 
 
 def _sizes(dose: float, seed: int) -> ShotDirection:

@@ -9,7 +9,7 @@ set does is no find, and is said to be none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,7 +21,8 @@ from models.blocking import Appearance
 
 REACH = 0.15  # of the diagonal: how far from the blocking's place a person is looked for
 SIZES = (0.80, 0.86, 0.93, 1.0, 1.075, 1.16, 1.25)  # times the blocking's
-ENOUGH = 0.25  # of the difference that person makes to the empty set: below it nobody was found
+ENOUGH = 0.25  # of the difference that person makes to the empty set, and of the film's: below it nobody was found
+LIKER = 0.8  # of the empty set's error: a person there must come nearer
 FEWEST_PX = 40  # a person smaller than this in the frame is not looked for
 
 
@@ -33,11 +34,14 @@ class Found:
     offset_px: tuple[float, float]  # right and down of the blocking's place
     size: float  # times the blocking's
     share: float  # 0..1, how much of the person's difference to the empty set is there
+    explained: (
+        float  # 0..1, how much of the film's difference to the empty set the person is: of noise, next to nothing
+    )
 
     @property
     def sure(self) -> bool:
         """Whether somebody was found at all."""
-        return self.share >= ENOUGH
+        return min(self.share, self.explained) >= ENOUGH
 
 
 def find_subject(film: Array, ground: Ground, index: int, frames: Sequence[int]) -> list[Found]:
@@ -53,14 +57,21 @@ def find_subject(film: Array, ground: Ground, index: int, frames: Sequence[int])
     return found
 
 
-def recognise(film: Array, ground: Ground, index: int, found: Found, looks: Sequence[Appearance]) -> int:
-    """Which of `looks` the person found is most like: an index into them."""
+def recognise(film: Array, ground: Ground, index: int, found: Found, looks: Sequence[Appearance]) -> int | None:
+    """Which of `looks` the person is most like: an index into them. None where the film is as like to the empty set.
+
+    Who looks like somebody else is not found by `find_subject`: such a person is looked at where the blocking has them.
+    """
+    found = found if found.sure else replace(found, offset_px=(0.0, 0.0), size=1.0)
     picture = unit(film[found.t])
-    errors = []
+    errors: list[float] = []
+    empty: list[float] = []
     for look in looks:
         sprite, mask = _placed(*ground.looking(index, look, found.t), found)
-        errors.append(float((mask[..., None] * (picture - sprite) ** 2).sum() / max(mask.sum(), 1.0)))
-    return int(np.argmin(errors))
+        for known, shown in ((errors, sprite), (empty, ground.without(index, found.t))):
+            known.append(float((mask[..., None] * (picture - shown) ** 2).sum() / max(mask.sum(), 1.0)))
+    best = int(np.argmin(errors))
+    return best if errors[best] < LIKER * empty[best] else None
 
 
 def _search(t: int, film: Array, shown: Array, behind: Array, mask: Array) -> Found:
@@ -74,10 +85,15 @@ def _search(t: int, film: Array, shown: Array, behind: Array, mask: Array) -> Fo
         possible = float((alpha[..., None] * (sprite - behind) ** 2).sum())
         dx, dy = x + _peak(gain[y], int(x)) - reach, y + _peak(gain[:, x], int(y)) - reach
         best.append((float(gain[y, x]), dx, dy, float(gain[y, x]) / max(possible, 1e-6)))
-    gains = np.array([gained for gained, *_ in best])
+    gains = np.array([each[0] for each in best])
     at = int(np.argmax(gains))
     size = float(np.exp(np.interp(at + _peak(gains, at), np.arange(len(SIZES)), np.log(SIZES))))
-    return Found(t, (best[at][1], best[at][2]), size, float(np.clip(best[at][3], 0, 1)))
+    gained, dx, dy, share = map(float, best[at])
+    _, alpha = _resized(shown.astype(np.float32), mask, size)
+    moved = cv2.warpAffine(alpha, np.array([[1, 0, dx], [0, 1, dy]]), mask.shape[::-1])
+    strange = float((moved[..., None] * (film - behind) ** 2).sum())
+    explained = float(np.clip(gained / max(strange, 1e-6), 0, 1))
+    return Found(t, (dx, dy), size, float(np.clip(share, 0, 1)), explained)
 
 
 def _gain(film: Array, sprite: Array, behind: Array, alpha: Array, reach: int) -> Array:
