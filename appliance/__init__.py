@@ -28,7 +28,8 @@ What the pictures say:
     score      the scorecard of a model: score_axes (what is commanded), score_films (a worker's), score_motion (moves
                in pixels), score_stats (gain and the like), scorecard (the document), score_page (table, picture)
 What renders it:
-    daemon     the loop; house (one daemon each), render_take (one take's life), renderer (its end of the line), process
+    daemon     the loop; house (one daemon each), render_take (one take's life), films (where they lie), renderer
+               (its end of the line), process
     worker     the child process with torch; checkpoints: where renders save their steps
 What leaves the box:
     deliver    film, pictures and page, proved before publish gives them names

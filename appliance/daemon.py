@@ -21,10 +21,11 @@ from types import FrameType
 
 from appliance import checkpoints, paths, process
 from appliance.device import probe
+from appliance.films import note_published
 from appliance.house import HouseLock, log, only_daemon
 from appliance.library import Fenced, Library
 from appliance.opening import LibraryBusy, LibraryFull
-from appliance.render_take import Orders, RenderTake, note_published
+from appliance.render_take import Orders, RenderTake
 from appliance.renderer import Renderer
 from appliance.take import Take
 from models.errors import RushesError

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from appliance import checkpoints, paths, process
+from appliance import checkpoints, process
+from appliance.films import film_of
 from appliance.house import log
 from appliance.library import Library
 from appliance.measured import Measured, measured_of
 from appliance.opening import LibraryBusy, LibraryFull
-from appliance.publish import BESIDE, publish_take, published, sweep
+from appliance.publish import BESIDE, publish_take, sweep
 from appliance.renderer import Renderer, RendererDied
 from appliance.take import Status, Take
 from appliance.units import bytes_words
@@ -301,34 +302,6 @@ def missed(take: Take) -> Miss | None:
     from appliance.experience import Miss
 
     return None if take.missed_place is None else Miss(take.missed_place, take.missed_bytes or 0)
-
-
-def film_of(library: Library, take: Take) -> Path:
-    """Where a take's film lies, or will."""
-    return library.takes_folder / paths.take_file(take.shot, take.take_number, take.id)
-
-
-def note_published(library: Library) -> Iterator[Take]:
-    """Writes down the takes whose film was published just before the power went, and yields them."""
-    for take in library.takes(status=Status.RENDERING, limit=1_000):
-        film = film_of(library, take)
-        try:
-            page = published(film)
-        except RushesError as error:
-            library.note(take.id, str(error), kind="warning")
-            continue
-        if page is not None:
-            yield library.change(
-                take,
-                Status.DELIVERED,
-                "its film had been published before the daemon ended",
-                measured_of(page.get("measured")),
-                path=film,
-                sha256=page["film"]["sha256"],
-                seconds=page["timings_s"].get("total"),
-                peak_bytes=page["peak_bytes"],
-                phase="",
-            )
 
 
 @contextlib.contextmanager

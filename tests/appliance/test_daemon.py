@@ -220,8 +220,8 @@ def test_a_film_that_was_published_but_not_noted_is_noted_and_not_rendered_again
     import numpy as np
 
     from appliance.deliver import TakeFacts, TakeWriter
+    from appliance.films import film_of
     from appliance.publish import publish_take
-    from appliance.render_take import film_of
 
     house.queue("crash")  # what would happen if it were rendered
     take = house.library.claim("box boot 1", 600)
@@ -237,7 +237,7 @@ def test_a_film_that_was_published_but_not_noted_is_noted_and_not_rendered_again
 
 
 def test_pictures_left_by_a_cut_off_publication_are_in_nobodys_way(house):
-    from appliance.render_take import film_of
+    from appliance.films import film_of
 
     take = house.queue("walk")
     film = film_of(house.library, take)
