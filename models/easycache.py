@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -25,7 +26,7 @@ class EasyCache:
         as `kept` left it.
         """
         self.tolerance, self.index, self.of = tolerance, state.index, state.of
-        self.rate, self.drift, self.spared = state.facts or (math.nan, 0.0, 0.0)
+        self.rate, self.drift, self.spared, self.which = state.facts or (math.nan, 0.0, 0.0, 0.0)
         self.seen: Tensor | None = None
         self.asked: Tensor | None = None
         self.said: tuple[Tensor, ...] = ()
@@ -33,11 +34,13 @@ class EasyCache:
             self.seen, self.asked, *answers = state.said
             self.said = tuple(answers)
 
-    def __call__(self, latent: Tensor, ask: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    def __call__(self, latent: Tensor, which: int, ask: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """What the network says of a latent, once with the words and once without them, or what it would say.
 
-        The first answer decides for both.
+        The first answer decides for both. which: of two experts; nothing that the first said tells of the second.
         """
+        if which != self.which:
+            self.which, self.rate, self.said = float(which), math.nan, ()
         if self._near(latent):
             assert self.asked is not None
             answers = tuple(latent + (answer - self.asked) for answer in self.said)
@@ -58,14 +61,10 @@ class EasyCache:
         self.drift += self.rate * _size(latent - self.seen) / max(_size(self.said[0]), 1e-12)
         return self.drift < self.tolerance
 
-    def forget(self) -> None:
-        """Another network is asked from now on."""
-        self.rate, self.said = math.nan, ()
-
     def kept(self, state: State) -> State:
         """The state with what is remembered."""
         tensors = () if self.seen is None or self.asked is None else (self.seen, self.asked, *self.said)
-        return State(state.index, state.of, state.latent, state.history, tensors, (self.rate, self.drift, self.spared))
+        return replace(state, said=tensors, facts=(self.rate, self.drift, self.spared, self.which))
 
 
 def _size(x: Tensor) -> float:

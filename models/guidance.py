@@ -58,7 +58,6 @@ class Guide:
             raise ValueError(
                 f"guidance is {self.pulls}: {card.name} takes one number for each of {card.experts} experts"
             )
-        self._last: int | None = None
 
     def __call__(self, latent: Tensor, t: float) -> Tensor:
         """The velocity at a latent (1, C, F, H, W) and time t in 0..1000."""
@@ -66,10 +65,7 @@ class Guide:
         if self.cache is None:
             said = self._said(latent, t, expert)
         else:
-            if self._last not in (None, expert):
-                self.cache.forget()
-            said = self.cache(latent, lambda: self._said(latent, t, expert))
-        self._last = expert
+            said = self.cache(latent, expert, lambda: self._said(latent, t, expert))
         if len(said) == 1:
             return said[0]
         wanted, other = said

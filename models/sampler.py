@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.card import SOLVERS
 
 VelocityFn = Callable[[Tensor, float], Tensor]  # (latent, t in 0..1000) -> velocity of the latent's shape
-FACTS = 3  # numbers of a State that remembers answers
+FACTS = 4  # numbers of a State that remembers answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,9 @@ def schedule(solver: str, steps: int, shift: float, truncate: bool = False, leve
             raise ValueError(f"steps is {steps}: this network was distilled to {len(levels)}")
         sigmas = list(levels)
     else:
-        highest = 0.999 if solver == "unipc" else 1.0
-        even = [highest * (1 - i / steps) for i in range(steps)]
-        sigmas = [shift * s / (1 + (shift - 1) * s) for s in even]
+        # To the last bit as Wan's code has them (float32's 0.999, then numpy): the next number would be another time.
+        even = np.linspace(np.float64(np.float32(0.999)) if solver == "unipc" else 1.0, 0.0, steps + 1)[:-1]
+        sigmas = (shift * even / (1 + (shift - 1) * even)).tolist()
     times = [1000 * s for s in sigmas]
     whole = truncate and solver in ("unipc", "dpm++")
     return Schedule((*sigmas, 0.0), tuple(float(int(t)) if whole else t for t in times))

@@ -161,14 +161,27 @@ def test_the_first_steps_the_last_and_a_new_expert_are_always_asked(telling) -> 
     assert sum(t >= 875 for t in schedule("unipc", 24, 5.0, truncate=True).times) > ALWAYS
 
 
+@pytest.mark.parametrize("card", [CARD, PAIR], ids=["one", "two experts"])
 @torch.no_grad()
-def test_a_walk_that_spares_goes_on_to_the_same_film(tmp_path, network) -> None:
-    states, cache = walk(lambda _: network, CARD, 2.0, 20)
+def test_a_walk_that_spares_goes_on_to_the_same_film(tmp_path, telling, card: Card) -> None:
+    experts = [telling(Transformer(card), seed) for seed in (1, 2)]
+    states, cache = walk(experts.__getitem__, card, 2.0, 20)
     assert cache.spared > 3
-    for state in states[2:-1:5]:
+    switch = sum(t >= 875 for t in schedule("unipc", 20, 5.0, truncate=True).times)
+    for state in (states[i] for i in (2, switch - 1, switch, 12, 17)):
         checkpoints, start = Checkpoints(tmp_path, "k"), State(0, 20, noise(SIZE, 1))
         assert checkpoints.keep(state) is None
         resumed, passed_over = checkpoints.newest(start)
         assert passed_over == [] and resumed.index == state.index
-        rest, again = walk(lambda _: network, CARD, 2.0, 20, resumed)
+        rest, again = walk(experts.__getitem__, card, 2.0, 20, resumed)
         assert torch.equal(rest[-1].latent, states[-1].latent) and again.spared == cache.spared
+
+
+def test_half_a_memory_is_no_memory(tmp_path) -> None:
+    """A saved step that holds answers and not their numbers, or the numbers alone, is passed over."""
+    start = State(0, 20, noise(SIZE, 1))
+    for half in (replace(start, index=1, said=(start.latent,) * 3), replace(start, index=1, facts=(0.0,) * 4)):
+        checkpoints = Checkpoints(tmp_path, "k")
+        assert checkpoints.keep(half) is None
+        found, passed_over = checkpoints.newest(start)
+        assert found is start and len(passed_over) == 1 and "does not hold a state" in passed_over[0]

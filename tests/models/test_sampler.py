@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,17 @@ def test_euler_grid() -> None:
     four = schedule("euler", 4, shift=5.0)
     assert four.sigmas == pytest.approx((1, 0.9375, 0.8333333, 0.625, 0), abs=1e-6)
     assert four.times == pytest.approx((1000, 937.5, 833.33333, 625), abs=1e-4)
+
+
+@pytest.mark.parametrize("shift", [3.0, 5.0, 8.0, 12.0, 16.0])
+def test_whole_times_are_those_of_wan(shift: float) -> None:
+    """Where a time is nearly whole, one bit decides: of 12 steps with a shift of 5, which expert makes the sixth."""
+    for steps in range(1, 101):
+        for solver, highest in (("unipc", float(np.float32(0.999))), ("dpm++", 1.0)):
+            grid = np.linspace(highest, 0, steps + 1)[:-1]
+            times = (shift * grid / (1 + (shift - 1) * grid) * 1000).astype(np.int64)
+            assert schedule(solver, steps, shift, truncate=True).times == tuple(times)
+    assert schedule("dpm++", 12, 5.0, truncate=True).times[5] == 875
 
 
 def test_wan_dpm_grid() -> None:
