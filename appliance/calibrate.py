@@ -13,16 +13,20 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from appliance import paths, process
 from appliance.device import Device, probe
 from appliance.estimate import Rates
 from appliance.store import read_speed
 from appliance.text import one_line
+from appliance.units import count_words
 from models.errors import RushesError
 
 if TYPE_CHECKING:
     from appliance.library import Library
 
+BUSY = 0.5  # of the cores that others work on: figures are then a mixture of this machine and of what they do
 LONGEST_S = 300  # that measuring one place may take; the first use of a GPU compiles kernels
 
 Document = dict[str, Any]
@@ -30,9 +34,10 @@ Document = dict[str, Any]
 
 def calibrate(library: Library) -> dict[str, Document]:
     """Measures every place of this machine that can render, and keeps what is found. Raises RushesError."""
-    device = probe()
+    device, others = probe(), psutil.getloadavg()[0]
     disk = read_speed(paths.weights())
     documents = {place: measured(place, device.cores) for place in places(device)}
+    documents["cpu"]["troubles"] += busy_words(others, device.cores)
     for document in documents.values():
         document["rates"]["disk_bytes_s"] = disk.bytes_s if disk else None
     library.keep_rates(process.machine_name(), documents)
@@ -64,6 +69,15 @@ def measured(place: str, cores: int) -> Document:
     return json.loads(child.stdout.strip().split("\n")[-1])
 
 
+def busy_words(others: float, cores: int) -> list[str]:
+    """A word where `others` programs, on the average of the last minute, wanted the cores that were measured."""
+    if others <= BUSY * cores:
+        return []
+    return [
+        f"{count_words(round(others), 'other program')} worked on {count_words(cores, 'core')}: measure again at rest"
+    ]
+
+
 def rates_of(document: Document) -> Rates:
     """The figures of a document; one that is no rate, whoever wrote it, is none."""
     found = document.get("rates", {})
@@ -79,9 +93,9 @@ def rows(documents: dict[str, Document]) -> list[tuple[str, str]]:
     """The documents as (name, text), for a page."""
     told = []
     for place, document in documents.items():
-        rates = rates_of(document)
+        rates, wide = rates_of(document), "float32" if place == "cpu" else "16 bits"
         figures = [
-            (rates.flops_int8, 1e9, "GFLOP/s in int8"), (rates.flops_bf16, 1e9, "GFLOP/s in 16 bits"),
+            (rates.flops_int8, 1e9, "GFLOP/s in int8"), (rates.flops_bf16, 1e9, f"GFLOP/s in {wide}"),
             (rates.copy_bytes_s, 1e9, "GB/s copied"), (rates.upload_bytes_s, 1e9, "GB/s uploaded"),
             (rates.disk_bytes_s, 1e9, "GB/s from the disk"),
         ]  # fmt: skip

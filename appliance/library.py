@@ -300,8 +300,8 @@ class Library(Ledger):
             clean(machine),
         )
         takes: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for precision, kind, time, memory in rows:
-            takes.setdefault((precision, kind), []).append((time, memory))
+        for precision, kind, took, memory in rows:
+            takes.setdefault((precision, kind), []).append((took, memory))
         found = {}
         for key, ratios in takes.items():
             times, memories = zip(*ratios[:last], strict=True)

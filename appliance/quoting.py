@@ -65,7 +65,7 @@ class Quoted:
             return [*elsewhere, ("no", self.outcome.reason), *(("try", way) for way in self.outcome.remedies)]  # type: ignore[union-attr]
         plan, now = self.require_plan(), time.time()
         host = f", {bytes_words(plan.host_bytes)} of the machine's own" if plan.host_bytes else ""
-        rests = ", from measures on this machine" if plan.measured else ", not measured on this machine yet"
+        rests = ", by what was measured here" if plan.measured else ", not measured here yet"
         return [
             *elsewhere,
             ("slate", self.direction.slate),

@@ -30,12 +30,18 @@ def test_what_is_measured_is_kept_and_quoted_from(home, capsys):
     found = json.loads(capsys.readouterr().out)["rates"]["cpu"]
     assert found["rates"]["flops_int8"] > 1e8 and found["rates"]["copy_bytes_s"] > 1e8
     assert found["rates"]["upload_bytes_s"] is None and found["rates"]["disk_bytes_s"] > 1e5
-    assert found["block"]["seconds"] > 0 and found["troubles"] == []
+    assert found["block"]["seconds"] > 0 and all("measure again at rest" in words for words in found["troubles"])
     with Library.open() as library:
         rates = library.rates(machine_name())["cpu"]
     assert rates.flops_int8 == found["rates"]["flops_int8"] and rates.upload_bytes_s is None
     if not probe().gpus:
         assert quoted()["measured"]
+
+
+def test_figures_of_a_busy_machine_say_so():
+    assert calibrate.busy_words(0.4, 8) == calibrate.busy_words(4.0, 8) == []
+    assert calibrate.busy_words(7.9, 2) == ["8 other programs worked on 2 cores: measure again at rest"]
+    assert calibrate.busy_words(1.0, 1) == ["1 other program worked on 1 core: measure again at rest"]
 
 
 def test_a_place_that_cannot_be_measured_is_one_line():
