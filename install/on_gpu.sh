@@ -5,13 +5,15 @@
 #     install/on_gpu.sh models             some of tests, kernels, models: each then has more of the ten minutes
 #     install/on_gpu.sh --dry-run          without a GPU: shows that all is there, measures nothing
 #
-# Documents and logs go to OUT, else to kernels/measured; other options go to the benchmarks (--only=attn). Installs
-# nothing: it needs a Python with torch, triton, numpy, safetensors and pytest (RUSHES_PYTHON, else .venv, else python3).
-# What fails or runs out of time keeps nothing else from running, and what was measured until then is kept.
+# The tests compile some 500 kernels, which a machine that has never run them does for minutes: there, run each on its
+# own. Documents and logs go to OUT, else to kernels/measured (of a dry run to a new folder); other options go to the
+# benchmarks (--only=attn). Installs nothing: it needs a Python with torch, triton, numpy, safetensors and pytest
+# (RUSHES_PYTHON, else .venv, else python3). What fails or runs out of time keeps nothing else from running, and what was
+# measured until then is kept.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
-steps=() options=()
+steps=() options=() kept=kernels/measured
 for argument in "$@"; do
     case "$argument" in
         tests | kernels | models) steps+=("$argument") ;;
@@ -21,10 +23,11 @@ for argument in "$@"; do
             exit 2
             ;;
     esac
+    [ "$argument" = --dry-run ] && kept="$(mktemp -d)"
 done
 [ ${#steps[@]} -gt 0 ] || steps=(tests kernels models)
 
-out="${OUT:-kernels/measured}"
+out="${OUT:-$kept}"
 python="${RUSHES_PYTHON:-.venv/bin/python}"
 command -v "$python" >/dev/null || python=python3
 mkdir -p "$out"
@@ -32,22 +35,36 @@ export PYTHONUNBUFFERED=1
 limit=$((540 / ${#steps[@]}))
 failed=()
 
-# Runs Python with a time limit. The log holds everything; the document is too long for a screen.
-run() {
-    timeout --signal=INT --kill-after=15 "$limit" "$python" "$@" 2>&1 | tee "$out/$step.log" | grep -v '^{'
+# Runs a benchmark with a time limit. The log holds everything; the document is too long for a screen.
+benchmark() {
+    timeout --signal=INT --kill-after=15 "$limit" \
+        "$python" -m "$1" --out "$out" --limit $((limit - 45)) "${@:2}" "${options[@]}" 2>&1 |
+        tee "$out/$step.log" | grep -v '^{'
     return "${PIPESTATUS[0]}"
 }
 
-benchmark() { run -m "$1" --out "$out" --limit $((limit - 45)) "${@:2}" "${options[@]}"; }
+# Runs the files of tests that have some for a GPU (the others may import what is not installed here), four at a time,
+# as most of their time is the compiler's; and each in a process of its own, as a GPU that was once asked for memory
+# that is not there answers a process nothing more. What a file says comes when it ends.
+tests() {
+    local end=$(($(date +%s) + limit))
+    grep -rlZ --include='test_*.py' 'mark\.gpu' tests | xargs -0 ls -S | tr '\n' '\0' |
+        xargs -0 -P 4 -n 1 bash -c "$one_file" "$end" "$python" | tee "$out/tests.log"
+    return "${PIPESTATUS[3]}"
+}
+
+# shellcheck disable=SC2016 # this is for the shells that tests() starts
+one_file='left=$(($0 - $(date +%s)))
+[ "$left" -gt 0 ] || { printf "%s: no time was left\n" "$2"; exit 1; }
+said="$(timeout --signal=INT --kill-after=15 "$left" "$1" -m pytest -q -m gpu "$2" 2>&1)"
+code=$?
+printf "%s\n%s\n" "$2" "$said"
+exit "$code"'
 
 for step in "${steps[@]}"; do
     printf '==> %s\n' "$step"
     case "$step" in
-        tests)
-            # These alone: the others may import what is not installed here.
-            mapfile -t files < <(grep -rl --include='test_*.py' 'mark\.gpu' tests)
-            run -m pytest -q -m gpu "${files[@]}"
-            ;;
+        tests) tests ;;
         kernels) benchmark kernels.bench ;;
         # Attention as the card's row of kernels/dispatch.py has it on Hopper, and both ways that may beat it.
         models) benchmark models.bench --attention sdpa int8_f32 int8_f16 ;;

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from kernels import driver
+
 T = TypeVar("T")
 Found = dict[str, Any]  # as JSON holds it
 
@@ -59,6 +61,8 @@ def asked(options: ArgumentParser, arguments: list[str] | None) -> Namespace:
     if not (found.dry_run or torch.cuda.is_available()):
         options.exit(1, "no CUDA device is here: a benchmark needs one; --dry-run walks everything on the CPU\n")
     found.device = torch.device("cpu" if found.dry_run else "cuda:0")
+    if not found.dry_run:
+        driver.prepare()
     if found.compile is None:  # it launches through a module that it compiles
         found.compile = not found.dry_run and any(map(shutil.which, ("cc", "gcc", "clang")))
     return found
