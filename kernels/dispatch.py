@@ -34,11 +34,12 @@ BF16_INSTRUCTIONS = "avx512_bf16"
 class Choice:
     """How one device computes.
 
-    attention, fast_attention: "sdpa" is torch's own; the others are attn_int8, named by what the products with the
-    values are summed in. fast_attention is for drafts: values in fp8 make its rounding error three times as large.
+    attention, fast_attention: "sdpa" is torch's own: cuDNN's on 9.0 and 10.0 from torch 2.11 on, by torch's own order
+    (pytorch pull request 162073), else flash. The others are attn_int8, named by what the products with the values are
+    summed in. fast_attention is for drafts: values in fp8 make its rounding error three times as large.
     linear: int8 products by our kernel, by torch's integer product and an epilogue, or by the twin in plain torch.
-    norms: the row kernels, or their twins. dtype_name: of matrices that are not quantized, and of what flows between
-    layers, as torch calls it.
+    norms: our kernels for everything else, or their twins, and then for products too. dtype_name: of matrices that are
+    not quantized, and of what flows between layers, as torch calls it.
     """
 
     attention: Attention

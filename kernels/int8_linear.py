@@ -18,7 +18,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels import reference
 from kernels.dispatch import choose
 from kernels.tiles import capability_of, product_class, tile_for
 
@@ -102,10 +101,7 @@ def launch(
     Rows of q and weight should begin at multiples of 16 bytes, as those of every network do: they are contiguous, and
     all widths are multiples of 16. Where they do not, the loop's loads are not copied ahead, and registers spill.
     """
-    way = choose(q.device).linear if q.is_cuda else "triton"
-    if way == "torch":
-        return reference.int8_linear(q, scale, weight, weight_scale, bias, act, dtype)
-    through = through_torch if way == "int_mm" else through_triton
+    through = through_torch if q.is_cuda and choose(q.device).linear == "int_mm" else through_triton
     return through(q, scale, weight, weight_scale, bias, act, dtype)
 
 

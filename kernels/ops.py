@@ -1,8 +1,8 @@
 """The operations models call. Each runs where its tensors are, and is one node to torch.compile.
 
-On CUDA a Triton kernel does the work, loaded at the first call; on the CPU its plain twin in `reference*` does. An
-operation is one line here: its twin, which gives it name, signature and meaning; its kernel's launcher, by name; and a
-function that only knows the results' shapes.
+On CUDA a Triton kernel does the work, loaded at the first call; on the CPU, and on cards that Triton does not know, its
+plain twin in `reference*` does. An operation is one line here: its twin, which gives it name, signature and meaning; its
+kernel's launcher, by name; and a function that only knows the results' shapes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kernels import reference, reference_attention, reference_vae
+from kernels.dispatch import choose
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,8 @@ def operation(
     name = f"rushes::{twin.__name__}"
 
     def on_cuda(*args: P.args, **kwargs: P.kwargs) -> R:
+        if choose(args[0].device).norms == "torch":
+            return twin(*args, **kwargs)
         module, _, function = launcher.partition(".")
         with torch.cuda.device_of(args[0]):  # Triton launches on the current device, wherever the tensors are
             return getattr(import_module(f"kernels.{module}"), function)(*args, **kwargs)

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from kernels import dispatch
+from kernels import dispatch, ops, reference
 from kernels.dispatch import TABLE, choice_for, choose
 
 BRANDS = [None, "NVIDIA GeForce RTX 4090", "NVIDIA RTX A6000", "NVIDIA H200", ""]
@@ -87,6 +87,19 @@ def test_asking_loads_neither_triton_nor_a_driver(python) -> None:
     code += "print('triton' in sys.modules, torch.cuda.is_initialized())"
     ran = python("-c", code)
     assert ran.stdout == "False False\n", ran.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_card_that_triton_does_not_know_the_twins_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels import quant_rows
+
+    monkeypatch.setattr(ops, "choose", lambda device: choice_for((6, 1), "NVIDIA GeForce GTX 1080"))
+    monkeypatch.setattr(quant_rows, "launch", None)
+    x = torch.randn(5, 300)
+    q, scale = ops.quant_rows(x.cuda())
+    expected, its_scale = reference.quant_rows(x)
+    assert torch.equal(q.cpu(), expected) and torch.equal(scale.cpu(), its_scale)
 
 
 @pytest.mark.gpu
