@@ -88,12 +88,12 @@ def _search(t: int, film: Array, shown: Array, behind: Array, mask: Array) -> Fo
     gains = np.array([each[0] for each in best])
     at = int(np.argmax(gains))
     size = float(np.exp(np.interp(at + _peak(gains, at), np.arange(len(SIZES)), np.log(SIZES))))
-    gained, dx, dy, share = map(float, best[at])
+    gained, right, down, share = best[at]
     _, alpha = _resized(shown.astype(np.float32), mask, size)
-    moved = cv2.warpAffine(alpha, np.array([[1, 0, dx], [0, 1, dy]]), mask.shape[::-1])
+    moved = cv2.warpAffine(alpha, np.array([[1, 0, right], [0, 1, down]]), mask.shape[::-1])
     strange = float((moved[..., None] * (film - behind) ** 2).sum())
     explained = float(np.clip(gained / max(strange, 1e-6), 0, 1))
-    return Found(t, (dx, dy), size, float(np.clip(share, 0, 1)), explained)
+    return Found(t, (right, down), size, float(np.clip(share, 0, 1)), explained)
 
 
 def _gain(film: Array, sprite: Array, behind: Array, alpha: Array, reach: int) -> Array:

@@ -127,6 +127,23 @@ def test_an_order_becomes_a_film_the_same_one_twice(worker, package, tmp_path):
     assert digests[0] == digests[1]
 
 
+def test_a_measurement_that_fails_is_noted_and_costs_no_take(capfd):
+    """Nothing was developed here, so there is nothing to measure."""
+    from appliance.blocking import block
+    from appliance.kept import Kept
+    from appliance.worker import _measured
+
+    class Notes(list):
+        def report(self, kind, **facts):
+            self.append((kind, facts))
+
+    direction, notes, timings = from_plain({"subjects": [{"id": "mara"}]}), Notes(), {}
+    assert _measured(notes, 3, Kept(block(direction)), direction.tolerances, timings) == [] and timings == {}
+    ((kind, facts),) = notes
+    assert (kind, facts["take"]) == ("note", 3) and facts["text"].startswith("not measured (ValueError: ")
+    assert "Traceback" in capfd.readouterr().err  # for the daemon's log
+
+
 def test_another_seed_is_another_film(worker, package, tmp_path):
     from appliance.probe import probe_video
 
