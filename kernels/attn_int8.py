@@ -123,7 +123,7 @@ def launch(
     if old or E not in WIDTHS:
         return reference_attention.attn_int8(q8, q_scale, k8, k_scale, v, v_scale, accumulate, mask, dtype)
     y = torch.empty((B, L, N * E), dtype=dtype, device=q8.device)
-    order, count, tail = (y, y, y) if mask is None else key_lists(mask.expand(B, N, -1, -1).contiguous(), S // KEY_BLOCK)
+    order, count, tail = (y, y, y) if mask is None else key_lists(mask.expand(B, N, -1, -1), S // KEY_BLOCK)
     rows, tail_keys = triton.cdiv(L, QUERY_BLOCK), S % KEY_BLOCK != 0
     attn_int8_kernel[(rows, N, B)](
         q8, q_scale, k8, k_scale, v, v_scale, y, order, count, tail, L, S, *q8.stride()[:3], *k8.stride()[:3],
@@ -138,6 +138,7 @@ def key_lists(mask: Tensor, full: int) -> tuple[Tensor, Tensor, Tensor]:
     mask (..., ceil(S/64)) bool, `full` = S // 64. Returns order (..., full) int32 whose first `count` (...) int32 are
     met, and tail (...) int8, whether the block that is not full is.
     """
+    mask = mask.contiguous()  # the lists then are, whatever order the mask lay in
     whole = mask[..., :full]
     order = torch.argsort((~whole).to(torch.int8), dim=-1, stable=True).to(torch.int32)
     return order, whole.sum(-1, dtype=torch.int32), mask[..., full:].any(-1).to(torch.int8)

@@ -1,8 +1,8 @@
 """The operations models call. Each runs where its tensors are, and is one node to torch.compile.
 
 On CUDA a Triton kernel does the work, loaded at the first call; on the CPU, and on cards that Triton does not know, its
-plain twin in `reference*` does. An operation is one line here: its twin, which gives it name, signature and meaning; its
-kernel's launcher, by name; and a function that only knows the results' shapes.
+plain twin in `reference*` does. An operation is one line here: its twin, which gives it name, signature and meaning;
+its kernel's launcher, by name; and a function that only knows the results' shapes.
 """
 
 from __future__ import annotations
