@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from importlib import import_module
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,10 +33,11 @@ def operation(
     name = f"rushes::{twin.__name__}"
 
     def on_cuda(*args: P.args, **kwargs: P.kwargs) -> R:
-        if choose(args[0].device).norms == "torch":
+        first: Any = args[0]
+        if choose(first.device).norms == "torch":
             return twin(*args, **kwargs)
         module, _, function = launcher.partition(".")
-        with torch.cuda.device_of(args[0]):  # Triton launches on the current device, wherever the tensors are
+        with torch.cuda.device_of(first):  # Triton launches on the current device, wherever the tensors are
             return getattr(import_module(f"kernels.{module}"), function)(*args, **kwargs)
 
     torch.library.define(name, torch.library.infer_schema(twin, mutates_args=mutates))
