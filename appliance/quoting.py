@@ -125,7 +125,7 @@ def read(path: Path, seed: int | None = None, quality: str | None = None, model:
     asked: dict[str, Any] = {"seed": seed, "quality": quality, "model": model}
     direction = replace(load(path), **{name: value for name, value in asked.items() if value is not None})
     stated = {name: value for name in ("first", "last") if (value := getattr(direction.refs, name)) is not None}
-    beside = {name: str((path.absolute().parent / value).resolve()) for name, value in stated.items()}
+    beside: dict[str, Any] = {name: str((path.absolute().parent / value).resolve()) for name, value in stated.items()}
     return replace(direction, refs=replace(direction.refs, **beside)) if beside else direction
 
 
