@@ -118,12 +118,15 @@ def _light(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measure
     pairs = [(found, asked_light(blocking, t)) for t in frames if (found := measure_light(film, ground, 0, t))]
     seen = [(found, want) for found, want in pairs if found.fit >= FIT and min(found.front, want.front) > BEHIND]
     apart = [(found, want) for found, want in seen if min(found.apart_deg, want.apart_deg) > APART_DEG]
+    filled = any(lamp.name == "fill" and lamp.rgb.max() > 0 for lamp in blocking.lights)
     for axis, unit, tolerance, told, why in (
         ("key azimuth", "deg", allowed.key_az_deg, seen, _UNLIT),
         ("key elevation", "deg", allowed.key_el_deg, seen, _UNLIT),
         ("key ratio", "stops", allowed.ratio_stops, apart, "key and fill come from one side" if seen else _UNLIT),
         ("key colour", "mired", allowed.cct_mired, seen, _UNLIT),
     ):
+        if axis == "key ratio" and not filled:
+            continue  # nothing was asked: a key without a fill has no ratio
         want = _value(axis, asked_light(blocking, frames[0]))
         if not told:
             yield Measured(axis, unit, want, None, None, tolerance, unit, why)
@@ -136,7 +139,7 @@ def _light(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measure
 
 _LOST = "too little of the set could be followed"
 _UNTOLD = "the set is too plain to tell a turn, a travel and a zoom apart"
-_UNLIT = "too little of the person is lit from the front to tell"
+_UNLIT = "too little of the person shows the key plainly"
 FIT = 0.6  # of the light's variance on a person that the sum must explain for the key to count as found
 BEHIND = -0.3  # cosine to the camera below which a key only grazes what is seen
 APART_DEG = 30.0  # between key and fill, below which their ratio cannot be told
