@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from appliance.measured import MOST_FRAMES, MOST_ROWS
 from models import text_sizes
 from models.autoencoders import films_read, tiling
 from models.card import Card
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 STEP_OVERHEAD_S = 0.03  # a step of a small network on a GPU waits for launches, not for arithmetic
 STAGE_S_A_PIXEL = 6e-6  # control films at 2x2 rays a pixel, a core: 3.2 microseconds a pixel and frame measured
 ENCODE_S_A_PIXEL = 0.3e-6  # exact colour, x264 medium and two proving decodes: 0.1 to 0.2 measured
+LOOK_S_A_PIXEL = 1.5e-6  # measuring the take by its pictures, as it keeps them: 1.3 to 2.3 measured, on one core
 START_S = 2.0  # starting torch, once; a warm worker needs none of it
 
 UNMEASURED = (0.3, 2.0)  # of the estimate: how far off arithmetic alone has to be taken to be
@@ -84,11 +86,15 @@ class Pace:
 
 
 def beside_seconds(card: Card, geometry: Geometry, precision: str, speed: Speed, cores: int, tile: int) -> float:
-    """Everything but words and steps: start, weights from the disk, control films, coding, the film's file."""
+    """Everything but words and steps: start, weights from the disk, control films, coding, the film's file, and how it
+    is measured.
+    """
     pixels = geometry.frames * geometry.height * geometry.width
+    looked_at = min(1.0, MOST_ROWS / geometry.height) ** 2 * min(1.0, MOST_FRAMES / geometry.frames)
     stage = pixels * STAGE_S_A_PIXEL / cores if films_read(card) else 0.0
     coding = coder_flops(card, geometry) * tiling(card, geometry, tile) / speed.film
-    return START_S + package_bytes(card, precision) / speed.disk + stage + coding + pixels * ENCODE_S_A_PIXEL
+    film = pixels * (ENCODE_S_A_PIXEL + looked_at * LOOK_S_A_PIXEL)
+    return START_S + package_bytes(card, precision) / speed.disk + stage + coding + film
 
 
 def text_seconds(card: Card, place: str, speed: Speed) -> float:

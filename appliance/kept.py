@@ -13,11 +13,9 @@ import cv2
 import numpy as np
 
 from appliance.direction_notes import Tolerances
-from appliance.measured import Measured
+from appliance.measured import MOST_FRAMES, MOST_ROWS, Measured
 from appliance.score_take import measure
 from models.blocking import Array, Blocking
-
-MOST_ROWS, MOST_FRAMES = 256, 129
 
 
 @dataclass(frozen=True, slots=True)

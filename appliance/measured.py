@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+MOST_ROWS, MOST_FRAMES = 256, 129  # of a take that is measured: beyond, its pictures are averaged and frames left out
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:

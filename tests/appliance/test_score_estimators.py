@@ -7,7 +7,8 @@ import pytest
 
 from appliance.blocking import block
 from appliance.direction_notes import Tolerances
-from appliance.kept import MOST_FRAMES, Kept
+from appliance.kept import Kept
+from appliance.measured import MOST_FRAMES
 from appliance.score_axes import AXES, identity
 from appliance.score_camera import angles, asked_camera, measure_camera
 from appliance.score_ground import Ground
