@@ -20,6 +20,9 @@ from models.errors import BadInput, RushesError
 
 _BT709, _LIMITED = 1, 1  # ITU-T H.273 code points: primaries, transfer and matrix are all 1
 _THREADS = 4  # fixed, never the machine's count: x264's choices depend on it, and equal frames must give equal bytes
+# Its tree of macroblocks reads memory that nobody wrote where AVX-512 serves it and a row is no multiple of 16 blocks: of
+# 16 encodings of one film 224 pixels wide there were 11. Without it there is one, a third larger at the same quality dial.
+_X264 = "mbtree=0"
 
 
 def frame_rate(fps: float) -> Fraction:
@@ -59,7 +62,7 @@ class Mp4Writer:
         self._stream = self._open_stream()
 
     def _open_stream(self):
-        options = {"crf": "16", "preset": "medium", "profile": "high"}
+        options = {"crf": "16", "preset": "medium", "profile": "high", "x264-params": _X264}
         stream = self._file.add_stream("libx264", rate=self.rate, options=options)
         stream.width, stream.height, stream.pix_fmt = self.width, self.height, "yuv420p"
         codec = stream.codec_context
