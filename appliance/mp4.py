@@ -20,8 +20,8 @@ from models.errors import BadInput, RushesError
 
 _BT709, _LIMITED = 1, 1  # ITU-T H.273 code points: primaries, transfer and matrix are all 1
 _THREADS = 4  # fixed, never the machine's count: x264's choices depend on it, and equal frames must give equal bytes
-# Its tree of macroblocks reads memory that nobody wrote where AVX-512 serves it and a row is no multiple of 16 blocks: of
-# 16 encodings of one film 224 pixels wide there were 11. Without it there is one, a third larger at the same quality dial.
+# Its tree of macroblocks reads memory that nobody wrote where AVX-512 serves it and a row is no multiple of 16 blocks:
+# 16 encodings of one film 224 pixels wide were 11 different ones. Without it all are one, a third larger.
 _X264 = "mbtree=0"
 
 
