@@ -78,15 +78,15 @@ def planned(
 
 
 def tightened(device: Device, calibrations: Mapping[tuple[str, str], Calibration]) -> Device:
-    """The machine as a plan may count on it where takes took more memory than was predicted: by so much less."""
-    over = {"cpu": 1.0, "cuda": 1.0}
-    for (_, kind), found in calibrations.items():
-        over[kind] = max(over.get(kind, 1.0), found.memory)
+    """The machine as a plan may count on it where takes took more of a GPU's memory than predicted: by so much less.
+
+    Not of the machine's own, of which the stage takes what is free, to make control films on all cores.
+    """
+    over = max((found.memory for (_, kind), found in calibrations.items() if kind == "cuda"), default=1.0)
     gpus = tuple(
-        gpu if gpu.free_bytes is None else replace(gpu, free_bytes=int(gpu.free_bytes / over["cuda"]))
-        for gpu in device.gpus
+        gpu if gpu.free_bytes is None else replace(gpu, free_bytes=int(gpu.free_bytes / over)) for gpu in device.gpus
     )
-    return replace(device, ram_free_bytes=int(device.ram_free_bytes / over["cpu"]), gpus=gpus)
+    return replace(device, gpus=gpus)
 
 
 def lessened(device: Device, miss: Miss) -> Device:

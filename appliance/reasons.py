@@ -44,7 +44,7 @@ def way_words(ask: Ask, device: Device, place: str, way: Way, calibration: Calib
     if calibration is not None:
         takes = count_words(calibration.takes, "take")
         why.append(f"the time is corrected by {takes} made here: {calibration.ratio:.2g} times what was worked out")
-        if calibration.memory > 1:
+        if calibration.memory > 1 and place != "cpu":
             over = f"{calibration.memory - 1:.0%} more memory than was predicted"
             why.append(f"one of them took {over}: so much less of what is free is counted on")
     return why

@@ -7,7 +7,7 @@ from math import ceil
 
 from models.card import Card
 from models.geometry import TIME_STRIDE, Geometry
-from models.placement import STAGE_BYTES_A_PIXEL
+from models.placement import STAGE_BYTES_A_PIXEL, STAGED_BYTES_A_PIXEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
         encoding = pixels * coder.encoded_bytes_a_pixel[b // 4] + 2 * four_frames
     if card.vae == "previs" and b == 4:
         encoding = max(encoding, 2 * STAGE_BYTES_A_PIXEL * pixels)  # made two frames at once before they are encoded
-        films = 2 * geometry.frames * pixels * 3 * 4
+        films = geometry.frames * pixels * STAGED_BYTES_A_PIXEL
     return max(decoding, encoding) + films
 
 

@@ -18,7 +18,7 @@ from models.activations import cpu_work_bytes, stream_bytes, work_bytes
 from models.autoencoders import AUTOENCODERS, coder_bytes
 from models.card import Card
 from models.geometry import Geometry
-from models.placement import STAGE_BYTES_A_PIXEL, Placement
+from models.placement import STAGE_BYTES_A_PIXEL, STAGED_BYTES_A_PIXEL, Placement
 from models.sizes import blocks_bytes, outside_bytes, weights_bytes
 
 MIB = 2**20
@@ -148,7 +148,7 @@ def film_bytes(card: Card, geometry: Geometry, tile: int) -> int:
     card, all frames of those (3 channels and 1) and two at work.
     """
     pixels, frames = geometry.height * geometry.width, geometry.frames if tile and card.vae != "previs" else 4
-    made = (geometry.frames * 4 * 4 + 2 * STAGE_BYTES_A_PIXEL) * pixels if card.vae == "previs" else 0
+    made = (geometry.frames * STAGED_BYTES_A_PIXEL + 2 * STAGE_BYTES_A_PIXEL) * pixels if card.vae == "previs" else 0
     return max(frames * pixels * 3 * 4, made)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 # What the stage takes for each pixel of a frame while it renders it at 2x2 rays: 293 MB at 832x480 were measured.
 STAGE_BYTES_A_PIXEL = 760
+STAGED_BYTES_A_PIXEL = (3 + 1) * 4  # of each frame of its films, when they are made: colours and depth, in float32
 STAGE_SHARE = 0.25  # of the memory that is free when it begins
 
 
