@@ -22,7 +22,6 @@ from models.placement import Placement
 from models.quantize import load_quantized
 from models.streaming import place
 from models.text_sizes import TextCard
-from models.tokenizer import Tokenizer
 from models.umt5 import text_dtype
 from models.weights import Package
 
@@ -78,6 +77,8 @@ def sizes(package: Package, part: str, card: type[TextCard] | type[VisionCard]) 
 
 def _read(model: Model, texts: Sequence[str], where: str) -> tuple[Embedding, ...]:
     """Texts through the encoder, which is gone when they are read."""
+    from models.tokenizer import Tokenizer  # here: a machine that renders or trains the shipped model needs none
+
     package = model.package
     card = TextCard(**sizes(package, "text", TextCard))
     vocabulary = package.tensors.get("tokenizer.file")

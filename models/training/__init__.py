@@ -7,6 +7,8 @@ May import: the rest of models, Pillow for the picture of the learning curves.
     latents   footage -> what the transformer learns from
     fit       trains the transformer on latents
     state     a run on disk: weights, average and optimiser
+    carry     the runs as a few small files, for a machine that keeps nothing else
+    calls     what the minutes of a training in a few short calls are for
     package   both networks -> the package that ships, and its record
     check     how near a package comes to the films it was told to make
 """

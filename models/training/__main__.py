@@ -1,6 +1,6 @@
 """`python -m models.training`: from nothing to a package of weights, in one resumable command.
 
-    footage   shots of the stage are rendered ahead by a process beside this one
+    footage   shots of the stage are rendered ahead by processes beside this one
     vae       the autoencoder learns from crops of them, for --vae-minutes
     latents   every shot is encoded once
     fit       the transformer learns from those, for --minutes
@@ -8,97 +8,142 @@
     package   both are quantized, written, and scored on shots kept for testing, with a record of how it came to be
 
 Stop it at any time (at most a minute is lost) and start it again with the same folder: each part goes on where it was.
+
+Where it may only run for some minutes at a time, and no more than a few small files can be kept between:
+
+    python -m models.training --work W --carry C --call-minutes 9 --device cuda:0
+
+as often as --calls says. Each call ends by itself, goes on from what is in C (at most 8 files of 16 MiB, 64 MiB in
+all), renders shots that no call before has used, and trains as they arrive; the last one ends with the package. Given
+once more, it makes the package again from C alone, on any machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 from models.card import PREVIS, TINY
-from models.training import scenes
+from models.errors import RushesError
+from models.training import calls
+from models.training.footage import Rendering
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
+BUDGETS = {"autoencoder": 25.0, "transformer": 60.0, "decoder": 20.0}  # minutes
+SHOTS, FIRST = 1000, 32  # rendered in all; rendered before the autoencoder begins
+ENCODING_SECONDS = 4.0  # at once, of the LOOK_SECONDS between: a fifth of the time at most
 
 
 def main() -> None:
+    began = time.monotonic()
     parser = argparse.ArgumentParser(
         prog="python -m models.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    cores = os.cpu_count() or 1
+    share = "default {:g}, or its share of all calls"
     parser.add_argument("--work", type=Path, required=True, help="folder of the run: footage, latents, checkpoints")
-    parser.add_argument("--shots", type=int, default=1000, help="how many shots to render (default 1000)")
-    parser.add_argument("--vae-minutes", type=float, default=25.0, help="budget of the autoencoder (default 25)")
-    parser.add_argument("--minutes", type=float, default=60.0, help="budget of the transformer (default 60)")
-    parser.add_argument("--polish-minutes", type=float, default=20.0, help="budget of the decoder alone (default 20)")
+    parser.add_argument("--carry", type=Path, help="folder of what goes from call to call")
+    parser.add_argument("--call-minutes", type=float, help="end after so many minutes, having saved")
+    parser.add_argument("--calls", type=int, default=3, help="calls of so many minutes in all (default 3)")
+    parser.add_argument("--shots", type=int, help=f"how many shots to render (default {SHOTS}; in calls, no end)")
+    for option, part, what in (
+        ("--vae-minutes", "autoencoder", "autoencoder"),
+        ("--minutes", "transformer", "transformer"),
+        ("--polish-minutes", "decoder", "decoder alone"),
+    ):
+        text = f"budget of the {what} ({share.format(BUDGETS[part])})"
+        parser.add_argument(option, type=float, dest=part, metavar="MINUTES", help=text)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0 (default cpu)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="processor threads for training")
-    half = max(1, (os.cpu_count() or 1) // 2)
-    parser.add_argument("--renderers", type=int, default=half, help=f"processes that render shots (default {half})")
+    parser.add_argument("--threads", type=int, default=cores, help="processor threads for training")
+    renderers = "processes that render shots (default half the cores; in calls, all but one)"
+    parser.add_argument("--renderers", type=int, help=renderers)
     parser.add_argument("--card", choices=("previs", "tiny"), default="previs")
     parser.add_argument("--check-shots", type=int, default=6, help="test shots to score at the end (default 6)")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="package to write (default: the shipped one)")
     options = parser.parse_args()
-    train(options)
+    if options.calls < 1 or (options.call_minutes is not None and options.call_minutes <= 0):
+        parser.error(f"--calls {options.calls} --call-minutes {options.call_minutes}: both must be above 0")
+    in_calls = options.call_minutes is not None
+    options.shots = options.shots or (calls.SEEDS if in_calls else SHOTS)
+    options.renderers = options.renderers or max(1, cores - 1 if in_calls else cores // 2)
+    try:
+        train(options, began)
+    except RushesError as error:
+        parser.exit(error.exit_code, f"{error}\n")
 
 
-def train(options: argparse.Namespace) -> None:
+def train(options: argparse.Namespace, began: float) -> None:
+    """Whatever is left to do, from `began` on, as time.monotonic() counts."""
     import torch
 
     from models.training import check, fit, latents, package, state, vae_fit
+    from models.training.carry import Carry
     from models.vae import VAE
 
     torch.set_num_threads(options.threads)
-    footage, encoded = options.work / "footage", options.work / "latents"
-    runs = {name: options.work / f"{name}.safetensors" for name in ("autoencoder", "transformer", "decoder")}
+    device, footage, encoded = options.device, options.work / "footage", options.work / "latents"
+    runs = {name: options.work / f"{name}.safetensors" for name in BUDGETS}
     card = TINY if options.card == "tiny" else PREVIS
     options.work.mkdir(parents=True, exist_ok=True)
-    with Footage(footage, options.shots, options.renderers) as rendering:
-        rendering.wait_for(min(32, options.shots))
-        vae_fit.fit(footage, runs["autoencoder"], options.vae_minutes, options.device)
-        rendering.wait_for(options.shots)
-    vae = VAE().to(options.device)
-    vae.load_state_dict(state.read(runs["autoencoder"])[0])
-    latents.statistics(footage, vae, options.device)
-    latents.encode_all(footage, encoded, vae, options.device)
-    fuse = options.minutes >= 10 and fit.can_compile(options.device)  # compiling takes two minutes itself
-    fit.fit(encoded, runs["transformer"], card, options.minutes, options.device, fuse=fuse)
-    vae_fit.polish(footage, vae, runs["decoder"], options.polish_minutes, options.device)
-    package.write(card, vae, runs, len(list(encoded.glob("*.safetensors"))), options.out)
-    package.record(options.out, check.check(options.out, options.check_shots, card.steps, options.device))
+    carry = Carry(options.carry, runs) if options.carry else None
+    if carry:
+        carry.read()
+    before = list(carry.calls) if carry else []
+    call = _call(options, began, runs, len(before))
+    this = package.call(calls.first_seed(len(before)), 0, device)
+    idle = call.finished
+
+    with Rendering(footage, this["first_seed"], options.shots, 0 if idle else options.renderers) as rendering:
+
+        def saved() -> None:
+            this["shots"] = rendering.count()
+            if carry:
+                carry.calls = [*before, this]
+                carry.write()
+
+        sitting = state.Sitting(call.ends, saved)
+        in_calls = options.call_minutes is not None
+        patience = began + 60 * calls.START * options.call_minutes if in_calls else math.inf
+        rendering.wait_for(min(FIRST, options.shots), patience)
+        vae_fit.fit(footage, runs["autoencoder"], call.minutes("autoencoder"), device, sitting=sitting)
+        if call.cut_off:
+            return
+        rendering.wait_for(options.shots, patience)
+        vae = VAE().to(device)
+        vae.load_state_dict(state.read(runs["autoencoder"])[0])
+        if bool((vae.std == 1).all()):  # not measured since it was trained
+            latents.statistics(footage, vae, device)
+            state.amend(runs["autoencoder"], {"mean": vae.mean, "std": vae.std})
+        seconds = ENCODING_SECONDS if in_calls else math.inf
+        arrive = functools.partial(latents.encode_all, footage, encoded, vae, device, seconds)
+        arrive()
+        minutes = call.minutes("transformer")
+        fuse = fit.worth_compiling(device, min(minutes, (call.ends - time.monotonic()) / 60))
+        fit.fit(encoded, runs["transformer"], card, minutes, device, fuse=fuse, sitting=sitting, arrive=arrive)
+        if call.cut_off:
+            return
+        vae_fit.polish(footage, vae, runs["decoder"], call.minutes("decoder"), device, sitting=sitting)
+        if call.cut_off:
+            return
+        this["shots"] = rendering.count()
+    trained = {name: path for name, path in runs.items() if path.exists()}
+    package.write(card, vae, trained, before if idle and before else [*before, this], options.out)
+    package.record(options.out, check.check(options.out, options.check_shots, card.steps, device, call.ends))
 
 
-class Footage:
-    """The processes that render shots ahead, ended with the block."""
-
-    def __init__(self, folder: Path, shots: int, renderers: int) -> None:
-        self.folder = folder
-        self.commands = [
-            [sys.executable, "-m", "models.training.footage", str(folder), "--first", str(scenes.TEST_SEEDS + index),
-             "--end", str(scenes.TEST_SEEDS + shots), "--stride", str(renderers)]
-            for index in range(renderers)
-        ]  # fmt: skip
-
-    def __enter__(self) -> Footage:
-        there = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-        self.processes = [subprocess.Popen(command, env=there) for command in self.commands]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.processes:
-            process.terminate()
-        for process in self.processes:
-            process.wait()
-
-    def wait_for(self, shots: int) -> None:
-        """Until the folder holds that many shots. Raises RuntimeError when a renderer has died."""
-        while len(list(self.folder.glob("*.safetensors"))) < shots:
-            if any(process.poll() not in (None, 0) for process in self.processes):
-                raise RuntimeError(f"rendering footage into {self.folder} stopped: see above")
-            time.sleep(1)
+def _call(options: argparse.Namespace, began: float, runs: dict[str, Path], number: int) -> calls.Call:
+    minutes, count = options.call_minutes, options.calls
+    shares = BUDGETS if minutes is None else calls.budgets(count, minutes)
+    asked = {part: getattr(options, part) for part in BUDGETS}
+    budgets = {part: shares[part] if asked[part] is None else asked[part] for part in BUDGETS}
+    if minutes is None:
+        return calls.Call(runs, budgets, math.inf, 0.0, last=False)
+    last = options.carry is not None and number + 1 >= count
+    return calls.Call(runs, budgets, began + 60 * calls.TRAINING * minutes, calls.FINISH * minutes, last)
 
 
 if __name__ == "__main__":

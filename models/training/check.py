@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,11 +43,16 @@ def main() -> None:
     print(json.dumps(check(options.package, options.shots, options.steps, options.device)))
 
 
-def check(package: Path, shots: int, steps: int, device: str = "cpu") -> dict[str, float]:
-    """Mean PSNR in dB over the first `shots` test seeds: film, previs, ceiling, blind (without control films)."""
+def check(package: Path, shots: int, steps: int, device: str = "cpu", ends: float = math.inf) -> dict[str, float]:
+    """Mean PSNR in dB over the first `shots` test seeds: film, previs, ceiling, blind (without control films).
+
+    No shot is begun after `ends`, as time.monotonic() counts, except the first.
+    """
     model = load(package, device)
-    rows = []
+    rows: list[list[float]] = []
     for seed in range(shots):
+        if rows and time.monotonic() > ends:
+            break
         blocking = scenes.shot(seed, footage.SHORT, footage.HEIGHT, footage.WIDTH)
         frames = list(stage.render(blocking, samples=SAMPLES))
         true, previs = (np.stack([getattr(f, name) for f in frames]) for name in ("rgb", "previs"))
@@ -61,7 +68,7 @@ def check(package: Path, shots: int, steps: int, device: str = "cpu") -> dict[st
             films = [_film(model, r, blocking, Settings(steps, seed)) for r in (reading, blind)]
         rows.append([psnr(f, true) for f in (films[0], previs, ceiling, films[1])])
     means = np.mean(rows, 0)
-    return {"shots": shots, "steps": steps} | {
+    return {"shots": len(rows), "steps": steps} | {
         name: round(float(v), 2) for name, v in zip(("film", "previs", "ceiling", "blind"), means, strict=True)
     }
 

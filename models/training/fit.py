@@ -7,6 +7,7 @@ is shown. s is logit-normal, then shifted towards noise by the card's shift as i
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from torch import Tensor
 from models.card import Card
 from models.guidance import PREVIS_LATENT
 from models.training.latents import Shots
-from models.training.state import Run, read
+from models.training.state import WHOLE, Run, Sitting, nothing, read
 from models.transformer import Transformer
 
 CELLS = 4 * 5 * 16 * 28  # latent cells a step: four short shots, two long ones
+GPU_BATCHES = 4  # of them a step on a GPU, which so few tokens would leave idle
 # So densely is the network told what to show that one which is often shown nothing spends its capacity on guessing it.
 DROP = {"previs": 0.04, "depth": 0.15, "rays": 0.25, "context": 0.1}
 DROP_ALL, KEYFRAME = 0.02, 0.15
@@ -35,11 +37,14 @@ def fit(
     seed: int = 0,
     fuse: bool = False,
     start: Path | None = None,
+    sitting: Sitting = WHOLE,
+    arrive: Callable[[], None] = nothing,
 ) -> None:
     """Train (or go on training) for a budget of minutes in all; the run is kept at `path`. A new run may begin with the
     averaged blocks of the run at `start`; its head begins silent all the same.
 
-    `fuse` compiles the network first: two minutes or so, then half the time a step.
+    `fuse` compiles the network first: two minutes or so, then half the time a step. `arrive` may bring more shots into
+    `folder`; it is called now and then between steps.
     """
     torch.manual_seed(seed)
     network = Transformer(card)
@@ -48,31 +53,32 @@ def fit(
         learnt, _ = read(start)
         network.load_state_dict({k: v for k, v in learnt.items() if not k.startswith("head.head.")}, strict=False)
     network.to(device)
-    run = Run(path, network, minutes=minutes, lr=lr)
+    run = Run(path, network, minutes=minutes, lr=lr, sitting=sitting)
+    if not run.going:
+        return
     run.ema.to(device)
     forward = torch.compile(network, dynamic=False) if fuse else network
-    generator = torch.Generator().manual_seed(seed * 1_000_003 + run.step)
-    shots = Shots(folder, np.random.default_rng([seed, run.step]))
-    losses: list[float] = []
-    going = run.progress < 1
-    while going:
-        batch = shots.batch(CELLS)
+    generator = torch.Generator(device).manual_seed(seed * 1_000_003 + run.step)
+    shots = Shots(folder, np.random.default_rng([seed, run.step]), device, arrive)
+    losses: list[Tensor] = []
+    cells, often = (CELLS, 50) if device == "cpu" else (CELLS * GPU_BATCHES, 500)
+    while run.going:
+        batch = shots.batch(cells)
         x0 = batch["rgb"]
         size = len(x0)
-        s = torch.sigmoid(torch.randn(size, generator=generator))
+        s = torch.sigmoid(torch.randn(size, generator=generator, device=device))
         s = card.shift * s / (1 + (card.shift - 1) * s)
-        noise = torch.randn(x0.shape, generator=generator)
+        noise = torch.randn(x0.shape, generator=generator, device=device)
         level = s[:, None, None, None, None]
         x = (1 - level) * x0 + level * noise
         given, context = drop(batch, generator)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
-            out = forward(torch.cat([x, given], 1).to(device), (1000 * s).to(device), context.to(device))
-        shown = given[:, PREVIS_LATENT]
-        loss = error(card, out.float(), *(part.to(device) for part in (x0, noise, level, shown)))
-        going = run.learn(loss)
-        losses.append(loss.item())
-        if run.step % 50 == 0 or not going:
-            run.note(loss=round(float(np.mean(losses)), 5))
+            out = forward(torch.cat([x, given], 1), 1000 * s, context)
+        loss = error(card, out.float(), x0, noise, level, given[:, PREVIS_LATENT])
+        run.learn(loss)
+        losses.append(loss.detach())
+        if run.step % often == 0 or not run.going:
+            run.note(loss=round(float(torch.stack(losses).mean()), 5))
             losses.clear()
 
 
@@ -87,9 +93,12 @@ def error(card: Card, out: Tensor, x0: Tensor, noise: Tensor, level: Tensor, sho
     return ((film - x0).square() / (level.square() + 0.25)).mean()
 
 
-def can_compile(device: str) -> bool:
-    """Whether torch can fuse the network's small operations, half of its time: on the CPU that takes a C++ compiler."""
-    return device != "cpu" or shutil.which("g++") is not None
+def worth_compiling(device: str, minutes: float) -> bool:
+    """Whether torch can fuse the network's small operations, half of its time, and there is time for it.
+
+    On the CPU that takes a C++ compiler. Compiling takes two minutes itself.
+    """
+    return minutes >= 4 if device != "cpu" else minutes >= 10 and shutil.which("g++") is not None
 
 
 def drop(batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -97,7 +106,7 @@ def drop(batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, 
     size = len(batch["rgb"])
 
     def kept(chance: float) -> Tensor:
-        return (torch.rand(size, generator=generator) >= chance).float()
+        return (torch.rand(size, generator=generator, device=generator.device) >= chance).float()
 
     anything = kept(DROP_ALL)
     keep = {name: kept(chance) * anything for name, chance in DROP.items()}

@@ -8,7 +8,11 @@ with a first seed of its own and a common stride.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +41,43 @@ def shoot(seed: int) -> dict[str, np.ndarray]:
     return {"rgb": np.stack(rgb), "previs": np.stack(previs), "depth": np.stack(depth)}
 
 
+class Rendering:
+    """Processes that render shots ahead into a folder: the seeds from `first` on, ended with the block."""
+
+    def __init__(self, folder: Path, first: int, shots: int, renderers: int) -> None:
+        self.folder, self.seeds = folder, range(first, first + shots)
+        self.commands = [
+            [sys.executable, "-m", "models.training.footage", str(folder), "--first", str(first + index),
+             "--end", str(first + shots), "--stride", str(renderers)]
+            for index in range(renderers)
+        ]  # fmt: skip
+
+    def __enter__(self) -> Rendering:
+        there = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+        self.processes = [subprocess.Popen(command, env=there) for command in self.commands]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.wait()
+
+    def count(self) -> int:
+        """How many of the shots the folder holds."""
+        return sum(int(path.stem) in self.seeds for path in self.folder.glob("*.safetensors"))
+
+    def wait_for(self, shots: int, until: float = math.inf) -> None:
+        """Until the folder holds that many shots, or any after `until`, as time.monotonic() counts.
+
+        Where nobody renders, none will come. Raises RuntimeError when a renderer has died.
+        """
+        while self.processes and (count := self.count()) < shots and not (count and time.monotonic() > until):
+            if any(process.poll() not in (None, 0) for process in self.processes):
+                raise RuntimeError(f"rendering footage into {self.folder} stopped: see above")
+            time.sleep(0.2)
+
+
 def _bytes(picture: np.ndarray) -> np.ndarray:
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
@@ -52,6 +93,7 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1, help="take every so many-th seed (default 1)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
+    os.nice(5)  # training goes first
     for seed in range(options.first, options.end, options.stride):
         final = options.folder / f"{seed:07d}.safetensors"
         if final.exists():

@@ -5,8 +5,10 @@ Encoding happens once, with the finished autoencoder; afterwards an hour of trai
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,23 @@ from torch import Tensor
 from models import conditions
 from models.card import PREVIS
 from models.training import footage, scenes
+from models.training.state import nothing
 from models.vae import VAE
 
 FILMS = ("rgb", "previs", "depth")
+LOOK_SECONDS = 20.0
 
 
-def encode_all(films: Path, folder: Path, vae: VAE, device: str) -> None:
-    """Encode every finished film of a folder that is not yet encoded."""
+def encode_all(films: Path, folder: Path, vae: VAE, device: str, seconds: float = math.inf) -> None:
+    """Encode every finished film of a folder that is not yet encoded, or as many as there is time for, one at least."""
     folder.mkdir(parents=True, exist_ok=True)
+    ends = time.monotonic() + seconds
     for film in sorted(films.glob("*.safetensors")):
         final = folder / film.name
         if final.exists():
             continue
+        if time.monotonic() > ends and any(folder.glob("*.safetensors")):
+            return
         part = final.with_suffix(f".{os.getpid()}.part")
         save_file(encode(int(film.stem), load_file(film), vae, device), part)
         os.replace(part, final)
@@ -73,10 +80,15 @@ def statistics(films: Path, vae: VAE, device: str, shots: int = 64) -> None:
 
 
 class Shots:
-    """Encoded shots in memory, handed out in batches of one length; shots that arrive later join once a minute."""
+    """Encoded shots in the memory of a device, handed out in batches of one length.
 
-    def __init__(self, folder: Path, rng: np.random.Generator) -> None:
-        self.folder, self.rng = folder, rng
+    Shots that arrive later join every LOOK_SECONDS; `arrive` is called before, and may bring some.
+    """
+
+    def __init__(
+        self, folder: Path, rng: np.random.Generator, device: str = "cpu", arrive: Callable[[], None] = nothing
+    ) -> None:
+        self.folder, self.rng, self.device, self.arrive = folder, rng, device, arrive
         self.by_length: dict[int, list[dict[str, Tensor]]] = {}
         self._read: set[Path] = set()
         self._look()
@@ -84,23 +96,22 @@ class Shots:
             raise FileNotFoundError(f"no encoded shots in {folder}")
 
     def _look(self) -> None:
+        self.arrive()
         for path in sorted(set(self.folder.glob("*.safetensors")) - self._read):
-            shot = load_file(path)
+            shot = {name: tensor.to(self.device) for name, tensor in load_file(path).items()}
+            shot["context"] = F.pad(shot["context"], (0, 0, 0, PREVIS.text_len - len(shot["context"])))
             self.by_length.setdefault(shot["rgb"].shape[1], []).append(shot)
             self._read.add(path)
         self._looked = time.monotonic()
 
     def batch(self, cells: int) -> dict[str, Tensor]:
         """About `cells` latent cells of shots of one length, a length as often as there are shots of it."""
-        if time.monotonic() - self._looked > 60:
+        if time.monotonic() - self._looked > LOOK_SECONDS:
             self._look()
         lengths = list(self.by_length)
         share = np.array([len(self.by_length[n]) for n in lengths], dtype=float)
         shots = self.by_length[lengths[self.rng.choice(len(lengths), p=share / share.sum())]]
         size = max(1, round(cells / shots[0]["rgb"][0].numel()))
         chosen = [shots[i] for i in self.rng.integers(len(shots), size=size)]
-        found = {name: torch.stack([s[name] for s in chosen]).float() for name in (*FILMS, "first", "rays")}
-        found["context"] = torch.stack(
-            [F.pad(s["context"], (0, 0, 0, PREVIS.text_len - len(s["context"]))) for s in chosen]
-        )
-        return found
+        names = (*FILMS, "first", "rays", "context")
+        return {name: torch.stack([s[name] for s in chosen]).float() for name in names}

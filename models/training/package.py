@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,20 +19,22 @@ from models.weights import open_package, save
 LICENCE = "Apache-2.0"
 
 
-def write(card: Card, vae: VAE, runs: Mapping[str, Path], shots: int, out: Path) -> None:
+def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mapping], out: Path) -> None:
     """Write the package `out`, and curves.png in its folder.
 
     runs: the files of the runs by what they trained; "transformer" gives the network, the others their record.
+    calls: what each call of the training says of itself, as `call` does.
     """
     network, _ = state.read(runs["transformer"])
     facts = {name: state.read(path)[1] for name, path in runs.items()}
     training = {
-        "shots": shots,
+        "shots": sum(each["shots"] for each in calls),
         "first_seed": scenes.TEST_SEEDS,
+        "calls": [each["first_seed"] for each in calls],
         "pixels": f"{footage.WIDTH}x{footage.HEIGHT}",
         "frames": [footage.SHORT, footage.LONG],
         "runs": {name: _spent(run) for name, run in facts.items()},
-        "hardware": _hardware(),
+        "hardware": ", ".join(dict.fromkeys(each["hardware"] for each in calls)),
         "torch": torch.__version__,
     }
     tensors = {f"transformer.{name}": tensor for name, tensor in quantize(network, card).items()}
@@ -44,6 +46,11 @@ def write(card: Card, vae: VAE, runs: Mapping[str, Path], shots: int, out: Path)
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, tensors, metadata)
     _curves({name: run["history"] for name, run in facts.items()}, out.with_name("curves.png"))
+
+
+def call(first_seed: int, shots: int, device: str) -> dict:
+    """What a call says of itself: where its seeds begin, how many shots it rendered, and on what it trained."""
+    return {"first_seed": first_seed, "shots": shots, "hardware": _hardware(device)}
 
 
 def _spent(facts: dict) -> dict:
@@ -64,7 +71,7 @@ def record(package: Path, scores: Mapping[str, float]) -> None:
 
 Everything it has seen was rendered by `models/stage.py`: {training["shots"]} random directed shots of
 `models/training/scenes.py`, seeds from {training["first_seed"]} on, {training["pixels"]} pixels, {lengths} frames.
-Seeds below {training["first_seed"]} are kept for testing.
+Seeds below {training["first_seed"]} are kept for testing.{_in_calls(training["calls"])}
 
 The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it predicts the {card.prediction}.
 
@@ -92,9 +99,20 @@ Made by `python -m models.training --work FOLDER` (see its `--help` for the budg
 """)
 
 
-def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def _in_calls(first_seeds: Sequence[int]) -> str:
+    """How a training in several calls went; of one call there is nothing to say."""
+    if len(first_seeds) < 2:
+        return ""
+    seeds = " and ".join(filter(None, (", ".join(map(str, first_seeds[:-1])), str(first_seeds[-1]))))
+    return f"""
+
+It was made in {len(first_seeds)} calls of the command, each with shots of its own: seeds from {seeds} on. From call to
+call went the averaged and the current weights, in bfloat16; the optimiser warmed up anew. The curves span all calls."""
+
+
+def _hardware(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
     models = [line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")]
     return f"{torch.get_num_threads()} threads of {models[0] if models else platform.processor()}"
 

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,33 +17,66 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 SAVE_SECONDS = 60.0
+WARM_UP = 100  # steps
+
+
+def nothing() -> None:
+    """What is done besides, where nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sitting:
+    """One start of the command: when training must stop, and what else is done whenever a run was saved."""
+
+    ends: float = math.inf  # as time.monotonic() counts
+    saved: Callable[[], None] = nothing
+
+    @property
+    def over(self) -> bool:
+        """Whether training must stop."""
+        return time.monotonic() >= self.ends
+
+
+WHOLE = Sitting()  # it ends with the budgets
 
 
 class Run:
     """A network in training for a budget of minutes: AdamW, warm-up then cosine to zero, EMA, resumable at any save.
 
-    `seconds` counts what has been spent over all sittings; `progress` is the part of the budget, 0..1.
+    `seconds` counts what has been spent over all sittings; `progress` is the part of the budget, 0..1. `going` is False
+    when there is nothing left to do, in this sitting or at all. A file that was carried (models/training/carry.py) has
+    no moments of the optimiser, so it warms up again; one of a finished run has its average alone, to go on from.
     """
 
-    def __init__(self, path: Path, network: nn.Module, *, minutes: float, lr: float, average: float = 0.998) -> None:
+    def __init__(
+        self,
+        path: Path,
+        network: nn.Module,
+        *,
+        minutes: float,
+        lr: float,
+        average: float = 0.998,
+        sitting: Sitting = WHOLE,
+    ) -> None:
         self.path, self.network, self.lr, self.average = path, network, lr, average
-        self.budget = minutes * 60
+        self.budget, self.sitting = minutes * 60, sitting
         self.ema = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.cold = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
         self._mark = self._saved = time.monotonic()
         if path.exists():
             self._load()
+        self.going = self.progress < 1
 
     @property
     def progress(self) -> float:
         """Part of the budget that is spent, 0..1."""
-        return min(1.0, self.seconds / self.budget)
+        return min(1.0, self.seconds / self.budget) if self.budget else 1.0
 
     def learn(self, loss: Tensor) -> bool:
-        """One step down the loss. False when the budget is spent."""
-        warm = min(1.0, (self.step + 1) / 100)
+        """One step down the loss. False when the budget is spent, or the sitting is over: then all is saved."""
+        warm = min(1.0, (self.step - self.cold + 1) / WARM_UP)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * warm * (0.5 + 0.5 * math.cos(math.pi * self.progress))
         self.optimizer.zero_grad(set_to_none=True)
@@ -51,19 +86,19 @@ class Run:
         self.step += 1
         keep = min(self.average, 1 - 1 / (self.step + 1))
         with torch.no_grad():
-            for slow, fast in zip(self.ema.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
+            torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - keep)
         now = time.monotonic()
         self.seconds, self._mark = self.seconds + now - self._mark, now
-        if now - self._saved > SAVE_SECONDS or self.progress >= 1:
+        self.going = self.progress < 1 and now < self.sitting.ends
+        if now - self._saved > SAVE_SECONDS or not self.going:
             self.save()
-        return self.progress < 1
+        return self.going
 
     def note(self, **numbers: float) -> None:
         """Keep a line of the learning curve, and say it; the last one, after the last step, is saved at once."""
         self.history.append({"step": self.step, "minutes": round(self.seconds / 60, 2), **numbers})
         print(json.dumps(self.history[-1]), flush=True)
-        if self.progress >= 1:
+        if not self.going:
             self.save()
 
     def save(self) -> None:
@@ -73,31 +108,48 @@ class Run:
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"moment.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
         facts = {"step": self.step, "seconds": self.seconds, "history": self.history}
+        facts |= {"cold": self.cold, "done": self.progress >= 1}
         part = self.path.with_suffix(".part")
         save_file({k: v.detach().contiguous().clone() for k, v in tensors.items()}, part, {"run": json.dumps(facts)})
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, self.path)
+        self.sitting.saved()
         self._saved = time.monotonic()
 
     def _load(self) -> None:
-        with safe_open(self.path, "pt") as file:
-            facts = json.loads(file.metadata()["run"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        tensors, facts = whole(self.path)
         for prefix, module in (("network.", self.network), ("ema.", self.ema)):
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+            found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            found = found or {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}
+            module.load_state_dict({k: v.float() for k, v in found.items()})
+        self.step, self.seconds, self.history = facts["step"], facts["seconds"], facts["history"]
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             if key.startswith("moment."):
                 _, index, name = key.split(".")
                 moments.setdefault(int(index), {})[name] = value
+        self.cold = facts.get("cold", 0) if moments else self.step
         state = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": moments, "param_groups": state["param_groups"]})
-        self.step, self.seconds, self.history = facts["step"], facts["seconds"], facts["history"]
+
+
+def whole(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Every tensor of a run, and its facts."""
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["run"])  # noqa: SIM118
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict]:
     """The averaged weights of a run, and its facts."""
-    with safe_open(path, "pt") as file:
-        weights = {k.removeprefix("ema."): file.get_tensor(k) for k in file.keys() if k.startswith("ema.")}  # noqa: SIM118
-        return weights, json.loads(file.metadata()["run"])
+    tensors, facts = whole(path)
+    return {k.removeprefix("ema."): v.float() for k, v in tensors.items() if k.startswith("ema.")}, facts
+
+
+def amend(path: Path, average: dict[str, Tensor]) -> None:
+    """Exchange some tensors of a run's average."""
+    tensors, facts = whole(path)
+    tensors |= {f"ema.{name}": tensor.detach().cpu().contiguous() for name, tensor in average.items()}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, {"run": json.dumps(facts)})
+    os.replace(part, path)

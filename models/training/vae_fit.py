@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from models.training.state import Run
+from models.training.state import WHOLE, Run, Sitting
 from models.vae import VAE, group
 
 CROP, FRAMES, BATCH = 96, 9, 8
@@ -20,17 +20,22 @@ NOISE = 0.08  # on latents of about unit variance: what the sampler leaves must 
 TAME = 1e-3  # weight of the latents' mean square: they must not grow to outshout the noise
 
 
-def fit(footage: Path, path: Path, minutes: float, device: str, seed: int = 0) -> None:
+def fit(footage: Path, path: Path, minutes: float, device: str, seed: int = 0, sitting: Sitting = WHOLE) -> None:
     """Train (or go on training) the whole autoencoder for a budget of minutes in all; the run is kept at `path`."""
     torch.manual_seed(seed)
     vae = VAE().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not path.exists():
         vae.start_from_components(cells(footage, np.random.default_rng(seed)).to(device))
-    run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99)
+    run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99, sitting=sitting)
+    if run.going and isinstance(run.ema, VAE):  # what was measured of its latents will not hold
+        run.ema.mean.zero_()
+        run.ema.std.fill_(1.0)
     _train(run, vae, footage, device, seed)
 
 
-def polish(footage: Path, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1) -> None:
+def polish(
+    footage: Path, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1, sitting: Sitting = WHOLE
+) -> None:
     """Let the decoder of a finished autoencoder go on learning; its latents, and what was trained on them, stay valid.
 
     The moving average of the run replaces the decoder of `vae`.
@@ -39,7 +44,7 @@ def polish(footage: Path, vae: VAE, path: Path, minutes: float, device: str, see
     for part in (vae.analysis, vae.encoder):
         part.requires_grad_(False)
     half = nn.ModuleDict({"synthesis": vae.synthesis, "decoder": vae.decoder})
-    run = Run(path, half, minutes=minutes, lr=1e-3, average=0.99)
+    run = Run(path, half, minutes=minutes, lr=1e-3, average=0.99, sitting=sitting)
     _train(run, vae, footage, device, seed)
     half.load_state_dict(run.ema.state_dict())
 
@@ -47,15 +52,14 @@ def polish(footage: Path, vae: VAE, path: Path, minutes: float, device: str, see
 def _train(run: Run, vae: VAE, footage: Path, device: str, seed: int) -> None:
     run.ema.to(device)
     rng = np.random.default_rng([seed, run.step])
-    going = run.progress < 1
-    while going:
+    while run.going:
         groups = group(batch(footage, rng).to(device))
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             z = vae.code(groups)
             seen = vae.film(z + NOISE * torch.randn_like(z))
         loss, error = distance(seen, groups)
-        going = run.learn(loss + TAME * z.square().mean())
-        if run.step % 50 == 0 or not going:
+        run.learn(loss + TAME * z.square().mean())
+        if run.step % 50 == 0 or not run.going:
             run.note(loss=round(loss.item(), 5), psnr=round(-10 * math.log10(error.item() / 4), 2))
 
 

@@ -230,7 +230,8 @@ def test_the_autoencoder_begins_well_and_goes_on_where_it_was(coded, work, monke
 
 def test_the_package_proves_itself_and_says_how_it_was_made(trained, coded, vae, tmp_path):
     out = tmp_path / "weights" / "small.safetensors"
-    package.write(CARD, vae, {"autoencoder": coded, "transformer": trained}, len(SEEDS), out)
+    calls = [package.call(scenes.TEST_SEEDS, len(SEEDS), "cpu")]
+    package.write(CARD, vae, {"autoencoder": coded, "transformer": trained}, calls, out)
     package.record(out, {"shots": 1, "steps": 2, "film": 20.5, "previs": 21.0, "ceiling": 30.0, "blind": 10.0})
     opened = open_package(out)
     assert opened.card == CARD

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training import state
-from models.training.state import Run
+from models.training.state import Run, Sitting
 
 FOREVER = 1e9  # minutes: the learning rate then does not fall noticeably within a test
 
@@ -111,6 +111,31 @@ def test_a_larger_budget_goes_on(tmp_path):
     assert longer.progress < 1e-6 and longer.step == 1
     walk(longer, 1, 2)
     assert longer.step == 3
+
+
+def test_a_sitting_that_is_over_ends_the_step_and_all_is_saved(tmp_path):
+    path, told = tmp_path / "run.safetensors", []
+    run = Run(path, net(), minutes=FOREVER, lr=1e-2, sitting=Sitting(0.0, lambda: told.append(path.exists())))
+    assert run.going and run.learn(run.network(torch.ones(4, 6)).square().mean()) is False and not run.going
+    run.note(loss=0.25)
+    assert told == [True, True]  # after the step, and after the note that came with it
+    _, facts = state.read(path)
+    assert facts["step"] == 1 and facts["history"][0]["loss"] == 0.25 and facts["done"] is False
+    again = Run(path, net(seed=1), minutes=FOREVER, lr=1e-2)
+    walk(again, 1, 3)
+    assert again.step == 4 and again.going
+
+
+def test_an_average_can_be_amended(tmp_path):
+    path = tmp_path / "run.safetensors"
+    run = Run(path, net(), minutes=FOREVER, lr=1e-2)
+    walk(run, 0, 2)
+    run.save()
+    before = run.ema.layer.weight.clone()
+    state.amend(path, {"kept": torch.tensor([5.0, 6.0, 7.0])})
+    found, facts = state.read(path)
+    assert found["kept"].tolist() == [5, 6, 7] and facts["step"] == 2
+    torch.testing.assert_close(found["layer.weight"], before)
 
 
 def test_saving_never_leaves_half_a_file(tmp_path, monkeypatch):

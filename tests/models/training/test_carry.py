@@ -1,0 +1,180 @@
+"""A training goes from call to call in a few small files: what they hold, how large they are, what damage is found."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from models.card import PREVIS
+from models.errors import BadInput, RushesError
+from models.training import carry, state
+from models.training.carry import Carry
+from models.training.state import Run
+from models.transformer import Transformer
+from models.vae import VAE
+
+FOREVER = 1e9  # minutes
+
+
+def net(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 40), nn.LayerNorm(40), nn.Linear(40, 3))
+
+
+def walk(run: Run, steps: int) -> None:
+    for _ in range(steps):
+        x = torch.randn(16, 6, generator=torch.Generator().manual_seed(run.step))
+        run.learn((run.network(x) - x[:, :3].cumsum(1)).square().mean())
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A run that goes on after 40 steps, and one that is done."""
+    paths = {name: tmp_path / "work" / f"{name}.safetensors" for name in ("autoencoder", "transformer")}
+    paths["autoencoder"].parent.mkdir()
+    for name, minutes in (("transformer", FOREVER), ("autoencoder", 1e-9)):
+        run = Run(paths[name], net(), minutes=minutes, lr=1e-2)
+        walk(run, 40 if minutes == FOREVER else 1)
+        run.note(loss=0.5)
+        run.save()
+    return paths
+
+
+def elsewhere(runs, tmp_path):
+    """The same runs in another working folder, which is empty."""
+    (tmp_path / "other").mkdir(exist_ok=True)
+    return {name: tmp_path / "other" / path.name for name, path in runs.items()}
+
+
+def test_weights_and_average_go_along_and_moments_do_not(runs, tmp_path):
+    there = Carry(tmp_path / "carry", runs)
+    there.calls = [{"shots": 3}]
+    there.write()
+    found = elsewhere(runs, tmp_path)
+    here = Carry(tmp_path / "carry", found)
+    here.read()
+    assert here.calls == [{"shots": 3}]
+    for name, kept in (("transformer", ("network.", "ema.")), ("autoencoder", ("ema.",))):
+        before, facts = state.whole(runs[name])
+        after, same = state.whole(found[name])
+        assert same == facts and after.keys() == {key for key in before if key.startswith(kept)}
+        for key, tensor in after.items():
+            true = before[key] if tensor.dim() == 1 else before[key].to(torch.bfloat16)
+            torch.testing.assert_close(tensor, true, rtol=0, atol=0)
+
+
+def test_a_carried_run_warms_up_again_and_a_done_one_goes_on_from_its_average(runs, tmp_path):
+    Carry(tmp_path / "carry", runs).write()
+    found = elsewhere(runs, tmp_path)
+    Carry(tmp_path / "carry", found).read()
+    run = Run(found["transformer"], net(seed=9), minutes=FOREVER, lr=1e-2)
+    assert run.step == 40 and run.history == [{"step": 40, "minutes": 0.0, "loss": 0.5}]
+    assert all(p.dtype == torch.float32 for p in run.network.parameters())
+    before = [p.detach().clone() for p in run.network.parameters()]
+    walk(run, 1)
+    moved = max((a - b).abs().max() for a, b in zip(before, run.network.parameters(), strict=True))
+    assert 0 < moved < 1.1e-4  # a hundredth of the rate
+    walk(run, 59)
+    run.save()
+    again = Run(found["transformer"], net(seed=9), minutes=FOREVER, lr=1e-2)  # in its own folder, with its moments
+    walk(again, 1)
+    assert again.optimizer.param_groups[0]["lr"] == pytest.approx(1e-2 * 0.61)  # the warm-up goes on as well
+    done = Run(found["autoencoder"], net(seed=9), minutes=FOREVER, lr=1e-2)
+    for fast, slow in zip(done.network.parameters(), done.ema.parameters(), strict=True):
+        torch.testing.assert_close(fast, slow, rtol=0, atol=0)
+
+
+def test_the_later_run_stays(runs, tmp_path):
+    folder = Carry(tmp_path / "carry", runs)
+    folder.write()
+    run = Run(runs["transformer"], net(), minutes=FOREVER, lr=1e-2)
+    walk(run, 1)
+    run.save()
+    before = runs["transformer"].read_bytes()
+    Carry(tmp_path / "carry", runs).read()
+    assert runs["transformer"].read_bytes() == before
+    assert not list(runs["transformer"].parent.glob("*.carried"))
+
+
+def test_only_what_changed_is_written_and_only_what_counts_is_kept(runs, tmp_path):
+    folder = Carry(tmp_path / "carry", runs)
+    folder.write()
+    before = {path.name: path.stat().st_mtime_ns for path in folder.folder.glob("*.shard")}
+    run = Run(runs["transformer"], net(), minutes=FOREVER, lr=1e-2)
+    walk(run, 1)
+    run.save()
+    folder.write()
+    after = {path.name: path.stat().st_mtime_ns for path in folder.folder.glob("*.shard")}
+    assert len(after) == len(before) == 2
+    assert [name.split("-")[0] for name, when in after.items() if before.get(name) == when] == ["autoencoder"]
+    names = {
+        shard["name"]
+        for run in json.loads((folder.folder / "manifest.json").read_text())["runs"].values()
+        for shard in run
+    }
+    assert {path.name for path in folder.folder.iterdir()} == names | {"manifest.json"}
+
+
+def test_a_large_run_is_cut_and_joined(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(carry, "SHARD_BYTES", 900)
+    Carry(tmp_path / "carry", runs).write()
+    sizes = [path.stat().st_size for path in (tmp_path / "carry").glob("*.shard")]
+    assert len(sizes) > 3 and max(sizes) == 900
+    found = elsewhere(runs, tmp_path)
+    Carry(tmp_path / "carry", found).read()
+    assert state.read(found["transformer"])[1] == state.read(runs["transformer"])[1]
+
+
+def test_damage_is_named(runs, tmp_path):
+    Carry(tmp_path / "carry", runs).write()
+    shard = sorted((tmp_path / "carry").glob("transformer-*"))[0]
+    data = shard.read_bytes()
+    for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), None):
+        shard.unlink() if damaged is None else shard.write_bytes(damaged)
+        with pytest.raises(
+            BadInput, match=rf"{shard.name} holds \d+ bytes, not the {len(data)} .* carry the folder again"
+        ):
+            Carry(tmp_path / "carry", elsewhere(runs, tmp_path)).read()
+        assert not list((tmp_path / "other").iterdir())
+    for text in ("{", "[]", '{"format": "rushes.training/1"}', '{"format": "other/1"}'):
+        (tmp_path / "carry" / "manifest.json").write_text(text)
+        with pytest.raises(BadInput, match="manifest"):
+            Carry(tmp_path / "carry", runs).read()
+
+
+def test_an_empty_folder_is_a_new_training(runs, tmp_path):
+    folder = Carry(tmp_path / "nothing", runs)
+    folder.read()
+    assert folder.calls == []
+
+
+def test_what_is_too_much_to_carry_is_said(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(carry, "SHARD_BYTES", 300)
+    with pytest.raises(RushesError, match=r"would hold \d+ files of \d+ bytes, at most 8 files"):
+        Carry(tmp_path / "carry", runs).write()
+
+
+def test_the_shipped_card_fits_at_every_time():
+    """Bytes of the tensors, at most 100 kB of header and curve a run; also while new shards lie beside the old ones."""
+    with torch.device("meta"):
+        vae = VAE()
+        transformer = Transformer(PREVIS)
+        decoder = nn.ModuleDict({"synthesis": vae.synthesis, "decoder": vae.decoder})
+
+    def shards(network: nn.Module, *, done: bool) -> list[int]:
+        tensors = {f"{kind}.{k}": v for kind in ("ema", "network") for k, v in network.state_dict().items()}
+        size = 100_000 + sum(v.numel() * v.element_size() for v in carry.carried(tensors, done=done).values())
+        return [min(carry.SHARD_BYTES, size - at) for at in range(0, size, carry.SHARD_BYTES)]
+
+    stages = [
+        (shards(vae, done=False), []),
+        (shards(transformer, done=False), shards(vae, done=True)),
+        (shards(decoder, done=False), shards(vae, done=True) + shards(transformer, done=True)),
+    ]
+    for changing, kept in stages:
+        assert sum(changing + kept) < carry.MOST_BYTES and max(changing + kept) < 16 * 2**20
+        assert len(kept) + 2 * len(changing) + 2 <= carry.MOST_FILES  # two manifests: the new one is replacing the old
+    assert sum(stages[1][0] + stages[1][1]) == pytest.approx(41.4e6, rel=0.02)  # two of 7.05 M, one of 6.59 M, in bf16
