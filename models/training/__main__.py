@@ -105,6 +105,8 @@ def train(options: argparse.Namespace, began: float) -> None:
                 carry.calls = [*before, this]
                 carry.write()
 
+        if not idle:
+            saved()  # the call counts, and its seeds are used, whatever comes of it
         sitting = state.Sitting(call.ends, saved)
         in_calls = options.call_minutes is not None
         patience = began + 60 * calls.START * options.call_minutes if in_calls else math.inf

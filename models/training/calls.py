@@ -5,7 +5,8 @@
     transformer, 2 of them in the first; 2.9 for the decoder, at the end of the last.
 
 What is left when the last call comes is divided in its time, whatever the calls before had done, so it ends in a
-package. Each call has footage of its own: seeds that no other call draws.
+package. Each call has footage of its own: seeds that no other call draws. What a seed shows is fixed; which shots a
+step sees depends on when they are rendered.
 """
 
 from __future__ import annotations

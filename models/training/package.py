@@ -71,7 +71,7 @@ def record(package: Path, scores: Mapping[str, float]) -> None:
 
 Everything it has seen was rendered by `models/stage.py`: {training["shots"]} random directed shots of
 `models/training/scenes.py`, seeds from {training["first_seed"]} on, {training["pixels"]} pixels, {lengths} frames.
-Seeds below {training["first_seed"]} are kept for testing.{_in_calls(training["calls"])}
+Seeds below {training["first_seed"]} are kept for testing.{_in_calls(training.get("calls", ()))}
 
 The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it predicts the {card.prediction}.
 

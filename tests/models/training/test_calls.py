@@ -98,7 +98,8 @@ def three(shot, python, tmp_path_factory):
 
 def arguments(top: Path, work: Path) -> list[str]:
     return [
-        "--work", str(work), "--carry", str(top / "carry"), "--call-minutes", "0.06", "--card", "tiny",
+        "--work", str(work), "--carry", str(top / "carry"), "--call-minutes", "0.1", "--card", "tiny",
+        "--vae-minutes", "0.0001", "--minutes", "9",  # a step; more than all calls
         "--shots", str(SHOTS), "--renderers", "1", "--threads", "1", "--check-shots", "1",
         "--out", str(top / "out" / "small.safetensors"),
     ]  # fmt: skip
@@ -110,19 +111,24 @@ def progress(top: Path, number: int) -> dict[str, dict]:
 
 
 def test_each_call_goes_on_with_seeds_of_its_own(three):
-    after, _ = three
+    after, top = three
     before: dict[str, dict] = {name: {"step": 0, "history": []} for name in calls.SHARES}
     for number, (files, manifest, runs) in enumerate(after):
         assert len(files) <= 8 and max(files.values()) < 16 * 2**20 and sum(files.values()) < 64 * 2**20
         assert [call["first_seed"] for call in manifest["calls"]] == [calls.first_seed(n) for n in range(number + 1)]
         assert all(call["shots"] == SHOTS for call in manifest["calls"])
-        assert sum(run["step"] for run in runs.values()) > sum(run["step"] for run in before.values())
         for name, run in runs.items():  # the curve spans all calls
             assert run["step"] >= before[name]["step"]
             assert run["history"][: len(before[name]["history"])] == before[name]["history"]
         before = runs
     assert all(run["done"] for run in before.values())
-    assert after[0][2]["autoencoder"]["step"] > 0 and after[0][2]["decoder"]["step"] == 0
+    assert after[0][2]["autoencoder"]["done"] and after[1][2]["decoder"]["step"] == 0
+    assert after[2][2]["transformer"]["step"] > after[1][2]["transformer"]["step"]
+    found = [state.read(top / f"work{number}" / "autoencoder.safetensors")[0] for number in range(3)]
+    for one, next_one, (_, _, runs) in zip(found, found[1:], after, strict=False):
+        for name in ("mean", "std"):  # what the latents are measured by is measured once
+            assert torch.equal(one[name], next_one[name]) or not runs["transformer"]["step"]
+    assert not (found[2]["std"] == 1).any()
 
 
 def test_the_last_call_ends_with_a_package_that_says_how_it_was_made(three):
