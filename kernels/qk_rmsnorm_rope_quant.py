@@ -23,6 +23,7 @@ from torch import Tensor
 from kernels.reference import FLOOR
 from kernels.reference_attention import KEY_BLOCK
 from kernels.rotary import axes_of
+from kernels.rows import bits
 
 TOKENS_A_SUM = 32
 HEADS_A_PROGRAM = 4  # of a key tile: they share cosines and row norms
@@ -99,7 +100,8 @@ def rows_kernel(
     inside = (tokens < L)[:, None, None] & own[None, :, :]
     at = y_ptr + (batch * L + tokens[:, None, None]) * (HEADS * E) + (n[:, None] * E + e[None, :])[None, :, :]
     if QUANTIZE:
-        peak = tl.maximum(tl.max(tl.abs(y), axis=2), floor)
+        peak = tl.max(bits(y), axis=2).to(tl.float32, bitcast=True)
+        peak = tl.where(peak < floor, floor, peak)
         tl.store(at, levels(y, peak[:, :, None]), mask=inside)
         scale_at = scale_ptr + (batch * HEADS + n)[None, :] * L + tokens[:, None]
         tl.store(scale_at, tl.div_rn(peak, 127.0) * fold, mask=(tokens < L)[:, None] & (n < HEADS)[None, :])

@@ -177,13 +177,25 @@ def butterflies(x, JOINS: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constex
 
 
 @triton.jit
+def bits(x):
+    """|x| as whole numbers, in which a NaN is the largest. Of floats the maximum is what is not a NaN: a row that is
+    not whole would be rounded to next to nothing, and nobody would see it.
+    """
+    return tl.abs(x).to(tl.int32, bitcast=True)
+
+
+@triton.jit
 def store_rounded(x, q_ptr, scale_ptr, inside, D: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
-    """x / sqrt(HADAMARD), rounded half to even to 255 levels of its row's peak, to `q_ptr`, `scale_ptr` (ROWS, 1)."""
+    """x / sqrt(HADAMARD), rounded half to even to 255 levels of its row's peak, to `q_ptr`, `scale_ptr` (ROWS, 1).
+
+    The scale of a row that has a NaN is NaN.
+    """
     NORM: tl.constexpr = HADAMARD**-0.5 if HADAMARD else 1.0
-    largest = tl.abs(x[0])
+    largest = bits(x[0])
     for part in tl.static_range(1, len(x)):
-        largest = tl.maximum(largest, tl.abs(x[part]))
-    peak = tl.maximum(tl.max(largest, axis=1)[:, None] * NORM, FLOOR)
+        largest = tl.maximum(largest, bits(x[part]))
+    peak = tl.max(largest, axis=1)[:, None].to(tl.float32, bitcast=True) * NORM
+    peak = tl.where(peak < FLOOR, FLOOR, peak)
     factor = tl.div_rn(127.0, peak) * NORM
     for part in tl.static_range(len(x)):
         at = columns(part, largest.shape[1], SPAN, HADAMARD)

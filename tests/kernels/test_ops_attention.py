@@ -149,6 +149,17 @@ def test_keys_lose_their_mean_and_are_rounded_within_half_a_level(
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_a_token_that_is_not_whole_shows(device: str) -> None:
+    """In its query and its value. What is made of a key is not looked at: it comes of the same row as they do."""
+    x = randn(1, 70, 128)
+    x[0, 69, 5] = math.nan
+    arguments = (x.to(device), torch.ones(128, device=device), EPS, 2, None, None, [])
+    assert ops.quant_queries(*arguments)[1].isnan().sum((0, 1)).nonzero().tolist() == [[69]]
+    v, scale = ops.scale_values(x.to(device), 2)
+    assert (v * scale[:, None]).isnan().sum() == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(("fp8", "limit"), [(False, 255.0), (True, 4.5)])
 @pytest.mark.parametrize(("tokens", "heads", "width"), [(1, 1, 64), (333, 3, 128), (64, 4, 64)])
 def test_values_are_divided_by_powers_of_two(

@@ -103,6 +103,21 @@ def test_rows_by_hand(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("block", [0, 256])
+def test_a_row_that_is_not_whole_shows(device: str, block: int) -> None:
+    """A NaN, or what has no size, is in the scale of its row, and in no other."""
+    x = normal(4, 1536)
+    x[1, 700], x[2, 3] = float("nan"), float("inf")
+    gain, shift = torch.ones(1, 1536, device=device), torch.zeros(1, 1536, device=device)
+    x = x.to(device)
+    for _, scale in (
+        ops.quant_rows(x, hadamard=block), ops.ln_mod_quant(x, gain, shift, 1e-6, block),
+        ops.gate_res_norm_quant(torch.zeros_like(x), x.clone(), gain, gain, shift, 1e-6, block),
+    ):  # fmt: skip
+        assert scale.isfinite().tolist() == [True, False, False, True]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_gelu_of_what_a_network_never_gives(device: str) -> None:
     """Far from zero, where powers of two overflow: nothing becomes infinite or undefined."""
     q, scale = ops.quant_rows(torch.tensor([[-3e4, 3e4, -40.0, 0.0], [-3e4, -9.0, -1.0, 0.0]], device=device), True)
