@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-PREDICTIONS = ("velocity", "film", "change")
+PREDICTIONS = ("velocity", "change")
 SOLVERS = ("unipc", "dpm++", "euler", "renoise")  # of models/sampler.py
 
 
@@ -36,7 +36,7 @@ class Card:
     passes: int = 2  # forwards a step: with the words and without them (guidance); 1 without guidance
     experts: int = 1  # networks of this size that share the steps, one after the other
     boundary: float = 0.0  # noise level from which the first expert works; below it the second
-    prediction: str = "velocity"  # the network gives the "velocity", the "film", or its "change" of the previs
+    prediction: str = "velocity"  # the network gives the flow's "velocity", or the "change" of the previs to the film
     frames: int = 81  # of a film as it was trained
     solver: str = "unipc"  # of SOLVERS
     levels: tuple[float, ...] = ()  # of noise, which a network was distilled to: instead of `shift`, one for each step
@@ -68,14 +68,15 @@ class Card:
         return frozenset({0, 1, *range(self.layers - 3, self.layers)}) if self.layers > 8 else frozenset()
 
 
-# The shipped model gives the film: told so densely what to show, it is nearly right at any noise, where a velocity
-# would have to carry the noise through all layers to be subtracted (Li & He 2025, "Back to basics", on x-prediction).
+# The shipped model gives what the film adds to its previs: silent, it would shoot the previs, so it only learns what
+# that lacks: highlights, air, the lens. Like all that give the film and not a velocity, it is nearly right at any noise
+# (Li & He 2025, "Back to basics", on x-prediction).
 # What it reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
 # (the layout of Wan I2V), 16 latent of the previs film, 16 latent of the depth film (the layout of Fun-Control),
 # 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid).
 PREVIS = Card(
     name="previs", dim=256, ffn=1024, heads=4, layers=6, in_channels=16 + 4 + 16 + 16 + 16 + 24,
-    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", passes=1, prediction="film",
+    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", passes=1, prediction="change",
     frames=33, guidance=(1.0,),
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second

@@ -92,7 +92,6 @@ class Guide:
             times[:, 0] = 0
         x, beside = x.expand(count, *x.shape[1:]), self.reading.beside.repeated(count)
         said = self.network(expert)(x, times, contexts, beside)
-        if self.card.prediction == "velocity":
+        if self.card.prediction == "velocity" or maps is None:
             return said
-        film = said if maps is None or self.card.prediction == "film" else said + maps[:, PREVIS_LATENT]
-        return (latent - film) / (t / 1000)
+        return (latent - said - maps[:, PREVIS_LATENT]) / (t / 1000)

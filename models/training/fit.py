@@ -1,7 +1,7 @@
 """Trains the transformer on encoded shots: rectified flow, every condition dropped now and then for itself.
 
-x_s = (1 - s) x0 + s noise at t = 1000 s; the network learns v = noise - x0, x0 itself, or what x0 adds to the previs it
-is shown. s is logit-normal, then shifted towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
+x_s = (1 - s) x0 + s noise at t = 1000 s; the network learns v = noise - x0, or what x0 adds to the previs it is shown.
+s is logit-normal, then shifted towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
 """
 
 from __future__ import annotations
@@ -89,8 +89,7 @@ def error(card: Card, out: Tensor, x0: Tensor, noise: Tensor, level: Tensor, sho
     """
     if card.prediction == "velocity":
         return (out - (noise - x0)).square().mean()
-    film = out + shown if card.prediction == "change" else out
-    return ((film - x0).square() / (level.square() + 0.25)).mean()
+    return ((out + shown - x0).square() / (level.square() + 0.25)).mean()
 
 
 def worth_compiling(device: str, minutes: float) -> bool:

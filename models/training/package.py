@@ -17,6 +17,7 @@ from models.vae import VAE
 from models.weights import open_package, save
 
 LICENCE = "Apache-2.0"
+GIVES = {"velocity": "the velocity of the flow", "change": "what the film adds to its previs"}
 
 
 def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mapping], out: Path) -> None:
@@ -73,7 +74,7 @@ Everything it has seen was rendered by `models/stage.py`: {training["shots"]} ra
 `models/training/scenes.py`, seeds from {training["first_seed"]} on, {training["pixels"]} pixels, {lengths} frames.
 Seeds below {training["first_seed"]} are kept for testing.{_in_calls(training.get("calls", ()))}
 
-The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it predicts the {card.prediction}.
+The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it gives {GIVES[card.prediction]}.
 
 | trained | steps | minutes | at the end |
 |---|---|---|---|
