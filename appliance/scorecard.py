@@ -12,7 +12,7 @@ import numpy as np
 
 from appliance.score_axes import IDENTITIES, Axis
 from appliance.score_motion import MOVES
-from appliance.score_stats import response
+from appliance.score_stats import Response, response
 from models.blocking import Array
 
 FILMS = ("floor", "model", "dropped", "shuffled")
@@ -43,7 +43,7 @@ class Sweep:
 
 def row_of(sweep: Sweep) -> Document:
     """One axis: its points, the responses of model and baselines, and what follows from them."""
-    axis, found = sweep.axis, {name: response(sweep.asked, values) for name, values in sweep.values.items()}
+    axis, found = sweep.axis, {name: _response(sweep, name) for name in FILMS}
     model = found["model"]
     baselines = min(found["dropped"].mae, found["shuffled"].mae)
     points = [
@@ -90,6 +90,13 @@ def summed_up(sweeps: Sequence[Sweep], frames: int) -> Document:
             },
         },
     }
+
+
+def _response(sweep: Sweep, name: str) -> Response:
+    """The response of one kind of film. The film of the neutral dose is no film without the control to itself."""
+    neutral = sweep.axis.doses[sweep.axis.neutral]
+    told = [i for i, dose in enumerate(sweep.doses) if name != "dropped" or dose != neutral]
+    return response([sweep.asked[i] for i in told], [sweep.values[name][i] for i in told])
 
 
 def cross_talk(sweep: Sweep, name: str) -> list[float | None]:
