@@ -18,10 +18,19 @@ _PLAIN = (
     "lease_until", "queued_at", "started_at", "ended_at", "predicted_seconds", "seconds", "predicted_bytes",
     "peak_bytes", "prev_take", "missed_bytes", "model_sha256",
 )  # fmt: skip
-COLUMNS = ", ".join([*_TEXTS, *_PLAIN, "status", "path", "cancel_requested", *(
-    f"(SELECT count(*) FROM measures WHERE take_id = takes.id AND ok {test}) AS {name}"
-    for name, test in (("axes_measured", "IS NOT NULL"), ("axes_within", "= 1"))
-)])
+COLUMNS = ", ".join(
+    [
+        *_TEXTS,
+        *_PLAIN,
+        "status",
+        "path",
+        "cancel_requested",
+        *(
+            f"(SELECT count(*) FROM measures WHERE take_id = takes.id AND ok {test}) AS {name}"
+            for name, test in (("axes_measured", "IS NOT NULL"), ("axes_within", "= 1"))
+        ),
+    ]
+)
 # Takes with the scene and setup of their shot; of a shot no other column, so that `id` and `action` are a take's.
 TAKES = "takes JOIN (SELECT id AS shot_id, scene, setup FROM shots) USING (shot_id)"
 
