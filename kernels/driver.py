@@ -7,9 +7,9 @@ was compiled for, so that a machine without a compiler can be given it:
 
     cuda_utils-9b1c24e07f3a5d68.cpython-312-x86_64-linux-gnu.so
 
-Looked for in the house's folder, then among those that ship with Rushes (kernels/prebuilt: what torch's CUDA build
-pins, for Linux on x86-64). Where none fits, a compiler on the path makes it: gcc, clang, or tcc, which is one small
-package. `python -m kernels.prebuild` makes it ahead of time, and the compiled kernels with it.
+Looked for in the house's folder, then among those that ship with Rushes ($RUSHES_PREBUILT, else kernels/prebuilt: what
+torch's CUDA build pins, for Linux on x86-64). Where none fits, a compiler on the path makes it: gcc, clang, or tcc,
+which is one small package. `python -m kernels.prebuild` makes it ahead of time, and the compiled kernels with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-SHIPPED = Path(__file__).parent / "prebuilt"
+SHIPPED = Path(os.environ.get("RUSHES_PREBUILT") or Path(__file__).parent / "prebuilt")
 LIBCUDA = "libcuda.so.1"
 COMPILERS = ("gcc", "clang", "tcc")
 

@@ -43,8 +43,18 @@ def stand_in(module: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_shipped(tmp_path_factory):
+    """A Rushes that ships no modules: with some Tritons it ships the one that fits, and nothing would be made."""
+    empty = tmp_path_factory.mktemp("shipped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUSHES_PREBUILT", str(empty))
+        patch.setattr(driver, "SHIPPED", empty)
+        yield
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, python) -> Path:
+def made(tmp_path_factory, python, nothing_shipped) -> Path:
     """A folder as `python -m kernels.prebuild` makes it, with two kernels for one card."""
     folder = tmp_path_factory.mktemp("prebuilt") / "first"
     done = python("-m", "kernels.prebuild", folder, "--capability", "86", "--only", "quant_rows 256")
