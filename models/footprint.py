@@ -24,8 +24,8 @@ from models.sizes import blocks_bytes, outside_bytes, weights_bytes
 MIB = 2**20
 
 # The program itself: Python, torch, PyAV, OpenCV and thread stacks (a take of 33 frames of 224x128 was 731 MiB at its
-# highest with torch's CPU build, about 100 of them its own), or a CUDA context with its library workspaces (0.6 GiB is usual). The first is
-# measured, the second judgement.
+# highest with torch's CPU build, about 100 of them its own), or a CUDA context with its library workspaces (0.6 GiB is
+# usual). The first is measured, the second judgement.
 CONTEXT_BYTES = {"cpu": 660 * MIB, "cuda": 640 * MIB}
 # What an allocator rounds up and cannot use again, as a share of the memory that work comes and goes in. Judgement.
 SLACK = {"cpu": 0.15, "cuda": 0.10}
