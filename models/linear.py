@@ -87,9 +87,13 @@ class Int8Linear(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.act, self.hadamard = dtype, act, hadamard
-        self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
+        self._hold(in_features, out_features)
         self.register_buffer("weight_scale", torch.ones(out_features))
         self.register_buffer("bias", torch.zeros(out_features) if bias else None)
+
+    def _hold(self, in_features: int, out_features: int) -> None:
+        """Make room for the weights, as they lie."""
+        self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
 
     def enter(self, x: Tensor) -> Rows:
         """Round x (B, L, K), any float dtype, strided or not."""
@@ -128,17 +132,8 @@ class Int4Linear(Int8Linear):
 
     weight_multiplier: Tensor
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        dtype: torch.dtype,
-        act: str = "none",
-        hadamard: int = 0,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(0, out_features, dtype, act, hadamard, bias)
-        self.weight = torch.zeros(out_features, in_features // 2, dtype=torch.uint8)
+    def _hold(self, in_features: int, out_features: int) -> None:
+        self.register_buffer("weight", torch.zeros(out_features, in_features // 2, dtype=torch.uint8))
         groups = in_features // packing.GROUP
         self.register_buffer("weight_multiplier", torch.ones(out_features, groups, dtype=torch.int8))
 
