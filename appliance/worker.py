@@ -234,6 +234,9 @@ def render_film(line: Line, order: Order) -> dict[str, Any]:
     return {"shape": [blocking.frames, blocking.height, blocking.width, 3]}
 
 
+_NO_ROOM = ("can't allocate memory", "can't start new thread")
+
+
 def kind_of(error: BaseException) -> str:
     """What the daemon is to do about an error: "bad_input", "failed", "disk", "memory" or "fault"."""
     import torch
@@ -247,8 +250,8 @@ def kind_of(error: BaseException) -> str:
         return "failed"
     if any(isinstance(cause, (MemoryError, torch.OutOfMemoryError)) for cause in causes):
         return "memory"
-    # The CPU allocator of torch has no class of its own for this.
-    if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+    # Neither torch's allocator on the CPU nor a thread without room for its stack has a class of its own for this.
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM):
         return "memory"
     return "fault"
 
