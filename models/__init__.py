@@ -13,6 +13,7 @@ Torch-free (the desk and the daemon may load them):
     cast       what a character looks like
     sets       where a shot takes place
     stage      the procedural 3-D stage that renders a Blocking exactly (numpy or torch): solids, mannequin, defocus
+    sheet      the model sheet of a shot: its people side by side in plain light
     conditions Blocking -> what the network reads
     header     what a file of weights says of itself, checked before it is believed; gguf the same of a GGUF file
     layouts    which network a file is, and in whose layout; companions (scales), families (which card), wan_names
@@ -32,6 +33,7 @@ With torch:
     text         words -> the context of a Wan network
     clip_vision  what Wan 2.1 sees of a keyframe
     words        the parts of a house's package that read words and see pictures, before a walk
+    keyframes    frames of a film that are given: a mask, and a film of them alone
     conditioning what the network of a card reads of a blocking and a request
     guidance     how a network is asked at a step: passes, experts; easycache: steps at which it is not
     sampler      flow-matching schedules and solvers
