@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from models.autoencoders import reads_sheet
 from models.card import Card
 from models.geometry import Geometry
 
@@ -21,11 +22,19 @@ FLOAT_WORK = 10  # a branch 2, rows of the norm before 2, a norm in float32 4 an
 SCALES = 4 / 64  # of rows, and of queries for each of their heads: a float32 for 128 numbers each
 
 
+def tokens_read(card: Card, geometry: Geometry) -> int:
+    """Tokens of a forward: the film's, and before them those of the sheet that ours is given as a reference, a latent
+    frame. A house's model is given none.
+    """
+    frames, height, width = geometry.grid
+    return (frames + reads_sheet(card)) * height * width
+
+
 def stream_bytes(card: Card, geometry: Geometry, b: int, batch: int) -> int:
     """Alive from the first block to the last: the residual stream in float32, with VACE another one and a hint; the
     context and pictures; and the latents: what is read; velocity, state and the solver's last three.
     """
-    numbers = batch * geometry.tokens * card.dim
+    numbers = batch * tokens_read(card, geometry) * card.dim
     context = batch * card.text_len * (card.text_dim + 4 * card.dim) * b  # its embedding; k and v of one block
     context += batch * card.picture_tokens * (card.image_dim + 4 * card.dim) * b
     films = 4 * math.prod(geometry.latent) * (batch * card.in_channels + 5 * card.out_channels)
@@ -34,7 +43,7 @@ def stream_bytes(card: Card, geometry: Geometry, b: int, batch: int) -> int:
 
 def work_bytes(card: Card, geometry: Geometry, precision: str, attention: str, batch: int, ffn_rows: int) -> int:
     """The most that one block adds on a GPU, in self-attention, in cross-attention or in the feed-forward."""
-    tokens = batch * geometry.tokens
+    tokens = batch * tokens_read(card, geometry)
     numbers = tokens * card.dim
     rows = tokens if not ffn_rows else min(tokens, batch * ffn_rows)
     joined = 2 if rows < tokens else 0  # the parts' results, once more as one
@@ -54,7 +63,7 @@ def cpu_work_bytes(card: Card, geometry: Geometry, b: int, ffn_rows: int) -> int
     """The same in plain torch on a CPU, where every operation makes its result anew: a second stream, the norm in
     float32 and as read, q k v and the result with a float32 pair while q or k turns, or the hidden state twice.
     """
-    numbers = geometry.tokens * card.dim
-    rows = min(geometry.tokens, ffn_rows or geometry.tokens)
-    turning = geometry.tokens * card.head_dim * 4
+    numbers = tokens_read(card, geometry) * card.dim
+    rows = min(tokens_read(card, geometry), ffn_rows or tokens_read(card, geometry))
+    turning = tokens_read(card, geometry) * card.head_dim * 4
     return numbers * (4 + 4 + b) + max(numbers * (4 * b + 8), 2 * rows * card.ffn * b) + turning

@@ -159,6 +159,11 @@ def films_read(card: Card) -> int:
     return (card.in_channels - card.out_channels) // card.out_channels + (2 if card.vace_layers else 0)
 
 
+def reads_sheet(card: Card) -> bool:
+    """Whether the sheet of a shot's people, one frame, is encoded too: ours reads it as its reference."""
+    return card.vae == "previs" and card.reference_channels > 0
+
+
 def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
     """Bytes alive while films are encoded or decoded, `b` (2 or 4) bytes a number; a `tile` of pixels at once, or all.
 

@@ -1,6 +1,7 @@
 """A blocking, and what else is asked for, become what the network of a card reads.
 
-Our own model reads the stage's films and the numbers of the direction. A house's reads words; and, by its card:
+Our own model reads the stage's films and the numbers of the direction, the sheet of the shot's people where its card
+has a reference, and pictures that the film begins or ends with. A house's reads words; and, by its card:
 
     a picture that the film begins with   concatenated with a mask (I2V), or as the first latent frame itself (TI2V-5B)
     what CLIP sees of it                  beside the words (Wan 2.1)
@@ -19,27 +20,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import conditions, words
+from models import conditions, stage, words
 from models.blocking import Blocking
-from models.branches import Beside
+from models.branches import ALONE, Beside
 from models.errors import BadInput
-from models.events import Request
+from models.events import NOTHING, Request
 from models.geometry import TIME_STRIDE, Geometry
 from models.guidance import Reading
+from models.keyframes import grey_film, keyframe_mask
 from models.loading import Model
+from models.sheet import sheet
 
 
-def condition(model: Model, blocking: Blocking, at_once: int = 0) -> Reading:
-    """What our own model reads. No keyframe is given yet: its mask and latent are zeros.
+def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_once: int = 0) -> Reading:
+    """What our own model reads; of the request, its pictures. What is not given is zeros: keyframes with their mask,
+    and the sheet of a shot without people.
 
     at_once: control frames that are made at a time; 0: one a core.
     """
     previs, depth = conditions.control_films(blocking, at_once)
     controls = [encoded(model, film) for film in (previs, depth[..., None])]
     rays = torch.from_numpy(conditions.rays(blocking))[None].to(model.device)
-    keyframe = torch.zeros(1, 4 + model.card.out_channels, *rays.shape[2:], device=model.device)
+    if shown := _shown(request, blocking):
+        keys = torch.cat([part.to(model.device) for part in _keyframed(model, shown, blocking)], 1)
+    else:
+        keys = torch.zeros(1, TIME_STRIDE + model.card.out_channels, *rays.shape[2:], device=model.device)
     tokens = torch.from_numpy(conditions.context(blocking))[None].to(model.device)
-    return Reading((tokens,), torch.cat([keyframe, *controls, rays], 1))
+    beside = Beside(reference=_reference(model, blocking)) if model.card.reference_channels else ALONE
+    return Reading((tokens,), torch.cat([keys, *controls, rays], 1), beside)
 
 
 def condition_house(
@@ -60,7 +68,7 @@ def condition_house(
     depth = conditions.control_films(blocking, at_once)[1][..., None] if controls else None
     maps: list[Tensor] = []
     if keyed and first is not None:
-        maps = [keyframe_mask(size, last is not None), model.vae.encode_stream(_between(model, first, last, blocking))]
+        maps = _keyframed(model, _shown(request, blocking), blocking)
     elif concatenated:
         begins = torch.zeros(1, channels, *size)
         if first is not None:
@@ -83,17 +91,6 @@ def condition_house(
     alone = first is not None and not concatenated and card.vae == "wan2.2"
     given = _encoded_picture(model, first) if alone and first is not None else None
     return Reading(contexts, joined, beside, given)
-
-
-def keyframe_mask(size: tuple[int, int, int], ends: bool) -> Tensor:
-    """(1, 4, F, H, W): 1 where a frame of the film is given, its four frames a latent frame each a channel; the first
-    frame counts as four, the last as one.
-    """
-    mask = torch.zeros(1, TIME_STRIDE, *size)
-    mask[:, :, 0] = 1
-    if ends:
-        mask[:, -1, -1] = 1
-    return mask
 
 
 def hints(model: Model, control: np.ndarray, first: Tensor | None) -> Tensor:
@@ -138,15 +135,27 @@ def _encoded_picture(model: Model, picture: Tensor) -> Tensor:
     return model.vae.encode_stream([picture[:, :, None].to(next(model.vae.parameters()))])
 
 
-def _between(model: Model, first: Tensor, last: Tensor | None, blocking: Blocking) -> Iterator[Tensor]:
-    """A film of nothing, mid-grey, that begins with a picture and may end with one, in chunks for the autoencoder."""
-    weight = next(model.vae.parameters())
-    yield first[:, :, None].to(weight)
-    grey = weight.new_zeros(1, 3, TIME_STRIDE, blocking.height, blocking.width)
-    for at in range(1, blocking.frames, TIME_STRIDE):
-        if last is not None and at + TIME_STRIDE == blocking.frames:
-            grey = torch.cat([grey[:, :, 1:], last[:, :, None].to(weight)], 2)
-        yield grey
+def _reference(model: Model, blocking: Blocking) -> Tensor:
+    """The sheet of a shot's people as a latent (1, C, H, W); zeros where there is nobody."""
+    people = sheet(blocking)
+    if people is None:
+        size = Geometry(blocking.frames, blocking.height, blocking.width, model.card.space_stride).latent[1:]
+        return torch.zeros(1, model.card.reference_channels, *size, device=model.device)
+    drawn = stage.render_frame(people, 0, samples=conditions.SAMPLES).rgb
+    return encoded(model, drawn[None])[:, :, 0]
+
+
+def _shown(request: Request, blocking: Blocking) -> dict[int, Tensor]:
+    """The pictures of a request by the frames that they are, as `_fitted` gives them."""
+    found = {blocking.frames - 1: _fitted(request.last, blocking)} | {0: _fitted(request.first, blocking)}
+    return {t: picture for t, picture in found.items() if picture is not None}
+
+
+def _keyframed(model: Model, shown: dict[int, Tensor], blocking: Blocking) -> list[Tensor]:
+    """Pictures by their frames -> their mask (1, 4, F, H, W) and the latent (1, C, F, H, W) of a film of them alone."""
+    size = Geometry(blocking.frames, blocking.height, blocking.width, model.card.space_stride).latent
+    film = grey_film(shown, blocking.frames, like=next(model.vae.parameters()))
+    return [keyframe_mask(size, list(shown)), model.vae.encode_stream(film)]
 
 
 def _in_chunks(film: Tensor) -> Iterator[Tensor]:

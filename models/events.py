@@ -35,13 +35,16 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What a house's own model is told besides the blocking. Ours reads nothing of it: its directions are numbers."""
+    """What a model is told besides the blocking. Ours reads no words: its directions are numbers, and pictures."""
 
     positive: str = ""
     negative: str = ""
     known: tuple[Embedding, ...] = ()  # texts that were read before; the encoder is loaded only where one is missing
     first: Any = None  # (h, w, 3) uint8 numpy, sRGB, of any size: the picture that the film begins with
     last: Any = None  # the same of its end, for a model that reads two
+
+
+NOTHING = Request()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.autoencoders import AUTOENCODERS, films_read
+from models.activations import tokens_read
+from models.autoencoders import AUTOENCODERS, films_read, reads_sheet
 from models.card import Card
 from models.geometry import Geometry
 
@@ -29,7 +30,7 @@ def block_work(card: Card, geometry: Geometry) -> BlockWork:
     cross-attention 4 L*S*D. Norms, rotation, rounding and residuals move 40 bytes for each of L*D numbers and 3 for
     each of L*F, fused as our kernels fuse them: 316 GB in a forward of the 14B at 480p.
     """
-    tokens, dim, context = geometry.tokens, card.dim, card.text_len + card.picture_tokens
+    tokens, dim, context = tokens_read(card, geometry), card.dim, card.text_len + card.picture_tokens
     matrices = 2 * tokens * (6 * dim**2 + 2 * dim * card.ffn) + 2 * context * 2 * dim**2
     attention = 4 * tokens**2 * dim + 4 * tokens * context * dim
     return BlockWork(matrices, attention, 40 * tokens * dim + 3 * tokens * card.ffn)
@@ -48,7 +49,8 @@ def coder_flops(card: Card, geometry: Geometry) -> int:
     """FLOPs of the autoencoder for a film: what it encodes before the render, and the film it decodes."""
     coder = AUTOENCODERS[card.vae]
     frames, height, width = geometry.latent
-    return frames * height * width * (films_read(card) * coder.encoder.flops_a_cell + coder.decoder.flops_a_cell)
+    encoded = films_read(card) * frames + reads_sheet(card)
+    return height * width * (encoded * coder.encoder.flops_a_cell + frames * coder.decoder.flops_a_cell)
 
 
 def film_flops(card: Card, geometry: Geometry, steps: int) -> int:

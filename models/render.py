@@ -25,6 +25,7 @@ from models.checkpoint import Checkpoints
 from models.conditioning import condition, condition_house
 from models.easycache import EasyCache
 from models.events import (
+    NOTHING,
     Conditioned,
     Decoded,
     Event,
@@ -41,8 +42,6 @@ from models.guidance import Guide, Reading
 from models.loading import Model, load, source_sha256
 from models.sampler import Schedule, State, denoise, noise, schedule
 from models.text_sizes import reads_text
-
-NOTHING = Request()
 
 
 def render(
@@ -71,7 +70,7 @@ def render(
             reading = condition_house(model, blocking, request, contexts, at_once)
     else:
         with torch.inference_mode():
-            reading = condition(model, blocking, at_once)
+            reading = condition(model, blocking, request, at_once)
     yield Conditioned(clock.lap())
     levels, state = begin(model, blocking, settings)
     saved = Checkpoints(checkpoints, walk_key(blocking, settings, model, request, reading)) if checkpoints else None

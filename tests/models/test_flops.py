@@ -1,6 +1,7 @@
 """FLOPs against what is published for Wan and against torch's own counts of our networks."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -30,21 +31,24 @@ def test_flops_of_one_forward_as_published(card, geometry, tokens, tflop):
     assert flops(card, geometry, 50) == 50 * flops(card, geometry)
 
 
-def test_flops_of_our_network_are_what_torch_counts():
+@pytest.mark.parametrize("card", [PREVIS, replace(PREVIS, reference_channels=16)])
+def test_flops_of_our_network_are_what_torch_counts(card):
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
+    from models.branches import Beside
     from models.transformer import Transformer
 
     geometry = Geometry(9, 64, 96)
-    network = Transformer(PREVIS)
-    latents = torch.zeros(1, PREVIS.in_channels, *geometry.latent)
+    network = Transformer(card)
+    latents = torch.zeros(1, card.in_channels, *geometry.latent)
+    reference = torch.zeros(1, card.reference_channels, *geometry.latent[1:]) if card.reference_channels else None
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # the CPU's fused one is not counted
-        network(latents, torch.zeros(1), torch.zeros(1, PREVIS.text_len, PREVIS.text_dim))
+        network(latents, torch.zeros(1), torch.zeros(1, card.text_len, card.text_dim), Beside(reference=reference))
     counts = counter.get_flop_counts()
     inside = sum(sum(ops.values()) for name, ops in counts.items() if re.fullmatch(r"Transformer\.blocks\.\d+", name))
-    assert flops(PREVIS, geometry) == inside
+    assert flops(card, geometry) == inside
 
 
 def test_norms_and_residuals_move_what_is_published():

@@ -8,29 +8,31 @@ import numpy as np
 import pytest
 import torch
 
-from models import conditions, loading, render
+from models import conditions, loading, render, stage
 from models.card import TINY
 from models.errors import BadInput
-from models.events import Conditioned, Decoded, Loaded, Noted, Resumed, Settings, Stepped
+from models.events import NOTHING, Conditioned, Decoded, Loaded, Noted, Request, Resumed, Settings, Stepped
 from models.header import card_to_json
+from models.keyframes import keyframes
 from models.placement import Placement
 from models.quantize import SCHEME, quantize
+from models.sheet import sheet
 from models.training import scenes
 from models.transformer import Transformer
 from models.vae import VAE
 from models.weights import open_package, save
 
 
-def write_package(path, seed=0):
+def write_package(path, seed=0, card=TINY):
     torch.manual_seed(seed)
-    network = Transformer(TINY)
+    network = Transformer(card)
     network.init_weights(seed)
     with torch.no_grad():
         for parameter in network.head.parameters():
             parameter.normal_(std=0.2)  # a fresh head is silent: nothing that is read would then matter
-    tensors = {f"transformer.{k}": v for k, v in quantize(network.state_dict(), TINY).items()}
+    tensors = {f"transformer.{k}": v for k, v in quantize(network.state_dict(), card).items()}
     tensors |= {f"vae.{k}": v.clone() for k, v in VAE().state_dict().items()}
-    save(path, tensors, {"scheme": SCHEME, "card": card_to_json(TINY), "licence": "none", "training": "{}"})
+    save(path, tensors, {"scheme": SCHEME, "card": card_to_json(card), "licence": "none", "training": "{}"})
     return path
 
 
@@ -44,8 +46,16 @@ def blocking():
     return scenes.shot(3, 9, 32, 48)
 
 
-def film(blocking, package, **settings):
-    events = list(render.render(blocking, Settings(**({"steps": 2, "seed": 1} | settings)), package))
+@pytest.fixture(scope="module")
+def sheeted(tmp_path_factory):
+    """A package whose card reads the sheet of a shot's people."""
+    card = replace(TINY, reference_channels=16)
+    return write_package(tmp_path_factory.mktemp("sheeted") / "tiny.safetensors", card=card)
+
+
+def film(blocking, package, request=NOTHING, **settings):
+    asked = Settings(**({"steps": 2, "seed": 1} | settings))
+    events = list(render.render(blocking, asked, package, request=request))
     return np.concatenate([event.frames for event in events if isinstance(event, Decoded)])
 
 
@@ -66,6 +76,7 @@ def test_it_leaves_the_callers_autograd_alone_between_events(blocking, package):
         assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
+@pytest.mark.parametrize("reads_sheet", [False, True])
 @pytest.mark.parametrize(
     "placement",
     [
@@ -75,7 +86,8 @@ def test_it_leaves_the_callers_autograd_alone_between_events(blocking, package):
         Placement(0, "ram", 5, 24),
     ],
 )
-def test_the_film_is_the_same_wherever_the_network_lies(blocking, package, placement):
+def test_the_film_is_the_same_wherever_the_network_lies(blocking, package, sheeted, placement, reads_sheet):
+    package = sheeted if reads_sheet else package
     plain = film(blocking, package)
     np.testing.assert_allclose(film(blocking, package, placement=placement), plain, rtol=0, atol=2e-5)
     np.testing.assert_array_equal(film(blocking, package, placement=replace(placement, vae_tile=0)), plain)
@@ -123,6 +135,58 @@ def test_the_network_reads_what_training_showed_it(blocking, package):
     torch.testing.assert_close(reading.maps[:, 36:52], coded[1])
     np.testing.assert_array_equal(reading.maps[0, 52:].numpy(), conditions.rays(blocking))
     np.testing.assert_array_equal(reading.contexts[0][0].numpy(), conditions.context(blocking))
+
+
+def test_the_sheet_of_its_people_is_read_where_the_card_has_a_reference(blocking, package, sheeted):
+    assert film(blocking, sheeted).shape == film(blocking, package).shape
+    model = loading.load(sheeted, "cpu")
+    drawn = stage.render_frame(sheet(blocking), 0, samples=conditions.SAMPLES).rgb
+    still = torch.from_numpy(drawn).permute(2, 0, 1)[None, :, None] * 2 - 1
+    with torch.inference_mode():
+        reading = render.condition(model, blocking)
+        coded = model.vae.encode(still.to(next(model.vae.parameters())))
+    assert reading.beside.reference.shape == (1, 16, 4, 6)
+    torch.testing.assert_close(reading.beside.reference, coded[:, :, 0])
+    nobody = replace(blocking, subjects=())
+    with torch.inference_mode():
+        assert torch.equal(render.condition(model, nobody).beside.reference, torch.zeros(1, 16, 4, 6))
+    assert np.isfinite(film(nobody, sheeted)).all()
+
+
+def test_the_sheet_changes_the_film(blocking, sheeted):
+    """One shot with the sheet of other people, so that nothing else of what is read differs."""
+    model, settings = loading.load(sheeted, "cpu"), Settings(steps=2, seed=1)
+    look = replace(blocking.subjects[0].appearance, top=(0.6, 0.05, 0.05), bottom=(0.05, 0.05, 0.6))
+    other = replace(blocking, subjects=(replace(blocking.subjects[0], appearance=look), *blocking.subjects[1:]))
+    with torch.inference_mode():
+        reading, strange = (render.condition(model, shot) for shot in (blocking, other))
+    levels, start = render.begin(model, blocking, settings)
+    one, two = (
+        list(render.walk(model, replace(reading, beside=beside), levels, settings, start))[-1].latent
+        for beside in (reading.beside, strange.beside)
+    )
+    assert (one - two).abs().max() > 1e-4
+
+
+def picture(seed, height=32, width=48):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("given", "at"), [({"first": 1}, [0]), ({"last": 2}, [8]), ({"first": 1, "last": 2}, [0, 8])])
+def test_pictures_of_a_request_are_keyframes(blocking, package, given, at):
+    request = Request(**{name: picture(seed) for name, seed in given.items()})
+    model = loading.load(package, "cpu")
+    shown = torch.zeros(1, 3, 9, 32, 48)
+    for t, seed in zip(at, given.values(), strict=True):
+        shown[:, :, t] = torch.from_numpy(picture(seed)).permute(2, 0, 1) / 127.5 - 1
+    kept, mask = keyframes(shown, at)
+    with torch.inference_mode():
+        maps, plain = render.condition(model, blocking, request).maps, render.condition(model, blocking).maps
+        coded = model.vae.encode(kept.to(next(model.vae.parameters())))
+    assert torch.equal(maps[:, :4], mask)
+    torch.testing.assert_close(maps[:, 4:20], coded)
+    assert torch.equal(maps[:, 20:], plain[:, 20:])
+    assert np.abs(film(blocking, package, request) - film(blocking, package)).max() > 1e-4
 
 
 def test_a_model_stays_warm_until_its_file_changes(blocking, package, tmp_path):
