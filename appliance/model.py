@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from appliance import packages
 from appliance.embeddings import Reader, has
 from appliance.ledger import Ledger
-from appliance.wants import needs_first, needs_last, takes_first
+from appliance.wants import needs_first, needs_last, takes_first, takes_last
 from models.card import PREVIS, Card
 from models.errors import BadInput
 from models.header import card_from_json, package_header
@@ -46,7 +46,7 @@ class Model:
         """The paths of the pictures that the film begins and ends with, as far as it reads them. Raises BadInput where
         one is missing.
         """
-        taken = {"first": self.reader and takes_first(self.card), "last": self.reader and needs_last(self.card)}
+        taken = {"first": takes_first(self.card), "last": takes_last(self.card)}
         needed = {"first": needs_first(self.card), "last": needs_last(self.card)}
         found: dict[str, str | None] = {}
         for name in taken:

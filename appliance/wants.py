@@ -1,4 +1,4 @@
-"""What a house's model reads of a direction besides its words, by its card (models/conditioning.py does it)."""
+"""What a model reads of a direction's pictures, depth and rays, by its card (models/conditioning.py does it)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def needs_first(card: Card) -> bool:
 def needs_last(card: Card) -> bool:
     """Whether it must end with a picture too: the places of two were learnt (FLF2V)."""
     return card.image_positions > 0
+
+
+def takes_last(card: Card) -> bool:
+    """Whether it may end with a picture. Ours may where its card has a reference: those weights were trained with
+    keyframes anywhere, the ones before them with the first alone.
+    """
+    return needs_last(card) or (card.vae == "previs" and card.reference_channels > 0)
 
 
 def reads_depth(card: Card) -> bool:

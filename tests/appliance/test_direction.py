@@ -205,10 +205,11 @@ def test_honesty_covers_every_field_and_no_more_than_is_true():
         {row.path: level(row.path, card) for row in table(ShotDirection)} for card in ("previs", "wan2.1-t2v-1.3b")
     )
     assert {*previs.values(), *wan.values()} <= set(LEVELS)
-    for path in ("lens.shutter_deg", "lens.squeeze", "lens.k1", "subjects[].gaze", "refs.first", "cast.*.refs"):
+    for path in ("lens.shutter_deg", "lens.squeeze", "lens.k1", "subjects[].gaze", "refs.mask", "cast.*.refs"):
         assert previs[path] == "ignored", path
     for path in ("lens.focal_mm", "moves[].amount_deg", "subjects[].track[].x_m", "light.key.az_deg", "lens.focus_m"):
         assert previs[path] == "exact", path
+    assert previs["refs.first"] == "approximate"
     assert wan["moves[].amount_deg"] == "text-only" and wan["subjects[].track[].x_m"] == "ignored"
     assert previs["text.action"] == previs["text.style"] == "ignored"  # no word reaches a model without a text encoder
     assert wan["text.action"] == "text-only"

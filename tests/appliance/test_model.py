@@ -193,6 +193,18 @@ def test_pictures_that_a_film_begins_and_ends_with(home, package, changes, state
     assert found == {name: path and str(home / path) for name, path in given.items()}
 
 
+@pytest.mark.parametrize(("reference_channels", "last"), [(0, None), (16, "b.png")])
+def test_a_model_of_our_own_is_shown_the_pictures_that_it_was_trained_with(home, package, reference_channels, last):
+    """The first alone, or with the sheet of its people any: a picture at the end is then no mistake either."""
+    package(replace(PREVIS, name="previs-other", reference_channels=reference_channels))
+    (home / "a.png").touch()
+    (home / "b.png").touch()
+    for text, found in (("", None), ('[refs]\nfirst = "a.png"\nlast = "b.png"\n', "a.png")):
+        (home / "shot.toml").write_text(SHOT.format(action="waits") + text)
+        given = {"first": found and str(home / found), "last": found and last and str(home / last)}
+        assert to_shoot("ours").pictures(load_with(home, "ours")) == given
+
+
 def test_a_model_that_wants_a_picture_is_not_shot_with_without_one(home, package):
     package(replace(CARD, in_channels=36))
     quoted = plan_direction(home / "shot.toml", load_with(home, "ours"), "cpu")
