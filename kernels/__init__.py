@@ -21,6 +21,7 @@ May import: torch, triton. Never models, appliance or tui.
     int8_linear  K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue
     vae_rmsnorm_silu  K8: between an autoencoder's convolutions: norm and SiLU behind past frames, bias and residual,
                  pixels twice as large
+    raycast      a film of boxes and capsules on a floor, a ray at a time: no operation, as its twin is models.stage
     absent       a GPU that is not here: launchers compile for it and launch nothing
     cases        every launch that matters, without data
     compiled     what every kernel takes on every card, as a command: registers, spills, shared memory, instructions
@@ -31,5 +32,5 @@ May import: torch, triton. Never models, appliance or tui.
     bench_cases  its cases; bench_case: what one is, and how it is compared with its twin
     rivals       its baselines; timing: how a call is timed; report: goals, and the document that a run leaves
 
-`ops` and `reference*` never load Triton; the kernel files (K1 to K8) do, and are loaded at the first CUDA call.
+`ops` and `reference*` never load Triton; the kernel files (K1 to K8, raycast) do, and are loaded at the first CUDA call.
 """

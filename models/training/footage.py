@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from models import stage
+from models.blocking import Blocking
 from models.conditions import SAMPLES, code_depth
 from models.training import scenes
 
@@ -32,7 +33,11 @@ def frames_of(seed: int) -> int:
 
 def shoot(seed: int) -> dict[str, np.ndarray]:
     """The footage of a seed."""
-    blocking = scenes.shot(seed, frames_of(seed), HEIGHT, WIDTH)
+    return expose(scenes.shot(seed, frames_of(seed), HEIGHT, WIDTH))
+
+
+def expose(blocking: Blocking) -> dict[str, np.ndarray]:
+    """The stage's film of a blocking: rgb and previs (T, h, w, 3), depth (T, h, w), uint8."""
     rgb, previs, depth = [], [], []
     for frame in stage.render(blocking, samples=SAMPLES):
         rgb.append(_bytes(frame.rgb))
