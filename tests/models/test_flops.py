@@ -31,8 +31,8 @@ def test_flops_of_one_forward_as_published(card, geometry, tokens, tflop):
     assert flops(card, geometry, 50) == 50 * flops(card, geometry)
 
 
-@pytest.mark.parametrize("card", [PREVIS, replace(PREVIS, reference_channels=16)])
-def test_flops_of_our_network_are_what_torch_counts(card):
+@pytest.mark.parametrize("channels", [0, 16])
+def test_flops_of_our_network_are_what_torch_counts(channels):
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
@@ -41,6 +41,7 @@ def test_flops_of_our_network_are_what_torch_counts(card):
     from models.transformer import Transformer
 
     geometry = Geometry(9, 64, 96)
+    card = replace(PREVIS, reference_channels=channels)
     network = Transformer(card)
     latents = torch.zeros(1, card.in_channels, *geometry.latent)
     reference = torch.zeros(1, card.reference_channels, *geometry.latent[1:]) if card.reference_channels else None
