@@ -1,3 +1,5 @@
+"""Keyframes: the mask against Wan's own layout of it, the film that is kept, its chunks."""
+
 import pytest
 import torch
 from hypothesis import given, settings

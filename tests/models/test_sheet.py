@@ -1,3 +1,5 @@
+"""The model sheet: its people are whole, in order, to one scale, in plain light, and nothing of the shot is on it."""
+
 from dataclasses import replace
 from itertools import pairwise
 
