@@ -40,6 +40,10 @@ def rmsnorm_rope(
     y = (wide * weight.float()).to(x.dtype).unflatten(2, (heads, -1))
     if cos is None or sin is None:
         return y
+    if torch.compiler.is_compiling():  # the same products and sums: Inductor fuses these, and not complex numbers
+        c, s = at_tokens(cos, grid), at_tokens(sin, grid)
+        even, odd = y.float().unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([even * c - odd * s, even * s + odd * c], -1).flatten(-2).to(x.dtype)
     turns = at_tokens(torch.complex(cos, sin), grid)
     pairs = torch.view_as_complex(y.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)

@@ -90,7 +90,7 @@ class Transformer(nn.Module):
         scale = None if beside.hint_scale == 1 else stream.new_full((1, 1, self.card.dim), beside.hint_scale)
         aside = None
         if beside.hints is not None:
-            aside = _tokens(self.vace_patch_embedding(beside.hints.to(self.vace_patch_embedding.weight.dtype)))
+            aside = _embedded(self.vace_patch_embedding, beside.hints)
         for layer, block in enumerate(self.blocks):
             hint = None
             if aside is not None and layer in self.card.vace_layers:
@@ -103,8 +103,8 @@ class Transformer(nn.Module):
 
     def _embed_patches(self, x: Tensor, rays: Tensor | None) -> Tensor:
         """(B, C, F, H, W) -> (B, L, D) float32: the residual stream begins."""
-        patches = self.patch_embedding(x.to(self.patch_embedding.weight.dtype))
-        return _tokens(patches if rays is None else patches + self.control_adapter(rays))
+        patches = _embedded(self.patch_embedding, x)
+        return patches if rays is None else patches + _tokens(self.control_adapter(rays))
 
     def embed_time(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """t (B,) or (B, F) -> what the head reads (G, D) and what the blocks read (G, 6, D), float32; G is B or B * F:
@@ -268,6 +268,17 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     rates = torch.pow(10000.0, -torch.arange(half, device=t.device, dtype=wide) / half)
     angles = t.to(wide)[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1).float()
+
+
+def _embedded(embedding: nn.Conv3d, x: Tensor) -> Tensor:
+    """(B, C, F, H, W) -> (B, L, D) float32. Patches do not overlap, so the convolution is one matrix for all of them,
+    which every processor multiplies well; a convolution in three dimensions, hardly one.
+    """
+    patches = x.to(embedding.weight.dtype)
+    for axis, size in zip((2, 4, 6), embedding.kernel_size, strict=True):
+        patches = patches.unflatten(axis, (-1, size))
+    patches = patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)
+    return F.linear(patches, embedding.weight.flatten(1), embedding.bias).float()
 
 
 def _tokens(patches: Tensor) -> Tensor:

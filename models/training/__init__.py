@@ -4,6 +4,8 @@ May import: the rest of models, Pillow for the picture of the learning curves.
     scenes    random directed shots, a pure function of a seed
     footage   renders them ahead into files, in a process of its own
     screen    a shot as tables, and the tables as a film: on a GPU in milliseconds
+    ahead     footage and latents in folders, for a processor
+    stock     footage and latents in the memory of a GPU, which renders for itself
     vae_fit   trains the autoencoder on crops of footage
     latents   footage -> what the transformer learns from
     fit       trains the transformer on latents

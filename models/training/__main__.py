@@ -1,8 +1,8 @@
 """`python -m models.training`: from nothing to a package of weights, in one resumable command.
 
-    footage   shots of the stage are rendered ahead by processes beside this one
+    footage   shots of the stage are rendered ahead by processes beside this one, or by the GPU as it goes
     vae       the autoencoder learns from crops of them, for --vae-minutes
-    latents   every shot is encoded once
+    latents   every shot is encoded once, as it comes
     fit       the transformer learns from those, for --minutes
     polish    the decoder goes on learning with its latents fixed, for --polish-minutes
     package   both are quantized, written, and scored on shots kept for testing, with a record of how it came to be
@@ -21,7 +21,6 @@ once more, it makes the package again from C alone, on any machine.
 from __future__ import annotations
 
 import argparse
-import functools
 import math
 import os
 import time
@@ -30,11 +29,11 @@ from pathlib import Path
 from models.card import PREVIS, TINY
 from models.errors import RushesError
 from models.training import calls
-from models.training.footage import Rendering
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
 BUDGETS = {"autoencoder": 25.0, "transformer": 60.0, "decoder": 20.0}  # minutes
 SHOTS, FIRST = 1000, 32  # rendered in all; rendered before the autoencoder begins
+STATISTICS = 64  # films that the latents' mean and deviation are measured on
 ENCODING_SECONDS = 4.0  # at once, of the LOOK_SECONDS between: a fifth of the time at most
 
 
@@ -49,7 +48,8 @@ def main() -> None:
     parser.add_argument("--carry", type=Path, help="folder of what goes from call to call")
     parser.add_argument("--call-minutes", type=float, help="end after so many minutes, having saved")
     parser.add_argument("--calls", type=int, default=3, help="calls of so many minutes in all (default 3)")
-    parser.add_argument("--shots", type=int, help=f"how many shots to render (default {SHOTS}; in calls, no end)")
+    shots = f"how many shots to render (default {SHOTS}; in calls or on a GPU, no end)"
+    parser.add_argument("--shots", type=int, help=shots)
     for option, part, what in (
         ("--vae-minutes", "autoencoder", "autoencoder"),
         ("--minutes", "transformer", "transformer"),
@@ -68,7 +68,7 @@ def main() -> None:
     if options.calls < 1 or (options.call_minutes is not None and options.call_minutes <= 0):
         parser.error(f"--calls {options.calls} --call-minutes {options.call_minutes}: both must be above 0")
     in_calls = options.call_minutes is not None
-    options.shots = options.shots or (calls.SEEDS if in_calls else SHOTS)
+    options.shots = options.shots or (calls.SEEDS if in_calls or options.device != "cpu" else SHOTS)
     options.renderers = options.renderers or max(1, cores - 1 if in_calls else cores // 2)
     try:
         train(options, began)
@@ -81,11 +81,13 @@ def train(options: argparse.Namespace, began: float) -> None:
     import torch
 
     from models.training import check, fit, latents, package, state, vae_fit
+    from models.training.ahead import Ahead
     from models.training.carry import Carry
+    from models.training.stock import Stock
     from models.vae import VAE
 
     torch.set_num_threads(options.threads)
-    device, footage, encoded = options.device, options.work / "footage", options.work / "latents"
+    device = options.device
     runs = {name: options.work / f"{name}.safetensors" for name in BUDGETS}
     card = TINY if options.card == "tiny" else PREVIS
     options.work.mkdir(parents=True, exist_ok=True)
@@ -96,11 +98,17 @@ def train(options: argparse.Namespace, began: float) -> None:
     call = _call(options, began, runs, len(before))
     this = package.call(calls.first_seed(len(before)), 0, device)
     idle = call.finished
-
-    with Rendering(footage, this["first_seed"], options.shots, 0 if idle else options.renderers) as rendering:
+    beside = 0 if idle else options.renderers
+    on_gpu = device != "cpu" and not idle
+    source: Ahead | Stock = (
+        Stock(this["first_seed"], options.shots, device, beside)
+        if on_gpu
+        else Ahead(options.work, this["first_seed"], options.shots, beside)
+    )
+    with source:
 
         def saved() -> None:
-            this["shots"] = rendering.count()
+            this["shots"] = source.count()
             if carry:
                 carry.calls = [*before, this]
                 carry.write()
@@ -110,28 +118,26 @@ def train(options: argparse.Namespace, began: float) -> None:
         sitting = state.Sitting(call.ends, saved)
         in_calls = options.call_minutes is not None
         patience = began + 60 * calls.START * options.call_minutes if in_calls else math.inf
-        rendering.wait_for(min(FIRST, options.shots), patience)
-        vae_fit.fit(footage, runs["autoencoder"], call.minutes("autoencoder"), device, sitting=sitting)
+        source.ready(min(FIRST, options.shots), patience)
+        vae_fit.fit(source.crops, runs["autoencoder"], call.minutes("autoencoder"), device, sitting=sitting)
         if call.cut_off:
             return
-        rendering.wait_for(options.shots, patience)
+        source.ready(options.shots, patience)
         vae = VAE().to(device)
         vae.load_state_dict(state.read(runs["autoencoder"])[0])
         if bool((vae.std == 1).all()):  # not measured since it was trained
-            latents.statistics(footage, vae, device)
+            latents.statistics(source.pictures(STATISTICS), vae, device)
             state.amend(runs["autoencoder"], {"mean": vae.mean, "std": vae.std})
-        seconds = ENCODING_SECONDS if in_calls else math.inf
-        arrive = functools.partial(latents.encode_all, footage, encoded, vae, device, seconds)
-        arrive()
+        shots = source.encode_with(vae, ENCODING_SECONDS if in_calls else math.inf)
         minutes = call.minutes("transformer")
         fuse = fit.worth_compiling(device, min(minutes, (call.ends - time.monotonic()) / 60))
-        fit.fit(encoded, runs["transformer"], card, minutes, device, fuse=fuse, sitting=sitting, arrive=arrive)
+        fit.fit(shots, runs["transformer"], card, minutes, device, fuse=fuse, sitting=sitting)
         if call.cut_off:
             return
-        vae_fit.polish(footage, vae, runs["decoder"], call.minutes("decoder"), device, sitting=sitting)
+        vae_fit.polish(source.crops, vae, runs["decoder"], call.minutes("decoder"), device, sitting=sitting)
         if call.cut_off:
             return
-        this["shots"] = rendering.count()
+        this["shots"] = source.count()
     trained = {name: path for name, path in runs.items() if path.exists()}
     package.write(card, vae, trained, before if idle and before else [*before, this], options.out)
     package.record(options.out, check.check(options.out, options.check_shots, card.steps, device, call.ends))

@@ -3,10 +3,10 @@
     FOLDER/manifest.json              what was done in each call; every other file, its bytes and its hash
     FOLDER/transformer-HASH-0.shard   the bytes of one safetensors file of a run, cut where a file would grow too large
 
-Of a run that goes on: its averaged and its current weights, of one that is done its average; matrices in bfloat16,
-vectors (norms, biases, statistics), which weigh nothing, as they are. The optimiser's moments stay behind: in float32
-they are twice the weights, and a warm-up makes them again. The manifest is written last and names its files by their
-hash, so the folder holds one training, whole, whenever the writer is stopped.
+Of a run its averaged weights: matrices in bfloat16, vectors (norms, biases, statistics), which weigh nothing, as they
+are. The weights under the average and the optimiser's moments stay behind: they would be ten times that, and a warm-up
+from the average makes them again. The manifest is written last and names its files by their hash, so the folder holds
+one training, whole, whenever the writer is stopped.
 """
 
 from __future__ import annotations
@@ -110,16 +110,15 @@ class Carry:
 def compact(path: Path) -> bytes:
     """A run's file as it is carried."""
     tensors, facts = state.whole(path)
-    return save(carried(tensors, done=facts.get("done", False)), {"run": json.dumps(facts)})
+    return save(carried(tensors), {"run": json.dumps(facts)})
 
 
-def carried(tensors: dict[str, Tensor], *, done: bool) -> dict[str, Tensor]:
+def carried(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """What is carried of the tensors of a run's file."""
-    kept = ("ema.",) if done else ("ema.", "network.")
     return {
         name: tensor.to(torch.bfloat16 if tensor.dim() > 1 else tensor.dtype)
         for name, tensor in tensors.items()
-        if name.startswith(kept)
+        if name.startswith("ema.")
     }
 
 

@@ -7,28 +7,27 @@ s is logit-normal, then shifted towards noise by the card's shift as in sampling
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from models.branches import Beside
 from models.card import Card
 from models.guidance import PREVIS_LATENT
 from models.training.latents import Shots
-from models.training.state import WHOLE, Run, Sitting, nothing, read
+from models.training.state import WHOLE, Run, Sitting, read
 from models.transformer import Transformer
 
 CELLS = 4 * 5 * 16 * 28  # latent cells a step: four short shots, two long ones
-GPU_BATCHES = 4  # of them a step on a GPU, which so few tokens would leave idle
+GPU_BATCHES = 12  # of them a step on a GPU, which so few tokens would leave idle
 # So densely is the network told what to show that one which is often shown nothing spends its capacity on guessing it.
-DROP = {"previs": 0.04, "depth": 0.15, "rays": 0.25, "context": 0.1}
-DROP_ALL, KEYFRAME = 0.02, 0.15
+DROP = {"previs": 0.08, "depth": 0.15, "rays": 0.2, "context": 0.1, "sheet": 0.3}
+DROP_ALL, KEYFRAME = 0.02, 0.25
 
 
 def fit(
-    folder: Path,
+    shots: Shots,
     path: Path,
     card: Card,
     minutes: float,
@@ -38,13 +37,11 @@ def fit(
     fuse: bool = False,
     start: Path | None = None,
     sitting: Sitting = WHOLE,
-    arrive: Callable[[], None] = nothing,
 ) -> None:
     """Train (or go on training) for a budget of minutes in all; the run is kept at `path`. A new run may begin with the
     averaged blocks of the run at `start`; its head begins silent all the same.
 
-    `fuse` compiles the network first: two minutes or so, then half the time a step. `arrive` may bring more shots into
-    `folder`; it is called now and then between steps.
+    `fuse` compiles the blocks first: a minute or so, then half the time a step.
     """
     torch.manual_seed(seed)
     network = Transformer(card)
@@ -57,9 +54,10 @@ def fit(
     if not run.going:
         return
     run.ema.to(device)
-    forward = torch.compile(network, dynamic=False) if fuse else network
+    if fuse:
+        for block in network.blocks:  # one compiled for each length of shots serves them all
+            block.compile(dynamic=False)
     generator = torch.Generator(device).manual_seed(seed * 1_000_003 + run.step)
-    shots = Shots(folder, np.random.default_rng([seed, run.step]), device, arrive)
     losses: list[Tensor] = []
     cells, often = (CELLS, 50) if device == "cpu" else (CELLS * GPU_BATCHES, 500)
     while run.going:
@@ -71,9 +69,9 @@ def fit(
         noise = torch.randn(x0.shape, generator=generator, device=device)
         level = s[:, None, None, None, None]
         x = (1 - level) * x0 + level * noise
-        given, context = drop(batch, generator)
+        given, context, beside = drop(batch, card, generator)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
-            out = forward(torch.cat([x, given], 1), 1000 * s, context)
+            out = network(torch.cat([x, given], 1), 1000 * s, context, beside)
         loss = error(card, out.float(), x0, noise, level, given[:, PREVIS_LATENT])
         run.learn(loss)
         losses.append(loss.detach())
@@ -100,8 +98,10 @@ def worth_compiling(device: str, minutes: float) -> bool:
     return minutes >= 4 if device != "cpu" else minutes >= 10 and shutil.which("g++") is not None
 
 
-def drop(batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """What the network is told: (B, 76, F, H, W) in the order of the card, and the context, some of it taken away."""
+def drop(batch: dict[str, Tensor], card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor, Beside]:
+    """What the network is told: (B, 76, F, H, W) in the order of the card, the context, and the model sheet where the
+    card reads one; some of it taken away.
+    """
     size = len(batch["rgb"])
 
     def kept(chance: float) -> Tensor:
@@ -110,11 +110,10 @@ def drop(batch: dict[str, Tensor], generator: torch.Generator) -> tuple[Tensor, 
     anything = kept(DROP_ALL)
     keep = {name: kept(chance) * anything for name, chance in DROP.items()}
     known = kept(1 - KEYFRAME) * anything
-    mask = torch.zeros_like(batch["rgb"][:, :4])
-    mask[:, :, 0] = 1.0
-    pieces = [_scale(mask, known), _scale(batch["first"], known)]
+    pieces = [_scale(batch[name], known) for name in ("mask", "key")]
     pieces += [_scale(batch[name], keep[name]) for name in ("previs", "depth", "rays")]
-    return torch.cat(pieces, 1), batch["context"] * keep["context"][:, None, None]
+    sheet = batch["sheet"] * keep["sheet"][:, None, None, None] if card.reference_channels else None
+    return torch.cat(pieces, 1), batch["context"] * keep["context"][:, None, None], Beside(reference=sheet)
 
 
 def _scale(x: Tensor, keep: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Renders training shots ahead into files: `python -m models.training.footage FOLDER`, at its own pace.
 
-One safetensors file a shot: rgb and previs (T, h, w, 3) and depth (T, h, w), all uint8. The blocking is not
-stored: its seed is the file's name, and scenes.shot draws it again. Several processes may share a folder, each
-with a first seed of its own and a common stride.
+One safetensors file a shot: rgb and previs (T, h, w, 3), depth (T, h, w) and, where somebody is in the shot, the model
+sheet (h, w, 3), all uint8. The blocking is not stored: its seed is the file's name, and scenes.shot draws it again.
+Several processes may share a folder, each with a first seed of its own and a common stride.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from models import stage
 from models.blocking import Blocking
 from models.conditions import SAMPLES, code_depth
+from models.sheet import sheet
 from models.training import scenes
 
 HEIGHT, WIDTH = 128, 224
@@ -33,7 +34,9 @@ def frames_of(seed: int) -> int:
 
 def shoot(seed: int) -> dict[str, np.ndarray]:
     """The footage of a seed."""
-    return expose(scenes.shot(seed, frames_of(seed), HEIGHT, WIDTH))
+    blocking = scenes.shot(seed, frames_of(seed), HEIGHT, WIDTH)
+    people = sheet(blocking)
+    return expose(blocking) | ({} if people is None else {"sheet": expose(people)["rgb"][0]})
 
 
 def expose(blocking: Blocking) -> dict[str, np.ndarray]:

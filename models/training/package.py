@@ -108,7 +108,7 @@ def _in_calls(first_seeds: Sequence[int]) -> str:
     return f"""
 
 It was made in {len(first_seeds)} calls of the command, each with shots of its own: seeds from {seeds} on. From call to
-call went the averaged and the current weights, in bfloat16; the optimiser warmed up anew. The curves span all calls."""
+call went the averaged weights, in bfloat16; the optimiser warmed up anew. The curves span all calls."""
 
 
 def _hardware(device: str) -> str:

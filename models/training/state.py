@@ -45,7 +45,7 @@ class Run:
 
     `seconds` counts what has been spent over all sittings; `progress` is the part of the budget, 0..1. `going` is False
     when there is nothing left to do, in this sitting or at all. A file that was carried (models/training/carry.py) has
-    no moments of the optimiser, so it warms up again; one of a finished run has its average alone, to go on from.
+    its average alone to go on from, and warms up again.
     """
 
     def __init__(

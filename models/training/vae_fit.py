@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +17,30 @@ from models.training.state import WHOLE, Run, Sitting
 from models.vae import VAE, group
 
 CROP, FRAMES, BATCH = 96, 9, 8
+GPU_CROP, GPU_BATCH = 128, 32  # a GPU would be idle half of the time with less
+KINDS, SHARES = ("rgb", "previs", "depth"), (0.6, 0.25, 0.15)
 NOISE = 0.08  # on latents of about unit variance: what the sampler leaves must not upset the decoder
 TAME = 1e-3  # weight of the latents' mean square: they must not grow to outshout the noise
 
 
-def fit(footage: Path, path: Path, minutes: float, device: str, seed: int = 0, sitting: Sitting = WHOLE) -> None:
+Crops = Callable[[np.random.Generator], Tensor]  # gives random crops (B, 3, FRAMES, side, side) in -1..1
+
+
+def fit(crops: Crops, path: Path, minutes: float, device: str, seed: int = 0, sitting: Sitting = WHOLE) -> None:
     """Train (or go on training) the whole autoencoder for a budget of minutes in all; the run is kept at `path`."""
     torch.manual_seed(seed)
     vae = VAE().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not path.exists():
-        vae.start_from_components(cells(footage, np.random.default_rng(seed)).to(device))
+        vae.start_from_components(cells(crops, np.random.default_rng(seed)).to(device))
     run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99, sitting=sitting)
     if run.going and isinstance(run.ema, VAE):  # what was measured of its latents will not hold
         run.ema.mean.zero_()
         run.ema.std.fill_(1.0)
-    _train(run, vae, footage, device, seed)
+    _train(run, vae, crops, device, seed)
 
 
 def polish(
-    footage: Path, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1, sitting: Sitting = WHOLE
+    crops: Crops, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1, sitting: Sitting = WHOLE
 ) -> None:
     """Let the decoder of a finished autoencoder go on learning; its latents, and what was trained on them, stay valid.
 
@@ -45,27 +51,28 @@ def polish(
         part.requires_grad_(False)
     half = nn.ModuleDict({"synthesis": vae.synthesis, "decoder": vae.decoder})
     run = Run(path, half, minutes=minutes, lr=1e-3, average=0.99, sitting=sitting)
-    _train(run, vae, footage, device, seed)
+    _train(run, vae, crops, device, seed)
     half.load_state_dict(run.ema.state_dict())
 
 
-def _train(run: Run, vae: VAE, footage: Path, device: str, seed: int) -> None:
+def _train(run: Run, vae: VAE, crops: Crops, device: str, seed: int) -> None:
     run.ema.to(device)
     rng = np.random.default_rng([seed, run.step])
+    often = 50 if device == "cpu" else 250
     while run.going:
-        groups = group(batch(footage, rng).to(device))
+        groups = group(crops(rng).to(device))
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             z = vae.code(groups)
             seen = vae.film(z + NOISE * torch.randn_like(z))
         loss, error = distance(seen, groups)
         run.learn(loss + TAME * z.square().mean())
-        if run.step % 50 == 0 or not run.going:
+        if run.step % often == 0 or not run.going:
             run.note(loss=round(loss.item(), 5), psnr=round(-10 * math.log10(error.item() / 4), 2))
 
 
-def cells(footage: Path, rng: np.random.Generator, batches: int = 12) -> Tensor:
+def cells(crops: Crops, rng: np.random.Generator, batches: int = 12) -> Tensor:
     """Cells (n, 768) of random crops, as the linear path of the autoencoder sees them."""
-    films = torch.cat([batch(footage, rng) for _ in range(batches)])
+    films = torch.cat([crops(rng).cpu() for _ in range(batches)])
     return F.pixel_unshuffle(group(films).flatten(0, 1), 8).permute(0, 2, 3, 1).flatten(0, 2)
 
 
@@ -91,7 +98,7 @@ def batch(footage: Path, rng: np.random.Generator) -> Tensor:
 def _crop(footage: Path, rng: np.random.Generator) -> Tensor:
     files = _listing(footage)
     with safe_open(files[rng.integers(len(files))], "np") as file:
-        kind = rng.choice(["rgb", "previs", "depth"], p=[0.6, 0.25, 0.15])
+        kind = rng.choice(KINDS, p=SHARES)
         view = file.get_slice(kind)
         frames, height, width = view.get_shape()[:3]
         room = ((frames, FRAMES), (height, CROP), (width, CROP))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from models import conditions, stage
 from models.card import TINY
+from models.keyframes import keyframe_mask
 from models.training import fit, footage, latents, package, scenes, state, vae_fit
 from models.transformer import Transformer
 from models.vae import VAE
@@ -43,12 +45,16 @@ def work(small, tmp_path_factory) -> Path:
     return folder
 
 
+def crops_of(work: Path) -> vae_fit.Crops:
+    return partial(vae_fit.batch, work / "footage")
+
+
 @pytest.fixture(scope="module")
 def vae(work) -> VAE:
     """An autoencoder that is the linear code of that footage, with its statistics measured."""
     made = VAE().requires_grad_(False)
-    made.start_from_components(vae_fit.cells(work / "footage", np.random.default_rng(0), batches=2))
-    latents.statistics(work / "footage", made, "cpu")
+    made.start_from_components(vae_fit.cells(crops_of(work), np.random.default_rng(0), batches=2))
+    latents.statistics((load_file(path)["rgb"] for path in (work / "footage").iterdir()), made, "cpu")
     return made
 
 
@@ -83,8 +89,14 @@ def test_bytes_become_what_the_autoencoder_reads():
     assert latents.pixels(film)[0, :, 0, 0, 0].tolist() == pytest.approx([-1, 1, -0.6])
     depth = torch.full((5, 2, 2), 255, dtype=torch.uint8)
     assert latents.pixels(depth).shape == (1, 3, 5, 2, 2) and (latents.pixels(depth) == 1).all()
-    held = latents.keyframe(latents.pixels(depth))
-    assert (held[:, :, 0] == 1).all() and (held[:, :, 1:] == 0).all() and held.shape == (1, 3, 5, 2, 2)
+
+
+def test_keyframes_are_first_frames_mostly_and_any_at_times():
+    chosen = [latents.given(seed, 9) for seed in range(300)]
+    assert chosen == [latents.given(seed, 9) for seed in range(300)]
+    shares = [chosen.count(at) / 300 for at in ((0,), (0, 8), (8,))]
+    assert shares == pytest.approx([3 / 7 + 1 / 63, 2 / 7, 1 / 7 + 1 / 63], abs=0.08)
+    assert {at[0] for at in chosen} == set(range(9))
 
 
 def test_crops_are_of_the_footage_between_minus_one_and_one(work):
@@ -99,7 +111,7 @@ def test_no_footage_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no footage in .*: run `python -m models.training.footage"):
         vae_fit.batch(tmp_path, np.random.default_rng(0))
     with pytest.raises(FileNotFoundError, match="no encoded shots in"):
-        latents.Shots(tmp_path, np.random.default_rng(0))
+        latents.Folder(tmp_path, np.random.default_rng(0)).batch(1)
 
 
 def test_the_distance_is_zero_only_for_the_same_film():
@@ -113,19 +125,23 @@ def test_the_distance_is_zero_only_for_the_same_film():
 def test_encoded_shots_have_unit_latents_and_their_conditions(encoded):
     for seed, frames in zip(SEEDS, (4, 3), strict=True):
         shot = load_file(encoded / f"{seed:07d}.safetensors")
-        for name in ("rgb", "previs", "depth", "first"):
+        for name in ("rgb", "previs", "depth", "key"):
             assert shot[name].shape == (16, frames, 12, 14) and shot[name].dtype == torch.float16
         blocking = scenes.shot(seed, 4 * frames - 3, HEIGHT, WIDTH)
         np.testing.assert_allclose(shot["rays"].numpy(), conditions.rays(blocking), atol=2e-3)
         np.testing.assert_array_equal(shot["context"].numpy(), conditions.context(blocking))
-        torch.testing.assert_close(shot["first"][:, 0], shot["rgb"][:, 0])  # a causal code: the first frame alone
+        at = latents.given(seed, blocking.frames)
+        torch.testing.assert_close(shot["mask"][None].float(), keyframe_mask((frames, 12, 14), at))
+        if 0 in at:  # a causal code: the first frame alone
+            torch.testing.assert_close(shot["key"][:, 0], shot["rgb"][:, 0])
+        assert shot["sheet"].shape == (16, 12, 14) and bool(shot["sheet"].any()) == bool(blocking.subjects)
     rgb = torch.cat([load_file(path)["rgb"].float().flatten(1) for path in sorted(encoded.iterdir())], 1)
     torch.testing.assert_close(rgb.mean(1), torch.zeros(16), rtol=0, atol=0.02)
     torch.testing.assert_close(rgb.std(1), torch.ones(16), rtol=0, atol=0.02)
 
 
 def test_batches_are_of_one_length_and_about_the_size_asked(encoded):
-    shots = latents.Shots(encoded, np.random.default_rng(0))
+    shots = latents.Folder(encoded, np.random.default_rng(0))
     lengths = set()
     for _ in range(12):
         batch = shots.batch(5 * 3 * 12 * 14)
@@ -138,23 +154,28 @@ def test_batches_are_of_one_length_and_about_the_size_asked(encoded):
 
 
 def test_conditions_are_dropped_each_for_itself(encoded):
-    batch = latents.Shots(encoded, np.random.default_rng(0)).batch(300 * 3 * 12 * 14)
+    batch = latents.Folder(encoded, np.random.default_rng(0)).batch(300 * 3 * 12 * 14)
+    batch["sheet"] += 1  # also where the shot is empty
     size = len(batch["rgb"])
-    given, context = fit.drop(batch, torch.Generator().manual_seed(0))
+    given, context, beside = fit.drop(batch, replace(CARD, reference_channels=16), torch.Generator().manual_seed(0))
     assert given.shape[1] == 4 + 16 + 16 + 16 + 24 and given.shape[0] == size
-    groups = {"mask": (0, 4), "first": (4, 20), "previs": (20, 36), "depth": (36, 52), "rays": (52, 76)}
+    groups = {"mask": (0, 4), "key": (4, 20), "previs": (20, 36), "depth": (36, 52), "rays": (52, 76)}
     kept = {name: given[:, a:b].flatten(1).abs().sum(1) > 0 for name, (a, b) in groups.items()}
+    kept["sheet"] = beside.reference.flatten(1).abs().sum(1) > 0
     kept["context"] = context.flatten(1).abs().sum(1) > 0
     shares = {name: float(which.float().mean()) for name, which in kept.items()}
-    for name, chance in (*fit.DROP.items(), ("first", 1 - fit.KEYFRAME)):
+    for name, chance in (*fit.DROP.items(), ("key", 1 - fit.KEYFRAME)):
         assert shares[name] == pytest.approx((1 - chance) * (1 - fit.DROP_ALL), abs=0.07), name
-    assert torch.equal(kept["mask"], kept["first"])
-    mask = given[kept["mask"], :4]
-    assert (mask[:, :, 0] == 1).all() and (mask[:, :, 1:] == 0).all()
-    for name in ("previs", "depth", "rays"):
+    assert torch.equal(kept["mask"], kept["key"])
+    assert fit.drop(batch, replace(CARD, reference_channels=0), torch.Generator())[2].reference is None
+    for name in ("mask", "key", "previs", "depth", "rays"):
         a, b = groups[name]
         torch.testing.assert_close(given[kept[name], a:b], batch[name][kept[name]])
     assert not torch.equal(kept["previs"], kept["depth"])
+
+
+def shots_of(encoded: Path) -> latents.Shots:
+    return latents.Folder(encoded, np.random.default_rng(0))
 
 
 class Metronome:
@@ -175,7 +196,7 @@ def trained(encoded, work) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, "time", Metronome())
         patch.setattr(fit, "CELLS", 3 * 3 * 12 * 14)
-        fit.fit(encoded, path, CARD, minutes=1, device="cpu", lr=1e-2)
+        fit.fit(shots_of(encoded), path, CARD, minutes=1, device="cpu", lr=1e-2)
     return path
 
 
@@ -185,9 +206,9 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
     new, old = Transformer(CARD), Transformer(CARD)
     old.init_weights(0)
     new.load_state_dict(weights)
-    batch = latents.Shots(encoded, np.random.default_rng(5)).batch(8 * 3 * 12 * 14)
+    batch = latents.Folder(encoded, np.random.default_rng(5)).batch(8 * 3 * 12 * 14)
     generator = torch.Generator().manual_seed(5)
-    given, context = fit.drop(batch, generator)
+    given, context, beside = fit.drop(batch, CARD, generator)
     noise = torch.randn(batch["rgb"].shape, generator=generator)
     level = torch.linspace(0.1, 0.95, len(noise))
 
@@ -195,7 +216,7 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
         mixed = level[:, None, None, None, None]
         x = batch["rgb"].lerp(noise, mixed)
         with torch.inference_mode():
-            out = network(torch.cat([x, given], 1), 1000 * level, context)
+            out = network(torch.cat([x, given], 1), 1000 * level, context, beside)
         return float(fit.error(network.card, out, batch["rgb"], noise, mixed, batch["previs"]))
 
     assert loss(new) < 0.95 * loss(old)
@@ -203,7 +224,7 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
 
 def test_training_that_is_done_stays_as_it_is(trained, encoded):
     before = trained.read_bytes()
-    fit.fit(encoded, trained, CARD, minutes=0.5, device="cpu")
+    fit.fit(shots_of(encoded), trained, CARD, minutes=0.5, device="cpu")
     assert trained.read_bytes() == before
 
 
@@ -214,7 +235,7 @@ def coded(work) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, "time", Metronome())
         patch.setattr(vae_fit, "BATCH", 1)
-        vae_fit.fit(work / "footage", path, minutes=2 / 60, device="cpu")
+        vae_fit.fit(crops_of(work), path, minutes=2 / 60, device="cpu")
     return path
 
 
@@ -224,7 +245,7 @@ def test_the_autoencoder_begins_well_and_goes_on_where_it_was(coded, work, monke
     assert weights.keys() == VAE().state_dict().keys()
     monkeypatch.setattr(state, "time", Metronome())
     monkeypatch.setattr(vae_fit, "BATCH", 1)
-    vae_fit.fit(work / "footage", coded, minutes=3 / 60, device="cpu")
+    vae_fit.fit(crops_of(work), coded, minutes=3 / 60, device="cpu")
     assert [row["step"] for row in state.read(coded)[1]["history"]] == [2, 3]
 
 

@@ -1,0 +1,58 @@
+"""Shots of the stage in a folder, rendered ahead by processes beside this one: footage where there is no GPU.
+
+What a GPU renders for itself is models/training/stock.py; the two are used alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.training import latents, vae_fit
+from models.training.footage import Rendering
+from models.vae import VAE
+
+
+class Ahead:
+    """The shots of the seeds from `first` on, as footage and as latents in folders of `work`; ended with the block."""
+
+    def __init__(self, work: Path, first: int, shots: int, renderers: int, seed: int = 0) -> None:
+        self.footage, self.encoded = work / "footage", work / "latents"
+        self.seed, self._rendering = seed, Rendering(self.footage, first, shots, renderers)
+
+    def __enter__(self) -> Ahead:
+        self._rendering.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._rendering.__exit__(*error)
+
+    def count(self) -> int:
+        """How many shots were rendered."""
+        return self._rendering.count()
+
+    def ready(self, shots: int, until: float = math.inf) -> None:
+        """Wait until there are so many shots, or any after `until`, as time.monotonic() counts."""
+        self._rendering.wait_for(shots, until)
+
+    def crops(self, rng: np.random.Generator) -> Tensor:
+        """Random crops for the autoencoder (models/training/vae_fit.py)."""
+        return vae_fit.batch(self.footage, rng)
+
+    def pictures(self, films: int) -> Iterator[Tensor]:
+        """Some films (T, h, w, 3) uint8."""
+        return (load_file(film)["rgb"] for film in itertools.islice(sorted(self.footage.glob("*.safetensors")), films))
+
+    def encode_with(self, vae: VAE, seconds: float) -> latents.Shots:
+        """The encoded shots: as many as there is time for at once, and those that arrive later."""
+        arrive = functools.partial(latents.encode_all, self.footage, self.encoded, vae, "cpu", seconds)
+        arrive()
+        return latents.Folder(self.encoded, np.random.default_rng(self.seed), "cpu", arrive)
