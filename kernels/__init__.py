@@ -32,5 +32,6 @@ May import: torch, triton. Never models, appliance or tui.
     bench_cases  its cases; bench_case: what one is, and how it is compared with its twin
     rivals       its baselines; timing: how a call is timed; report: goals, and the document that a run leaves
 
-`ops` and `reference*` never load Triton; the kernel files (K1 to K8, raycast) do, and are loaded at the first CUDA call.
+`ops` and `reference*` never load Triton; the kernel files (K1 to K8, raycast) do, and are loaded at the first call on
+CUDA.
 """

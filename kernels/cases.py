@@ -23,6 +23,7 @@ from kernels import (
     ln_mod_quant,
     qk_rmsnorm_rope_quant,
     quant_rows,
+    raycast,
     scale_values,
     vae_rmsnorm_silu,
 )
@@ -81,6 +82,7 @@ def cases(capability: int, grid: list[int] = GRIDS[0]) -> Iterator[Case]:
         every += attention_cases(width, tokens, flow)
     for channels, held in CHANNELS.items():
         every += vae_cases(channels, flow, held)
+    every.append(film_case())
     yield from (case for case in every if case.oldest <= capability)
 
 
@@ -184,6 +186,16 @@ def vae_cases(C: int, flow: torch.dtype, held: Held) -> Iterator[Case]:
     yield Case(f"rms_norm_silu {C} before attention", partial(kernel.launch, x, gamma, None, False, None), TURING)
     yield Case(f"bias_residual {C}", partial(kernel.launch_residual, x, gamma, x), TURING, held)
     yield Case(f"nearest2x {C}", partial(kernel.launch_nearest, x), TURING, held)
+
+
+def film_case() -> Case:
+    """A shot of training: two people among the trees of a field. One compiled kernel is for all."""
+    T, boxes, capsules = 33, 2, 64
+    frames, scene = empty(torch.float32, T, raycast.FRAME), empty(torch.float32, raycast.ROW)
+    rows = [empty(torch.float32, T, count, raycast.ROW) for count in (boxes, capsules, 3)]
+    surfaces = empty(torch.float32, 1 + boxes + capsules, raycast.ROW)
+    launch = partial(raycast.launch, frames, rows[0], rows[1], rows[2], surfaces, scene, 128, 224, 2)
+    return Case("raycast", launch, TURING, "main")
 
 
 def empty(dtype: torch.dtype, *size: int) -> Tensor:

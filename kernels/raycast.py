@@ -296,6 +296,7 @@ def launch(
     depth = frames.new_empty((len(frames), height, width))
     raycast_kernel[(triton.cdiv(height * width, BLOCK), len(frames))](
         frames, boxes, capsules, lamps, surfaces, scene, finished, previs, depth,
-        height, width, boxes.shape[1], capsules.shape[1], lamps.shape[1], samples, BLOCK, num_warps=4,
+        height, width, boxes.shape[1], capsules.shape[1], lamps.shape[1], samples, BLOCK,
+        num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return finished, previs, depth
