@@ -126,9 +126,9 @@ def test_the_lens_of_a_film_is_the_lens_of_its_frames(stop: float) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("seed", [3, 26, 32, 74, 155, 181])
-def test_on_a_gpu_a_shot_is_its_footage(seed: int) -> None:
-    expected = footage.shoot(seed)
-    told = screen.tables(scenes.shot(seed, footage.frames_of(seed), footage.HEIGHT, footage.WIDTH))
+def test_on_a_gpu_a_film_is_its_footage(seed: int) -> None:
+    shot = scenes.shot(seed, 5, footage.HEIGHT, footage.WIDTH)
+    expected, told = footage.expose(shot), screen.tables(shot)
     for what, picture in zip(NAMES, screen.film(told, "cuda"), strict=True):
         assert picture.device.type == "cuda"
         check(f"{seed} {what}", picture, expected[what])
