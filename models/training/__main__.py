@@ -87,6 +87,7 @@ def train(options: argparse.Namespace, began: float) -> None:
     from models.vae import VAE
 
     torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = True  # a training has few shapes
     device = options.device
     runs = {name: options.work / f"{name}.safetensors" for name in BUDGETS}
     card = TINY if options.card == "tiny" else PREVIS

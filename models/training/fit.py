@@ -55,6 +55,7 @@ def fit(
         return
     run.ema.to(device)
     if fuse:
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled is computed as it is
         for block in network.blocks:  # one compiled for each length of shots serves them all
             block.compile(dynamic=False)
     generator = torch.Generator(device).manual_seed(seed * 1_000_003 + run.step)

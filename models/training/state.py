@@ -61,7 +61,8 @@ class Run:
         self.path, self.network, self.lr, self.average = path, network, lr, average
         self.budget, self.sitting = minutes * 60, sitting
         self.ema = copy.deepcopy(network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.0)
+        fused = next(network.parameters()).is_cuda
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr, (0.9, 0.95), weight_decay=0.0, fused=fused)
         self.step, self.seconds, self.cold = 0, 0.0, 0
         self.history: list[dict[str, float]] = []
         self._mark = self._saved = time.monotonic()
