@@ -74,7 +74,7 @@ def measure(case: Case, row: Found, limits: Found, skip: tuple[str, ...], device
     row |= {"variant": case.variant, "size": case.size, "goals": case.goals}
     row["error"] = error = case.error()
     if not math.isfinite(error):
-        row["error"], row["failed"] = None, "the result is not finite"
+        row["error"], row["failed"] = None, report.NOT_FINITE
         return
     took = timing.seconds(case.ours, device)
     row |= {"ms": 1e3 * took, "gb_s": case.bytes / took / 1e9, "tops": case.ops / took / 1e12}

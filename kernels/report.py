@@ -1,7 +1,8 @@
 """What a benchmark is asked, whether its goals are met, and the one JSON document that it leaves.
 
 A document says what it is of, and holds rows; a row has figures, or `failed`; `reached` by name, as goals name it; and
-its goals. Nothing is left out of it: what failed, what could not run, and what was not begun are in it too.
+its goals. Nothing is left out of it: what failed, what could not run, and what was not begun are in it too. JSON knows
+no numbers that are not finite: such a one is null, and its row has failed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from kernels import driver
 
 T = TypeVar("T")
 Found = dict[str, Any]  # as JSON holds it
+
+NOT_FINITE = "the result is not finite"
 
 
 class Goal(NamedTuple):
@@ -108,9 +111,25 @@ def until(limit_s: float, steps: dict[str, T], document: Found) -> Iterator[T]:
 
 
 def add(document: Found, row: Found) -> None:
-    """Judges a row's goals by what it reached, and puts it into the document."""
+    """Judges a row's goals by what it reached, and puts it into the document; one with a number that is not finite has
+    failed.
+    """
+    if (kept := finite(row)) != row:
+        row |= kept
+        row.setdefault("failed", NOT_FINITE)
     row["goals"] = [goal.judge(row["reached"].get(goal.name), document["dry_run"]) for goal in row["goals"]]
     document["rows"].append(row)
+
+
+def finite(value: Any) -> Any:
+    """The same, with null for every number that is not finite, however deep it lies."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [finite(part) for part in value]
+    return value
 
 
 def outcome(row: Found) -> str:
@@ -128,7 +147,7 @@ def conclude(document: Found, out: Path | None) -> int:
     met = [goal["met"] for row in document["rows"] for goal in row["goals"]]
     document["goals"] = {"met": met.count(True), "missed": met.count(False), "not_measured": met.count(None)}
     document["failed"] = sum("failed" in row for row in document["rows"])
-    text = json.dumps(document, allow_nan=False)
+    text = json.dumps(finite(document), allow_nan=False)
     if out is not None:
         (out / name_of(document) if out.is_dir() else out).write_text(text + "\n")
     print(text, flush=True)

@@ -7,11 +7,13 @@
 
 Compared are our network in bf16 as written, the same with its blocks compiled by torch.compile, and diffusers'
 transformer where it is installed. A ratio above 1 means that int8 is faster. `rms` is how far a result is from that of
-our bf16 network, relative to it: of a block the worst of all int8 blocks, each given the stream of the bf16 network.
+our bf16 network, relative to it: of a block the worst of all int8 blocks, each given the stream of the bf16 network. A
+way whose result is not finite has failed, and its time says nothing.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -246,6 +248,8 @@ def figures(other: Contender | str, part: str, truth: Tensor | None, device: tor
         made, work = timing.peak_of(run, device)
     except Exception as error:  # no room for plain torch, a compiler that fails: the others are still measured
         return {"cannot": timing.first_line(error)}
+    if not bool(made.isfinite().all()):
+        return {"cannot": report.NOT_FINITE}
     found: Found = {"ms": 1e3 * took, "weights_bytes": other.held_bytes, "work_bytes": work}
     return found if truth is None or part == "block" else found | {"rms": relative(made, truth)}
 
@@ -256,11 +260,12 @@ def row_of(scene: Scene, part: str, way: Attention, found: dict[str, Found], err
     made: Found = {"scene": scene.name, "part": part, "way": way, "tokens": scene.geometry.tokens}
     made |= {"goals": (ROUNDING,) if part == "block" else scene.goals, "reached": {}} | found[f"int8 {way}"]
     made["baselines"] = {name: other for name, other in found.items() if not name.startswith("int8 ")}
-    if "cannot" in made:
-        return made | {"failed": made["cannot"]}
+    if part == "block" and errors:  # all of them: max() may pass a NaN over
+        worst = max(errors) if all(map(math.isfinite, errors)) else math.nan
+        made |= {"rms": worst, "rms_of_blocks": errors}
+    if "cannot" in made or not math.isfinite(made.get("rms", 0.0)):
+        return made | {"failed": made.get("cannot", report.NOT_FINITE)}
     made["tops"] = work / made["ms"] / 1e9
-    if part == "block" and errors:
-        made |= {"rms": max(errors), "rms_of_blocks": errors}
     made["reached"] = {name: other["ms"] / made["ms"] for name, other in made["baselines"].items() if "ms" in other}
     if "rms" in made:
         made["reached"]["rms"] = made["rms"]

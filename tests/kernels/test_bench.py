@@ -126,6 +126,21 @@ def _call(function, given):
     return (made,) if isinstance(made, torch.Tensor) else made
 
 
+def test_no_number_loses_the_document(tmp_path):
+    """A row with a NaN has failed, an infinite limit is null, and what else was measured is kept."""
+    document = report.begin("kernels", CPU, False) | {"limits": {"copy": math.inf, "bf16": 2.0}}
+    bad = {"rms": [0.5, math.nan], "reached": {"slow": math.nan, "quick": 2.0}, "goals": (Goal("slow", 1.0),)}
+    report.add(document, bad)
+    report.add(document, {"ms": 1.0, "reached": {"slow": 3.0}, "goals": (Goal("slow", 1.0),)})
+    assert report.conclude(document, tmp_path / "kept.json") == 1
+    kept = json.loads((tmp_path / "kept.json").read_text(), parse_constant=pytest.fail)
+    assert kept["limits"] == {"copy": None, "bf16": 2.0} and kept["failed"] == 1
+    first, second = kept["rows"]
+    assert first["failed"] == report.NOT_FINITE and first["rms"] == [0.5, None]
+    assert first["reached"] == {"slow": None, "quick": 2.0} and first["goals"][0]["met"] is None
+    assert "failed" not in second and second["goals"][0]["met"] is True
+
+
 def test_a_file_is_named_after_what_was_measured():
     facts = {
         "benchmark": "kernels",

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from kernels.report import Goal
+from kernels.report import NOT_FINITE, Goal
 from models import bench
 from models.bench import SMALL, Scene
 from models.geometry import Geometry
@@ -93,6 +93,30 @@ def test_a_row_holds_ours_against_the_others():
     block = bench.row_of(scene, "block", "sdpa", found, [0.01, 0.015])
     assert block["rms"] == block["reached"]["rms"] == 0.015 and block["goals"] == (bench.ROUNDING,)
     assert block["tops"] == pytest.approx(whole["tops"] / SMALL.layers)
+
+
+@pytest.mark.parametrize("errors", [[0.01, math.nan], [math.nan, 0.01]])
+def test_a_block_with_one_result_that_is_not_finite_has_failed(errors):
+    found = {"int8 sdpa": {"ms": 2.0, "weights_bytes": 10, "work_bytes": None}, "slow": {"ms": 5.0}}
+    row = bench.row_of(bench.TINY[1], "block", "sdpa", found, errors)
+    assert row["failed"] == NOT_FINITE and "FAILED" in bench.line(row) and not row["reached"]
+
+
+def test_a_network_that_gives_nans_fails_and_the_document_is_kept(monkeypatch, capsys):
+    """As an attention kernel did on a card: its rows say so, and the others are measured."""
+    run = bench.run_ours
+
+    def broken(network, way, inputs):
+        return run(network, way, inputs) * (math.nan if way == "int8_f16" else 1)
+
+    monkeypatch.setattr(bench, "run_ours", broken)
+    asked = ["--dry-run", "--no-compile", "--only", "tiny", "--attention", "sdpa", "int8_f16"]
+    assert bench.main(asked) == 1
+    printed = capsys.readouterr().out.strip().split("\n")
+    failed = {(row["part"], row["way"]): row.get("failed") for row in json.loads(printed[-1])["rows"]}
+    assert failed[("forward", "int8_f16")] == NOT_FINITE
+    assert failed[("forward", "sdpa")] is failed[("block", "sdpa")] is None
+    assert any(line.endswith("FAILED: " + NOT_FINITE) for line in printed)
 
 
 def test_a_scene_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
