@@ -9,6 +9,8 @@ from models.card import Card
 from models.geometry import TIME_STRIDE, Geometry
 from models.placement import STAGE_BYTES_A_PIXEL, STAGED_BYTES_A_PIXEL
 
+FOUR_FRAMES = TIME_STRIDE * 3 * 4  # bytes a pixel of the frames that come and leave at once, in float32
+
 
 @dataclass(frozen=True, slots=True)
 class Layers:
@@ -37,6 +39,8 @@ class Autoencoder:
     decoded_bytes_a_pixel: tuple[int, int]  # working memory of decoding, for each pixel of a frame or tile
     encoded_bytes_a_pixel: tuple[int, int]  # the same of encoding, for each pixel of a frame
     overlap: int  # pixels that a tile computes beyond what it gives, on both sides together
+    finish: Layers | None = None  # what gives a film the detail of its previs (models/detail.py)
+    remembered_bytes_a_pixel: tuple[int, int] = (0, 0)  # of the whole frame, between and while its tiles are decoded
 
 
 def _previs() -> Autoencoder:
@@ -65,9 +69,11 @@ def _previs() -> Autoencoder:
     small += coarse + 3 * 3 * coarse + 4 * fine + 2 * 3 * fine + fine + packed + cell
     # Live at once at 1/4: input, normalised, two hidden maps and the 192-channel picture: 5 maps of at most 192
     # channels, 4 bytes, 1/16 of the pixels: 240 bytes; the 384-channel maps at 1/8 are below that. Doubled for the
-    # workspace of the convolutions. A tile sees 10 cells of 8 pixels around it, as far as its convolutions reach.
+    # workspace of the convolutions. A tile sees 10 cells of 8 pixels around it, as far as its convolutions reach. What
+    # three blocks at 1/8 remember of the group before, and will of this one, is of the whole frame: 2 x 3 maps.
+    remembered = 2 * 3 * coarse // 64
     parameters = encoder.weights + decoder.weights + small
-    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160)
+    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, _bytes(remembered))
 
 
 def _wan21() -> Autoencoder:
@@ -170,17 +176,21 @@ def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
     Frames come and leave four at a time in float32, so a film is never on the device; but the two that ours reads are
     made by the processor, and lie in its memory where it renders too.
     """
-    coder = AUTOENCODERS[card.vae]
     pixels = geometry.height * geometry.width
-    four_frames = TIME_STRIDE * pixels * 3 * 4
-    decoding = tile_pixels(card, geometry, tile) * coder.decoded_bytes_a_pixel[b // 4] + 2 * four_frames
     encoding = films = 0
     if films_read(card):
-        encoding = pixels * coder.encoded_bytes_a_pixel[b // 4] + 2 * four_frames
+        encoding = pixels * (AUTOENCODERS[card.vae].encoded_bytes_a_pixel[b // 4] + 2 * FOUR_FRAMES)
     if card.vae == "previs" and b == 4:
         encoding = max(encoding, 2 * STAGE_BYTES_A_PIXEL * pixels)  # made two frames at once before they are encoded
         films = geometry.frames * pixels * STAGED_BYTES_A_PIXEL
-    return max(decoding, encoding) + films
+    return max(decoding_bytes(card, geometry, b, tile), encoding) + films
+
+
+def decoding_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
+    """Bytes alive while a film is decoded: the work, what lies of whole frames beside tiles, and eight frames."""
+    coder, pixels = AUTOENCODERS[card.vae], geometry.height * geometry.width
+    beside = 2 * FOUR_FRAMES + (coder.remembered_bytes_a_pixel[b // 4] if tile else 0)
+    return tile_pixels(card, geometry, tile) * coder.decoded_bytes_a_pixel[b // 4] + pixels * beside
 
 
 def tile_pixels(card: Card, geometry: Geometry, tile: int) -> int:
