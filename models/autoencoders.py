@@ -39,8 +39,8 @@ class Autoencoder:
     decoded_bytes_a_pixel: tuple[int, int]  # working memory of decoding, for each pixel of a frame or tile
     encoded_bytes_a_pixel: tuple[int, int]  # the same of encoding, for each pixel of a frame
     overlap: int  # pixels that a tile computes beyond what it gives, on both sides together
-    finish: Layers | None = None  # what gives a film the detail of its previs (models/detail.py)
     remembered_bytes_a_pixel: tuple[int, int] = (0, 0)  # of the whole frame, between and while its tiles are decoded
+    finish: Layers | None = None  # what gives a film the detail of its previs (models/detail.py)
 
 
 def _previs() -> Autoencoder:
@@ -73,7 +73,9 @@ def _previs() -> Autoencoder:
     # three blocks at 1/8 remember of the group before, and will of this one, is of the whole frame: 2 x 3 maps.
     remembered = 2 * 3 * coarse // 64
     parameters = encoder.weights + decoder.weights + small
-    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, _bytes(remembered))
+    wide = 64  # the detail: four frames of four positions each at 1/4, from 9 numbers a pixel to 4
+    finish = Layers(((9 * 9 * 16 * wide + 4 * 9 * wide * wide + 9 * wide * 4 * 16, 16),))
+    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, _bytes(remembered), finish)
 
 
 def _wan21() -> Autoencoder:

@@ -41,13 +41,14 @@ def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_o
     previs, depth = conditions.control_films(blocking, at_once)
     controls = [encoded(model, film) for film in (previs, depth[..., None])]
     rays = torch.from_numpy(conditions.rays(blocking))[None].to(model.device)
-    if shown := _shown(request, blocking):
-        keys = torch.cat([part.to(model.device) for part in _keyframed(model, shown, blocking)], 1)
+    if pictures := _shown(request, blocking):
+        keys = torch.cat([part.to(model.device) for part in _keyframed(model, pictures, blocking)], 1)
     else:
         keys = torch.zeros(1, TIME_STRIDE + model.card.out_channels, *rays.shape[2:], device=model.device)
     tokens = torch.from_numpy(conditions.context(blocking))[None].to(model.device)
     beside = Beside(reference=_reference(model, blocking)) if model.card.reference_channels else ALONE
-    return Reading((tokens,), torch.cat([keys, *controls, rays], 1), beside)
+    shown = torch.from_numpy(previs * 255).round().to(torch.uint8) if model.detail else None
+    return Reading((tokens,), torch.cat([keys, *controls, rays], 1), beside, previs=shown)
 
 
 def condition_house(

@@ -46,11 +46,15 @@ def flops(card: Card, geometry: Geometry, forwards: int = 1) -> int:
 
 
 def coder_flops(card: Card, geometry: Geometry) -> int:
-    """FLOPs of the autoencoder for a film: what it encodes before the render, and the film it decodes."""
+    """FLOPs of the autoencoder for a film: what it encodes before the render, and the film it decodes; where that is
+    finished from its previs, this too, and the finishing.
+    """
     coder = AUTOENCODERS[card.vae]
     frames, height, width = geometry.latent
     encoded = films_read(card) * frames + reads_sheet(card)
-    return height * width * (encoded * coder.encoder.flops_a_cell + frames * coder.decoder.flops_a_cell)
+    decoded = coder.decoder.flops_a_cell * (1 if coder.finish is None else 2)
+    finished = 0 if coder.finish is None else coder.finish.flops_a_cell
+    return height * width * (encoded * coder.encoder.flops_a_cell + frames * (decoded + finished))
 
 
 def film_flops(card: Card, geometry: Geometry, steps: int) -> int:

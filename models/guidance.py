@@ -31,6 +31,7 @@ class Reading:
     maps: Tensor | None = None  # (1, C, F, H, W): everything that is concatenated to the noise
     beside: Beside = ALONE
     first: Tensor | None = None  # (1, out_channels, 1, H, W): the film's first latent frame, where it is given
+    previs: Tensor | None = None  # (T, h, w, 3) uint8: our own model's, whose detail the film is finished with
 
     def imposed(self, latent: Tensor) -> Tensor:
         """The latent with the frame that is given."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from kernels import driver
 from kernels.dispatch import Attention, choose
 from models.card import Card
+from models.detail import Detail
 from models.errors import BadInput
 from models.placement import Placement
 from models.quantize import load_quantized
@@ -59,6 +60,7 @@ class Model:
 
     experts: Experts
     vae: VAE | WanVAE
+    detail: Detail | None  # where the card's films are finished from their previs
     device: torch.device
     kernels_sha256: str
 
@@ -108,7 +110,8 @@ def load(package: Path, device: str, placement: Placement | None = None, attenti
         experts = Experts(opened, where, placement)
         experts.network(0)
         vae = load_vae(opened.card.vae, opened.part("vae."), where)
-        _warm[key] = Model(experts, vae, where, source_sha256("kernels"))
+        detail = load_detail(opened.part("detail."), where)
+        _warm[key] = Model(experts, vae, detail, where, source_sha256("kernels"))
     experts = _warm[key].experts
     experts.attention = cast(Attention, attention or choose(where).attention)
     experts.ffn_rows = placement.ffn_rows
@@ -145,6 +148,18 @@ def load_vae(name: str, tensors: dict[str, Tensor], device: torch.device) -> VAE
     vae.to(device, dtype_on(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     vae.mean, vae.std = mean.to(device), std.to(device)
     return vae
+
+
+def load_detail(tensors: dict[str, Tensor], device: torch.device) -> Detail | None:
+    """What finishes a film from its previs; None where the package has none. Raises BadInput for other tensors."""
+    if not tensors:
+        return None
+    detail = Detail()
+    try:
+        detail.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise BadInput("the weights hold no detail of this version's shape: use the package that ships") from error
+    return detail.to(device, dtype_on(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 @functools.cache

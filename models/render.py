@@ -38,7 +38,7 @@ from models.events import (
     Worded,
 )
 from models.geometry import Geometry
-from models.guidance import Guide, Reading
+from models.guidance import PREVIS_LATENT, Guide, Reading
 from models.loading import Model, load, source_sha256
 from models.sampler import Schedule, State, denoise, noise, schedule
 from models.text_sizes import reads_text
@@ -85,7 +85,7 @@ def render(
             yield Noted(trouble)
         yield Stepped(state.index, state.of, clock.lap())
     first, latent = 0, reading.imposed(state.latent)
-    for frames in _inferring(decode(model, latent, settings.placement.vae_tile)):
+    for frames in _inferring(decode(model, latent, settings.placement.vae_tile, reading)):
         yield Decoded(first, frames, clock.lap())
         first += len(frames)
 
@@ -107,10 +107,24 @@ def walk(model: Model, reading: Reading, levels: Schedule, settings: Settings, s
     return _inferring(states if cache is None else map(cache.kept, states))
 
 
-def decode(model: Model, latent: Tensor, tile: int = 0) -> Iterator[np.ndarray]:
-    """Frames (n, h, w, 3) float32 in 0..1, in order; `tile` pixels of a side at once, 0 for whole frames."""
-    for film in model.vae.decode_stream(latent, tile=tile):
+def decode(model: Model, latent: Tensor, tile: int = 0, reading: Reading | None = None) -> Iterator[np.ndarray]:
+    """Frames (n, h, w, 3) float32 in 0..1, in order; `tile` pixels of a side at once, 0 for whole frames.
+
+    Where the reading has a previs, the detail that the latent lost is given back from it.
+    """
+    films = model.vae.decode_stream(latent, tile=tile)
+    for film in films if reading is None or reading.previs is None else _finished(model, films, reading, tile):
         yield (film[0].permute(1, 2, 3, 0) * 0.5 + 0.5).contiguous().cpu().numpy()
+
+
+def _finished(model: Model, films: Iterator[Tensor], reading: Reading, tile: int) -> Iterator[Tensor]:
+    """The chunks of a film with the detail of its previs."""
+    assert model.detail is not None and reading.maps is not None and reading.previs is not None
+    first = 0
+    for film, plain in zip(films, model.vae.decode_stream(reading.maps[:, PREVIS_LATENT], tile=tile), strict=True):
+        previs = reading.previs[first : first + film.shape[2]]
+        yield model.detail.restored(film, plain, previs)
+        first += len(previs)
 
 
 def walk_key(blocking: Blocking, settings: Settings, model: Model, request: Request, reading: Reading) -> str:

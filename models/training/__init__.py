@@ -9,6 +9,7 @@ May import: the rest of models, Pillow for the picture of the learning curves.
     vae_fit   trains the autoencoder on crops of footage
     latents   footage -> what the transformer learns from
     fit       trains the transformer on latents
+    detail_fit  trains what finishes a film from its previs
     state     a run on disk: weights, average and optimiser
     carry     the runs as a few small files, for a machine that keeps nothing else
     calls     what the minutes of a training in a few short calls are for

@@ -5,7 +5,8 @@
     latents   every shot is encoded once, as it comes
     fit       the transformer learns from those, for --minutes
     polish    the decoder goes on learning with its latents fixed, for --polish-minutes
-    package   both are quantized, written, and scored on shots kept for testing, with a record of how it came to be
+    detail    what finishes a film from its previs learns from films that these make, for --detail-minutes
+    package   all are quantized, written, and scored on shots kept for testing, with a record of how it came to be
 
 Stop it at any time (at most a minute is lost) and start it again with the same folder: each part goes on where it was.
 
@@ -31,7 +32,7 @@ from models.errors import RushesError
 from models.training import calls
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
-BUDGETS = {"autoencoder": 25.0, "transformer": 60.0, "decoder": 20.0}  # minutes
+BUDGETS = {"autoencoder": 25.0, "transformer": 60.0, "decoder": 20.0, "detail": 20.0}  # minutes
 SHOTS, FIRST = 1000, 32  # rendered in all; rendered before the autoencoder begins
 STATISTICS = 64  # films that the latents' mean and deviation are measured on
 ENCODING_SECONDS = 4.0  # at once, of the LOOK_SECONDS between: a fifth of the time at most
@@ -54,6 +55,7 @@ def main() -> None:
         ("--vae-minutes", "autoencoder", "autoencoder"),
         ("--minutes", "transformer", "transformer"),
         ("--polish-minutes", "decoder", "decoder alone"),
+        ("--detail-minutes", "detail", "detail"),
     ):
         text = f"budget of the {what} ({share.format(BUDGETS[part])})"
         parser.add_argument(option, type=float, dest=part, metavar="MINUTES", help=text)
@@ -80,7 +82,8 @@ def train(options: argparse.Namespace, began: float) -> None:
     """Whatever is left to do, from `began` on, as time.monotonic() counts."""
     import torch
 
-    from models.training import check, fit, latents, package, state, vae_fit
+    from models.loading import load, unload
+    from models.training import check, detail_fit, fit, latents, package, state, vae_fit
     from models.training.ahead import Ahead
     from models.training.carry import Carry
     from models.training.stock import Stock
@@ -139,9 +142,20 @@ def train(options: argparse.Namespace, began: float) -> None:
         if call.cut_off:
             return
         this["shots"] = source.count()
-    trained = {name: path for name, path in runs.items() if path.exists()}
-    package.write(card, vae, trained, before if idle and before else [*before, this], options.out)
+        made = before if idle and before else [*before, this]
+        package.write(card, vae, _there(runs), made, options.out)
+        minutes = call.minutes("detail")
+        detail_fit.fit(load(options.out, device), source.shot, runs["detail"], minutes, sitting=sitting)
+        unload()
+        if call.cut_off:
+            return
+    package.write(card, vae, _there(runs), made, options.out)
     package.record(options.out, check.check(options.out, options.check_shots, card.steps, device, call.ends))
+
+
+def _there(runs: dict[str, Path]) -> dict[str, Path]:
+    """The runs that have begun."""
+    return {name: path for name, path in runs.items() if path.exists()}
 
 
 def _call(options: argparse.Namespace, began: float, runs: dict[str, Path], number: int) -> calls.Call:

@@ -51,6 +51,12 @@ class Ahead:
         """Some films (T, h, w, 3) uint8."""
         return (load_file(film)["rgb"] for film in itertools.islice(sorted(self.footage.glob("*.safetensors")), films))
 
+    def shot(self, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The pictures and the latents of one of the encoded shots."""
+        found = sorted(self.encoded.glob("*.safetensors"))
+        name = found[int(rng.integers(len(found)))].name
+        return load_file(self.footage / name), load_file(self.encoded / name)
+
     def encode_with(self, vae: VAE, seconds: float) -> latents.Shots:
         """The encoded shots: as many as there is time for at once, and those that arrive later."""
         arrive = functools.partial(latents.encode_all, self.footage, self.encoded, vae, "cpu", seconds)

@@ -1,8 +1,8 @@
 """A training in a few calls of so many minutes each: which call this is, and what its minutes are for.
 
     START of each call goes by until there is footage, FINISH of the last one for the package and its scores; the rest
-    is SHARES of the parts. In three calls of nine minutes: 5.9 for the autoencoder, all in the first; 15 for the
-    transformer, 2 of them in the first; 2.9 for the decoder, at the end of the last.
+    is SHARES of the parts. In three calls of nine minutes: 5.9 for the autoencoder, all in the first; 14 for the
+    transformer, 2 of them in the first; 2.4 for the decoder and 1.7 for the detail, at the end of the last.
 
 What is left when the last call comes is divided in its time, whatever the calls before had done, so it ends in a
 package. Each call has footage of its own: seeds that no other call draws. What a seed shows is fixed; which shots a
@@ -22,7 +22,7 @@ from models.training import scenes
 
 START, FINISH = 0.08, 0.12  # of a call
 TRAINING = 0.98  # of a call: the rest is for the last save
-SHARES = {"autoencoder": 0.25, "transformer": 0.63, "decoder": 0.12}
+SHARES = {"autoencoder": 0.25, "transformer": 0.58, "decoder": 0.1, "detail": 0.07}
 SEEDS = 100_000  # of each call, many more than a call can render
 
 

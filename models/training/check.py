@@ -1,8 +1,8 @@
 """How near a package comes to the films it was told to make, on shots that nobody trained on.
 
 Three numbers a shot, PSNR in dB against the stage's own film: the network's film; the previs it was given (what it
-would score by adding nothing); the stage's film through the autoencoder (the most it can reach). And the same network
-without its control films, to see what camera rays and tokens carry alone.
+would score by adding nothing); the stage's film through the autoencoder, finished as the network's is (the most it can
+reach). And the same network without its control films, to see what camera rays and tokens carry alone.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def check(package: Path, shots: int, steps: int, device: str = "cpu", ends: floa
             assert reading.maps is not None
             maps = reading.maps.clone()
             maps[:, PREVIS_CHANNELS] = 0
-            blind = replace(reading, maps=maps)
+            blind = replace(reading, maps=maps, previs=None)
             film = pixels(torch.from_numpy(np.round(true * 255).astype(np.uint8)))
             latent = model.vae.encode(film.to(model.device, next(model.vae.parameters()).dtype))
-            ceiling = np.concatenate(list(decode(model, latent)))
+            ceiling = np.concatenate(list(decode(model, latent, reading=reading)))
             films = [_film(model, r, blocking, Settings(steps, seed)) for r in (reading, blind)]
         rows.append([psnr(f, true) for f in (films[0], previs, ceiling, films[1])])
     means = np.mean(rows, 0)
@@ -81,7 +81,7 @@ def psnr(film: Array, true: Array) -> float:
 def _film(model: Model, reading: Reading, blocking: Blocking, settings: Settings) -> Array:
     levels, state = begin(model, blocking, settings)
     *_, state = walk(model, reading, levels, settings, state)
-    return np.concatenate(list(decode(model, state.latent)))
+    return np.concatenate(list(decode(model, state.latent, reading=reading)))
 
 
 if __name__ == "__main__":

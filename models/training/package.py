@@ -23,7 +23,8 @@ GIVES = {"velocity": "the velocity of the flow", "change": "what the film adds t
 def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mapping], out: Path) -> None:
     """Write the package `out`, and curves.png in its folder.
 
-    runs: the files of the runs by what they trained; "transformer" gives the network, the others their record.
+    runs: the files of the runs by what they trained; "transformer" gives the network and "detail", where there is one,
+    what finishes its films; the others only their record.
     calls: what each call of the training says of itself, as `call` does.
     """
     network, _ = state.read(runs["transformer"])
@@ -42,6 +43,9 @@ def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mappin
     for name, tensor in vae.state_dict().items():
         kept = torch.float32 if name in ("mean", "std") else torch.bfloat16
         tensors[f"vae.{name}"] = tensor.detach().to("cpu", kept).contiguous()
+    if "detail" in runs:
+        for name, tensor in state.read(runs["detail"])[0].items():
+            tensors[f"detail.{name}"] = tensor.to(torch.bfloat16).contiguous()
     metadata = {"scheme": SCHEME, "licence": LICENCE}
     metadata |= {"card": card_to_json(card), "training": json.dumps(training)}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +94,7 @@ PSNR in dB against the stage's own film, mean of {scores["shots"]} shots of the 
 |---|---|
 | of the network | {scores["film"]} |
 | the previs it was given, as it is | {scores["previs"]} |
-| the stage's film through the autoencoder: the most the network can reach | {scores["ceiling"]} |
+| the stage's film through the autoencoder and the detail: the most the network can reach | {scores["ceiling"]} |
 | of the network without its control films, from camera rays and tokens alone | {scores["blind"]} |
 
 ![Learning curves](curves.png)

@@ -61,6 +61,7 @@ class Stock:
         self.device, self.drawers = device, drawers
         self._seeds: Iterator[int] = iter(range(first, first + shots))
         self._shots = Shots(np.random.default_rng(seed), self._grow_a_share, EVERY_SECONDS)
+        self._kept: deque[tuple[dict[str, Tensor], dict[str, Tensor]]] = deque(maxlen=MOST_FILMS)
         self._films: deque[dict[str, Tensor]] = deque(maxlen=MOST_FILMS)
         self._uncoded: deque[tuple[Drawn, dict[str, Tensor]]] = deque()
         self._drawing: deque[Future[Drawn]] = deque()
@@ -116,6 +117,10 @@ class Stock:
         """The first films (T, h, w, 3) uint8."""
         return (shown["rgb"] for shown, _ in zip(self._films, range(films), strict=False))
 
+    def shot(self, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The pictures and the latents of one of the encoded shots."""
+        return self._kept[int(rng.integers(len(self._kept)))]
+
     def encode_with(self, vae: VAE, _: float) -> Shots:
         """The encoded shots: all that are here, and from now on every new one."""
         self._vae = vae
@@ -133,7 +138,9 @@ class Stock:
         while self._uncoded and self._vae is not None:
             drawn, shown = self._uncoded.popleft()
             numbers = {name: torch.from_numpy(array).to(self.device) for name, array in drawn.told.items()}
-            self._shots.add(coded(drawn.seed, shown, self._vae, self.device) | numbers)
+            latents = coded(drawn.seed, shown, self._vae, self.device) | numbers
+            self._shots.add(latents)
+            self._kept.append((shown, latents))
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         shown = self._films[int(rng.integers(len(self._films)))]
