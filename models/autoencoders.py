@@ -75,9 +75,7 @@ def _previs() -> Autoencoder:
     parameters = encoder.weights + decoder.weights + small
     wide = 64  # the detail: four frames of four positions each at 1/4, from 9 numbers a pixel to 4
     finish = Layers(((9 * 9 * 16 * wide + 4 * 9 * wide * wide + 9 * wide * 4 * 16, 16),))
-    return Autoencoder(
-        parameters, encoder, decoder, (480, 480), (480, 480), 160, finish, remembered_bytes_a_pixel=_bytes(remembered)
-    )
+    return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, _bytes(remembered), finish)
 
 
 def _wan21() -> Autoencoder:
