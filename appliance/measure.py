@@ -1,26 +1,32 @@
 """Plans held to the hardware: for the day a GPU is at hand.
 
-    python -m appliance.measure [--card wan2.1-t2v-14b] [--play 8 --play 24] [--dry-run]
+    python -m appliance.measure [--card wan2.1-t2v-14b] [--play 8 --play 24] [--limit 300] [--dry-run]
 
 Plays smaller cards on the one that is here (a cap on what a process may take), plans films for each as the product
 does, has models/measure.py render a few forwards under that plan with drawn weights of real size, and compares memory
 and time with what was predicted; then times networks that stay on the device against the same passing through two
-slots. Prints tables, and one JSON document last. Needs neither weights nor a library, and no package beside torch's own
-but psutil and pynvml. --dry-run walks it at a tiny size on the processor: what it prints then measures nothing.
+slots. Small cards and films come first. Says what it is at, each figure as it comes, and one JSON document last, also
+when it is interrupted. Needs neither weights nor a library, and no package beside torch's own but psutil and pynvml.
+--dry-run walks it at a tiny size on the processor: what it prints then measures nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from appliance import process
 from appliance.calibrate import measured, rates_of
+from appliance.calibrate import rows as told
 from appliance.device import Device, Gpu, probe
 from appliance.direction import ShotDirection, from_plain
 from appliance.estimate import Pace, Rates
@@ -40,6 +46,9 @@ FREE = 0.95  # of a card's memory, when nobody else uses it
 CARDS_PLAYED = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b")
 SIZES = ((832, 480), (1280, 720))  # 81 frames each: 32,760 and 75,600 tokens
 LONGEST_S = 590  # of one measurement
+
+Row = dict[str, Any]
+say = partial(print, flush=True)  # whoever stops it has what was said
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +81,56 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m appliance.measure", description="plans held to the hardware")
     parser.add_argument("--card", action="append", choices=sorted(CARDS), help="only these; may be repeated")
     parser.add_argument("--play", action="append", type=float, metavar="GIB", help="only cards of so much memory")
+    parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which nothing more is begun")
     parser.add_argument("--dry-run", action="store_true", help="walk it at a tiny size on the processor")
     asked = parser.parse_args(arguments)
+    end, code = time.monotonic() + asked.limit, 0
     try:
         stage = _stage(asked.dry_run)
-        cards, played = asked.card or CARDS_PLAYED, asked.play or PLAYED_GIB
-        document: dict[str, Any] = {
-            "format": "rushes.measured/1",
-            "dry_run": stage.dry,
-            "machine": asdict(stage.machine),
-        }
-        document["rates"] = measured(stage.device, stage.machine.cores)
-        rates = rates_of(document["rates"])
-        document["plans"] = list(plans(stage, cards, played, rates))
-        document["streaming"] = list(streaming(stage, cards))
     except RushesError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(json.dumps(document))
-    return 0
+    document: Row = {"format": "rushes.measured/1", "dry_run": stage.dry, "machine": asdict(stage.machine)}
+    document |= {"rates": None, "plans": [], "streaming": [], "not_begun": [], "interrupted": False}
+    say(f"{stage.machine.gpus[0].name}{', a DRY RUN on the processor' if stage.dry else ''}; its rates: ", end="")
+    try:
+        document["rates"] = measured(stage.device, stage.machine.cores)
+        rates = rates_of(document["rates"])
+        say(told({stage.device: document["rates"]})[0][1])
+        for words, kind, rows in steps(stage, asked.card or CARDS_PLAYED, asked.play or PLAYED_GIB, rates):
+            if time.monotonic() >= end:
+                document["not_begun"].append(words)
+                continue
+            for row in rows():
+                document[kind].append(row)
+    except KeyboardInterrupt:
+        document["interrupted"], code = True, 130  # what was measured is kept
+        say("\ninterrupted")
+    except RushesError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    say(json.dumps(document))
+    return code
 
 
-def plans(stage: Stage, cards: Sequence[str], played: Sequence[float], rates: Rates) -> Iterator[dict[str, Any]]:
-    """Every film on every card that is played: planned, measured, compared; a row is printed as it comes."""
-    print(f"{'card':<18}{'film':>12}{'plays':>8}  {'plan':<26}{'memory: predicted':>18}{'measured':>10}{'':>6}", end="")
-    print(f"{'a forward: predicted':>22}{'measured':>10}")
+def steps(
+    stage: Stage, cards: Sequence[str], played: Sequence[float], rates: Rates
+) -> Iterator[tuple[str, str, Callable[[], Iterator[Row]]]]:
+    """What is measured, in its order: words for it, the list of the document that it belongs to, and the work."""
     for name in cards:
         for width, height in SIZES:
             for gib in played:
-                row = _planned(stage, stage.card(name), stage.film(width, height), stage.played(gib), gib, rates)
-                _say_plan(name, row, f"{width}x{height}", gib)
-                yield {"card": name, "width": width, "height": height, "played_bytes": int(gib * GIB), **row}
+                words = f"{name} {width}x{height} on {gib:.0f} GiB"
+                yield words, "plans", partial(_plans, stage, name, (width, height), gib, rates)
+        yield f"{name} in slots", "streaming", partial(streaming, stage, name)
+
+
+def _plans(stage: Stage, name: str, size: tuple[int, int], gib: float, rates: Rates) -> Iterator[Row]:
+    """A film on a card that is played: planned, measured, compared."""
+    width, height = size
+    say(f"{name} {width}x{height} on {gib:.0f} GiB: ", end="")
+    row = _planned(stage, stage.card(name), stage.film(width, height), stage.played(gib), gib, rates)
+    yield {"card": name, "width": width, "height": height, "played_bytes": int(gib * GIB), **row}
 
 
 def _planned(
@@ -110,7 +138,11 @@ def _planned(
 ) -> dict[str, Any]:
     outcome = plan(film, machine, card, None, "gpu", {"cuda:0": rates})
     if isinstance(outcome, Refusal):
+        say(f"refused: {outcome.reason}")
         return {"refused": outcome.reason}
+    stay, source = outcome.placement.resident_blocks, outcome.placement.source
+    lies = "all stay" if stay is None else f"{stay} of {card.layers} stay, the others in {source}"
+    say(f"{outcome.precision}, {lies}; ", end="")
     found = run(
         {
             "card": card_to_json(card), "geometry": asdict(_geometry(outcome, card)), "precision": outcome.precision,
@@ -121,39 +153,40 @@ def _planned(
     plan_facts = {
         name: getattr(outcome, name) for name in ("precision", "attention", "batch", "memory_bytes", "seconds")
     }
+    predicted_s = _forward_s(outcome, card, machine, rates)
+    say(_found_words(found, predicted_s))
     return {
         **plan_facts, "placement": asdict(outcome.placement), "layers": card.layers,
-        "predicted_forward_s": _forward_s(outcome, card, machine, rates), "measured": found,
+        "predicted_forward_s": predicted_s, "measured": found,
     }  # fmt: skip
 
 
-def streaming(stage: Stage, cards: Sequence[str]) -> Iterator[dict[str, Any]]:
+def streaming(stage: Stage, name: str) -> Iterator[Row]:
     """A network that stays against the same one passing through two slots, from pinned memory and from the disk."""
-    print(f"\n{'card':<18}{'blocks':<12}{'a forward':>10}{'of resident':>13}  the same film")
-    for name in cards:
-        card, width_height = stage.card(name), SIZES[0]
-        direction = stage.film(*width_height)
-        geometry = Geometry(direction.frames, direction.format.height // 16 * 16, direction.format.width // 16 * 16)
-        whole: dict[str, Any] = {}
-        for words, placement in (
-            ("stay", Placement()), ("from memory", Placement(0, "ram")), ("from disk", Placement(0, "disk")),
-        ):  # fmt: skip
-            found = run(
-                {
-                    "card": card_to_json(card), "geometry": asdict(geometry), "placement": asdict(placement),
-                    "attention": "sdpa" if stage.dry else _attention(stage.machine), "device": stage.device,
-                    "forwards": 4,
-                }
-            )  # fmt: skip
-            whole = whole or found
-            row = {"card": name, "tokens": geometry.tokens, "placement": asdict(placement), "measured": found}
-            if "forward_s" in found and "forward_s" in whole:
-                row["throughput"] = whole["forward_s"] / found["forward_s"]
-                row["same"] = whole["digest"] == found["digest"]
-                print(f"{name:<18}{words:<12}{found['forward_s']:>8.3f} s{row['throughput']:>13.3f}  {row['same']}")
-            else:
-                print(f"{name:<18}{words:<12}{found.get('out_of_memory', '')}")
-            yield row
+    card, direction = stage.card(name), stage.film(*SIZES[0])
+    geometry = Geometry(direction.frames, direction.format.height // 16 * 16, direction.format.width // 16 * 16)
+    whole: Row = {}
+    for words, placement in (
+        ("all stay", Placement()), ("from memory", Placement(0, "ram")), ("from disk", Placement(0, "disk")),
+    ):  # fmt: skip
+        say(f"{name} in slots, {words}: ", end="")
+        found = run(
+            {
+                "card": card_to_json(card), "geometry": asdict(geometry), "placement": asdict(placement),
+                "attention": "sdpa" if stage.dry else _attention(stage.machine), "device": stage.device,
+                "forwards": 4,
+            }
+        )  # fmt: skip
+        whole = whole or found
+        row = {"card": name, "tokens": geometry.tokens, "placement": asdict(placement), "measured": found}
+        if "forward_s" in found and "forward_s" in whole:
+            row["throughput"] = whole["forward_s"] / found["forward_s"]
+            row["same"] = whole["digest"] == found["digest"]
+            same = "the same film" if row["same"] else "ANOTHER FILM"
+            say(f"a forward {found['forward_s']:.3f} s, {row['throughput']:.3f} of the speed, {same}")
+        else:
+            say(_trouble(found))
+        yield row
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -202,20 +235,22 @@ def _forward_s(outcome: Plan, card: Card, machine: Device, rates: Rates) -> floa
     return pace.forward(card.layers if stay is None else stay)
 
 
-def _say_plan(name: str, row: dict[str, Any], film: str, gib: float) -> None:
-    print(f"{name:<18}{film:>12}{gib:>6.0f} G  ", end="")
-    if "refused" in row:
-        return print(f"refused: {row['refused']}")
-    placement, found = row["placement"], row["measured"]
-    stay = placement["resident_blocks"]
-    lies = "all stay" if stay is None else f"{stay} of {row['layers']} stay, {placement['source']}"
-    print(f"{row['precision'] + ', ' + lies:<26}", end="")
+def _found_words(found: Row, predicted_s: float) -> str:
+    """Memory and time of a forward, each beside what was predicted."""
     if "peak_bytes" not in found:
-        return print(found.get("out_of_memory") or found.get("failed"))
+        return _trouble(found)
     share, predicted = found["peak_bytes"] / found["predicted_bytes"], bytes_words(found["predicted_bytes"])
-    print(f"{predicted:>18}{bytes_words(found['peak_bytes']):>10}{share:>6.2f}", end="")
-    print(f"{row['predicted_forward_s']:>20.2f} s{found['forward_s']:>8.2f} s")
+    memory = f"{bytes_words(found['peak_bytes'])} of {predicted} predicted ({share:.2f})"
+    return f"{memory}, a forward {found['forward_s']:.2f} s of {predicted_s:.2f} s predicted"
+
+
+def _trouble(found: Row) -> str:
+    """Why there is no figure."""
+    return found.get("out_of_memory") or found.get("failed") or "its result cannot be compared"
 
 
 if __name__ == "__main__":
+    # Whoever starts it in the background has it ignore SIGINT; `timeout` sends SIGTERM.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

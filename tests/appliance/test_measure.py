@@ -1,6 +1,10 @@
 """The script for the day a GPU is at hand, walked without one, and without what a rented machine would not have."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +43,31 @@ def test_a_dry_run_walks_all_of_it(python, tmp_path):
     assert disk["placement"]["source"] == "disk" and disk["throughput"] > 0
     table = done.stdout.split("\n")
     assert sum("wan2.1-t2v-14b" in line and "int8, all stay" in line for line in table) == 2
+
+
+def test_it_can_be_stopped_even_where_it_was_started_to_ignore_that():
+    """In the background of a script: what was measured until then is in the document."""
+    command = [sys.executable, "-m", "appliance.measure", "--dry-run", "--card", "wan2.1-t2v-1.3b", "--play", "8"]
+    with subprocess.Popen(
+        ["bash", "-c", 'trap "" INT; exec "$@"', "-", *command],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as child:  # fmt: skip
+        first = child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        said, errors = child.communicate(timeout=60)
+    assert child.returncode == 130, errors
+    assert "its rates: " in first and "GFLOP/s in int8" in first
+    document = json.loads(said.strip().split("\n")[-1])
+    assert document["interrupted"] and document["rates"]["rates"]["flops_int8"] > 0 and len(document["plans"]) < 2
+
+
+def test_after_its_limit_nothing_more_is_begun(capsys):
+    assert measure.main(["--dry-run", "--card", "wan2.1-t2v-1.3b", "--play", "8", "--limit", "0"]) == 0
+    document = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert document["rates"] and not document["plans"] and not document["streaming"]
+    assert document["not_begun"] == [
+        "wan2.1-t2v-1.3b 832x480 on 8 GiB", "wan2.1-t2v-1.3b 1280x720 on 8 GiB", "wan2.1-t2v-1.3b in slots",
+    ]  # fmt: skip
 
 
 def test_without_a_gpu_it_says_so_in_one_line(capsys):

@@ -22,7 +22,7 @@ JOB = Job(SMALL, Geometry(5, 32, 48), forwards=2)
 
 @pytest.mark.parametrize("precision", ["bf16", "int8", "int4"])
 def test_drawn_weights_are_a_package_of_that_precision(precision):
-    tensors = draw(SMALL, precision)
+    tensors = draw(SMALL, precision, torch.device("cpu"))
     network = load_quantized(SMALL, tensors, torch.float32)
     assert network.state_dict().keys() >= Transformer(SMALL).state_dict().keys()
     kinds = {tensors[f"blocks.{layer}.ffn.0.weight"].dtype for layer in range(2, 6)}
