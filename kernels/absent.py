@@ -7,6 +7,7 @@ what the same call would compile on that card, down to the key in Triton's cache
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -23,6 +24,7 @@ SHARED_LIMIT_BYTES = {
     75: 64 * 1024, 80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024, 120: 99 * 1024,
 }  # fmt: skip
 WARP, MOST_THREADS = 32, 1024
+NEEDS_NEIGHBOURS = tuple(map(int, triton.__version__.split(".")[:2])) < (3, 7)  # of the lanes of a reduction
 _DEVICES = itertools.count()
 
 
@@ -47,6 +49,7 @@ class Resources:
     products: str
     async_copies: bool  # loads run ahead of the loop that uses them
     fused_adds: bool  # a product and a sum somewhere round once, not twice
+    lanes_mixed: bool  # a sum or maximum that this Triton takes over the wrong lanes
 
 
 class AbsentGpu:
@@ -110,7 +113,31 @@ def resources(compiled: Compiled) -> Resources:
         products=", ".join(sorted(_products(ptx))),
         async_copies=bool(re.search(r"\bcp\.async\.c[ag]\.", ptx)),
         fused_adds=bool(re.search(r"\bfma\.rn\.(f32|f16|bf16)", ptx)),
+        lanes_mixed=NEEDS_NEIGHBOURS and lanes_apart(compiled.ptx.with_suffix(".ttgir").read_text()),
     )
+
+
+def lanes_apart(ttgir: str) -> bool:
+    """Whether a reduction in Triton's last representation runs over lanes of a warp that are not neighbours.
+
+    Triton before 3.7 exchanges numbers between as many neighbours as there are lanes along the axis: it then takes
+    lanes of other rows for some of a row's own, and no lane writes the results of some rows. Layouts in blocks have
+    neighbours along every axis. Linear ones, which a reshape makes, say for each bit of the lane's number how far it
+    moves along each axis; a slice leaves out one axis of its parent.
+    """
+    layouts = dict(re.findall(r"^(#\w+) = (#ttg\.\w+<\{.*\}>)$", ttgir, re.MULTILINE))
+    pattern = r'"tt\.reduce"\(.*<\{axis = (\d+)(?:.*\n)+?\s*\}\) : \(tensor<[^#]*(#.*?)>[,)]'
+    reductions = re.findall(pattern, ttgir)
+    assert len(reductions) == ttgir.count('"tt.reduce"'), "a reduction is spelled otherwise than expected"
+    for axis_text, layout in reductions:
+        axis, layout = int(axis_text), layouts.get(layout, layout)
+        while slice_of := re.fullmatch(r"#ttg\.slice<\{dim = (\d+), parent = (.*)\}>", layout):
+            axis, layout = axis + (axis >= int(slice_of[1])), layouts.get(slice_of[2], slice_of[2])
+        if linear := re.match(r"#ttg\.linear<\{.*\blane = (\[.*?\]), warp", layout):
+            bits = [bit for bit, steps in enumerate(json.loads(linear[1])) if steps[axis]]
+            if bits and bits[-1] - bits[0] >= len(bits):
+                return True
+    return False
 
 
 def _products(ptx: str) -> set[str]:

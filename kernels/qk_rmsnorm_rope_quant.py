@@ -73,7 +73,9 @@ def load_weight(weight_ptr, HEADS: tl.constexpr, E: tl.constexpr, ROWS: tl.const
 def normed(x, weight, eps, HEADS: tl.constexpr, E: tl.constexpr):
     """Rows [tokens, heads, channels], normed over heads and channels, in float32; and the factor that did it."""
     x = x.to(tl.float32)
-    squares = tl.sum(tl.reshape(x * x, (x.shape[0], x.shape[1] * x.shape[2])), axis=1)
+    # One axis after the other. As one axis of heads * channels, a row can lie in lanes that are not neighbours (0 - 7
+    # and 16 - 23), and Triton before 3.7 adds up those that are, so that rows get each other's squares, or none.
+    squares = tl.sum(tl.sum(x * x, axis=2), axis=1)
     inverse = tl.rsqrt(squares / (HEADS * E) + eps)
     return x * inverse[:, None, None] * weight, inverse
 

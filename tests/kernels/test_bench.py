@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from functools import partial
@@ -107,6 +108,17 @@ def test_the_error_compares_the_last_rows_and_what_is_written():
     assert against_twin(ops.gate_res, (y, res, gate), few, writes=1) == 0.0
     assert torch.equal(res, before), "the case's own tensors stay as they are"
     assert against_twin(ops.gate_res, (y, res, gate), (y[:2], res[-2:], gate), writes=1) > 0.1
+
+
+def test_an_error_that_is_not_a_number_is_told_whichever_result_it_is_of():
+    def twin(x):
+        return torch.ones(3), torch.ones(3)
+
+    @functools.wraps(twin)
+    def op(x):
+        return 1 + x, torch.full((3,), math.nan)
+
+    assert math.isnan(against_twin(op, (torch.ones(3),), (torch.ones(3),)))
 
 
 @pytest.mark.parametrize("name", ["ln_mod_quant", "gate_res_norm_quant", "rmsnorm_rope", "quant_queries"])

@@ -47,6 +47,7 @@ def check_limits(case: str, kernel: str, card: int, facts: Resources) -> None:
     where = f"{case}, {kernel} on {card}: {facts}"
     assert facts.shared_bytes <= SHARED_LIMIT_BYTES[card], where
     assert facts.registers <= 255, where
+    assert not facts.lanes_mixed, where
     assert facts.stack_bytes <= SPILLED_BYTES.get(case, 0), where
     assert bool(facts.products) == (kernel in LOOPED), where
     if kernel in LOOPED:
@@ -120,13 +121,42 @@ def test_rows_that_begin_anywhere_cost_the_copies_ahead() -> None:
             assert odd.shared_bytes < aligned.shared_bytes, (triton, card)
 
 
+def reduction(axis: int, lanes: list[list[int]], slice_of: int | None = None) -> str:
+    """A reduction as Triton spells it, of a tensor in this linear layout, or in what is left of it without an axis."""
+    layout = "#linear" if slice_of is None else f"#ttg.slice<{{dim = {slice_of}, parent = #linear}}>"
+    return f"""
+#blocked = #ttg.blocked<{{sizePerThread = [1, 1], threadsPerWarp = [2, 16], warpsPerCTA = [1, 4], order = [0, 1]}}>
+#linear = #ttg.linear<{{register = [[0, 1], [0, 2]], lane = {lanes}, warp = [[0, 256]], block = []}}>
+    %a = "tt.reduce"(%b) <{{axis = {axis} : i32}}> ({{
+    ^bb0(%c: f32 loc(unknown), %d: f32 loc(unknown)):
+      tt.reduce.return %e : f32 loc(#loc2)
+    }}) : (tensor<2x2048xf32, {layout}>) -> tensor<2xf32, #ttg.slice<{{dim = {axis}, parent = {layout}}}>> loc(#loc)
+"""
+
+
+def test_reductions_over_lanes_that_are_not_neighbours_are_told() -> None:
+    """The first layout is that of the norm of 12 heads' queries on an H100, where Triton 3.6 lost every other row."""
+    from kernels.absent import lanes_apart
+
+    queries = [[0, 16], [0, 32], [0, 64], [1, 0], [0, 128]]
+    assert lanes_apart(reduction(1, queries)) and not lanes_apart(reduction(0, queries))
+    assert not lanes_apart(reduction(1, [[0, 8], [0, 16], [0, 32], [0, 64], [1, 0]]))
+    assert not lanes_apart(reduction(1, [[1, 0], [0, 16], [0, 32], [0, 64], [0, 128]]))
+    assert not lanes_apart(reduction(1, [[0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]))
+    deep = [[0, 0, 8], [0, 1, 0], [0, 0, 16], [1, 0, 0], [0, 2, 0]]
+    assert lanes_apart(reduction(1, deep)) and lanes_apart(reduction(1, deep, slice_of=2))
+    assert not lanes_apart(reduction(0, deep, slice_of=1)) and lanes_apart(reduction(1, deep, slice_of=0))
+
+
 def test_a_table_is_read_as_it_was_spelled() -> None:
     from kernels.compiled import spell
 
     table = {
         "3.9.0": {
             "int8 b": {
-                "one_kernel": {card: Resources(card % 4, 0, 16, "mma s8 s32", True, False) for card in (80, 86, 90)}
+                "one_kernel": {
+                    card: Resources(card % 4, 0, 16, "mma s8 s32", True, False, False) for card in (80, 86, 90)
+                }
             }
         }
     }
