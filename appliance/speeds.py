@@ -1,13 +1,14 @@
 """How fast a place works: measured rates where there are any, else the datasheet's arithmetic for its class of card.
 
-A GPU's peak is that of its datasheet (appliance/gpus.py); what is sustained of a peak is a share that others have
-published. Nothing here was measured by us on a GPU: `rushes doctor --calibrate` replaces it.
+A GPU's peak is that of its datasheet (appliance/gpus.py); what is sustained of a peak is a share, of Hopper measured on
+one H100 (kernels/measured/), of all others as people have published it. `rushes doctor --calibrate` replaces it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from appliance.device import Device, Gpu
 from appliance.estimate import Rates
@@ -22,9 +23,31 @@ STANDS_FOR = {
     (7, 5): "T4", (8, 0): "A30", (8, 6): "RTX 3060 12GB", (8, 9): "RTX 4060", (9, 0): "H100 PCIe", (10, 0): "B200",
     (12, 0): "RTX 5060",
 }  # fmt: skip
-# Of the peak: Wan's own code reaches 63 to 66 % of bf16 on an A100 and a 4090 and 36 to 51 % on an H100; int8 attention
-# 71 % of its mixed peak on a 3090 and a 4090, kernel alone; int8 products 0.75 of what cuBLAS reaches on Hopper.
-SUSTAINED, SUSTAINED_HOPPER = 0.55, 0.42
+
+
+class Sustained(NamedTuple):
+    """Shares of the peak that products reach; and what attention reaches of them, with a softmax in their middle."""
+
+    int8: float
+    bf16: float
+    attention: float = 1.0
+
+
+# From which capability on. Published: Wan's own code, whole forwards, reaches 63 to 66 % of bf16 on an A100 and a 4090
+# and 36 to 51 % on an H100, after which Blackwell's datacenter cards are judged; int8 attention 71 % of its mixed peak
+# on a 3090 and a 4090, kernel alone.
+#
+# Hopper, measured on an H100 SXM (peaks 1979 and 989.5 T): the products of one block of Wan 14B at 720p, six of 5120 x
+# 5120 and the feed-forward's two, 45.2 T: int8 in 6 * 3.669 + 10.479 + 10.076 = 42.6 ms, 1061 T/s or 0.54; bf16 in
+# 6 * 5.201 + 15.270 + 14.406 = 60.9 ms, 742 T/s or 0.75. cuDNN's attention, the median of six: 117.1 T in 208.6 ms,
+# 561 T/s, 0.76 of that. So a forward of Wan 14B at 480p is estimated at 2.47 s and one of the 1.3B at 0.47 s: 2.53 s
+# and 0.50 s were measured; a block of the 14B at 720p at 258 ms, as measured.
+SUSTAINED = {
+    (0, 0): Sustained(0.55, 0.55),
+    (9, 0): Sustained(0.54, 0.75, 0.76),
+    (10, 0): Sustained(0.42, 0.42),
+    (12, 0): Sustained(0.55, 0.55),
+}
 SUSTAINED_CONV = 0.3  # of bf16, decoding film: convolutions between norms that are bound by memory
 SUSTAINED_COPY = 0.85  # of the memory's datasheet
 SUSTAINED_LINK = 0.75  # of PCIe: 24 GB/s of 31.5 on 4.0 x16
@@ -58,15 +81,15 @@ def gpu_speed(gpu: Gpu, device: Device, attention: str, rates: Rates | None = No
     alike = named(STANDS_FOR[max((found for found in STANDS_FOR if found <= capability), default=(7, 5))])
     most = peak(gpu) or peak(alike)
     assert most is not None  # every card of the table has one
-    share = SUSTAINED_HOPPER if (9, 0) <= capability < (12, 0) else SUSTAINED
-    int8 = rates.flops_int8 or share * most.flops_int8
-    bf16 = rates.flops_bf16 or share * most.flops_bf16
+    share = SUSTAINED[max(found for found in SUSTAINED if found <= capability)]
+    int8 = rates.flops_int8 or share.int8 * most.flops_int8
+    bf16 = rates.flops_bf16 or share.bf16 * most.flops_bf16
     link = gpu.pcie_bytes_s
     return Speed(
         int8=int8,
         bf16=bf16,
-        attention=_attention(attention, int8, bf16, most.flops_f16 / most.flops_bf16),
-        film=bf16 * SUSTAINED_CONV / share,
+        attention=share.attention * _attention(attention, int8, bf16, most.flops_f16 / most.flops_bf16),
+        film=bf16 * SUSTAINED_CONV / share.bf16,
         copy=rates.copy_bytes_s or SUSTAINED_COPY * (gpu.bandwidth_bytes_s or alike.bandwidth_bytes_s or 1e11),
         upload=rates.upload_bytes_s or (SUSTAINED_LINK * link if link else UPLOAD_BYTES_S),
         disk=_disk(device, rates),
