@@ -5,11 +5,11 @@
 #     install/on_gpu.sh models             some of tests, kernels, models: each then has more of the ten minutes
 #     install/on_gpu.sh --dry-run          without a GPU: shows that all is there, measures nothing
 #
-# The tests compile some 500 kernels, which a machine that has never run them does for minutes (the longest file took 248 s
-# on an H100 with a training beside): there, run each step on its own. Documents and logs go to OUT, else to kernels/measured (of a dry run to a new folder); other options go to the
-# benchmarks (--only=attn). Installs nothing: it needs a Python with torch, triton, numpy, safetensors and pytest
-# (RUSHES_PYTHON, else .venv, else python3). What fails or runs out of time keeps nothing else from running, and what was
-# measured until then is kept.
+# The tests compile some 500 kernels, which a machine that has never run them does for minutes (the longest file took
+# 248 s on an H100 with a training beside): there, run each step on its own. Documents and logs go to OUT, else to
+# kernels/measured (of a dry run to a new folder); other options go to the benchmarks (--only=attn). Installs nothing: it
+# needs a Python with torch, triton, numpy, safetensors and pytest (RUSHES_PYTHON, else .venv, else python3). What fails
+# or runs out of time keeps nothing else from running, and what was measured until then is kept.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
