@@ -22,10 +22,10 @@ SHOTS = 2  # of a call
 
 # The command, at the size of the footage that is there.
 SMALL = f"""
-from models.training import footage, latents, fit, check, package, vae_fit
+from models.training import footage, latents, fit, check, detail_fit, package, vae_fit
 for name, value in {SIZES}.items():
     setattr(footage, name, value)
-vae_fit.BATCH = 1
+vae_fit.BATCH = detail_fit.PAIRS = 1
 from models.training.__main__ import main
 main()
 """
@@ -33,7 +33,9 @@ main()
 
 def test_three_calls_of_nine_minutes_are_well_spent():
     shares = calls.budgets(3, 9)
-    assert shares == pytest.approx({"autoencoder": 5.94, "transformer": 14.97, "decoder": 2.85}, abs=0.01)
+    assert shares == pytest.approx(
+        {"autoencoder": 5.94, "transformer": 13.78, "decoder": 2.38, "detail": 1.66}, abs=0.01
+    )
     before_training, package = 3 * 9 * calls.START, 9 * calls.FINISH
     assert sum(shares.values()) + before_training + package == pytest.approx(27)
     assert shares["autoencoder"] < 9 * (1 - calls.START)  # done in the first
@@ -51,18 +53,20 @@ def test_the_last_call_divides_its_time_among_what_is_left(tmp_path):
     runs = {name: tmp_path / name for name in calls.SHARES}
     run_of(runs["autoencoder"], 6.0, done=True)
     run_of(runs["transformer"], 9.0, done=False)
-    budgets = {"autoencoder": 6.0, "transformer": 15.0, "decoder": 3.0}
+    budgets = {"autoencoder": 6.0, "transformer": 15.0, "decoder": 2.0, "detail": 1.0}
     now = time.monotonic()
     early = calls.Call(runs, budgets, now + 9 * 60, 1.0, last=False)
     assert {part: early.minutes(part) for part in runs} == budgets and not early.finished and not early.cut_off
     last = calls.Call(runs, budgets, now + (1.0 + 4.5) * 60, 1.0, last=True)  # half of what is left to do
     found = {part: last.minutes(part) for part in runs}
-    assert found == pytest.approx({"autoencoder": 0.0, "transformer": 9 + 3, "decoder": 1.5}, abs=0.02)
+    assert found == pytest.approx({"autoencoder": 0.0, "transformer": 9 + 3, "decoder": 1.0, "detail": 0.5}, abs=0.02)
     late = calls.Call(runs, budgets, now, 1.0, last=True)
     assert 9 < late.minutes("transformer") < 9.001 and 0 < late.minutes("decoder") < 0.001  # a step at least
     assert not late.cut_off and not late.finished  # it goes on to the package
     run_of(runs["transformer"], 12.0, done=True)
-    run_of(runs["decoder"], 1.5, done=True)
+    run_of(runs["decoder"], 1.0, done=True)
+    assert not late.finished
+    run_of(runs["detail"], 0.5, done=True)
     assert late.finished and not calls.Call(runs, budgets, now, 1.0, last=False).finished
     assert calls.Call(runs, budgets, now, 1.0, last=False).cut_off
 

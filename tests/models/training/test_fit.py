@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 
 from models import conditions, stage
 from models.card import TINY
+from models.detail import Detail
 from models.keyframes import keyframe_mask
-from models.training import fit, footage, latents, package, scenes, state, vae_fit
+from models.loading import load, unload
+from models.training import detail_fit, fit, footage, latents, package, scenes, state, vae_fit
 from models.transformer import Transformer
 from models.vae import VAE
 from models.weights import open_package
@@ -282,3 +284,33 @@ def test_footage_that_is_there_is_not_rendered_again(python, tmp_path):
     assert run.returncode == 0, run.stderr  # without --first it begins after the seeds kept for testing
     assert [path.name for path in done.parent.iterdir()] == [done.name]
     assert done.read_bytes() == b"rendered by another process"
+
+
+def test_the_detail_learns_from_films_that_the_package_makes(trained, coded, vae, encoded, work, tmp_path, monkeypatch):
+    out, path = tmp_path / "small.safetensors", tmp_path / "detail.safetensors"
+    calls = [package.call(scenes.TEST_SEEDS, len(SEEDS), "cpu")]
+    runs = {"autoencoder": coded, "transformer": trained}
+    package.write(CARD, vae, runs, calls, out)
+    model = load(out, "cpu")
+    assert model.detail is None
+    name = f"{SEEDS[1]:07d}.safetensors"
+    shot = load_file(work / "footage" / name), load_file(encoded / name)
+    one = detail_fit.example(model, *shot, seed=0)
+    assert {key: tuple(film.shape) for key, film in one.items()} == dict.fromkeys(
+        ("film", "previs", "kept", "plain", "made"), (9, 3, HEIGHT, WIDTH)
+    )
+    assert torch.equal(one["previs"].permute(0, 2, 3, 1), shot[0]["previs"])
+    monkeypatch.setattr(state, "time", Metronome())
+    monkeypatch.setattr(detail_fit, "EXAMPLES", 1)
+    detail_fit.fit(model, lambda rng: shot, path, minutes=0.75)
+    weights, facts = state.read(path)
+    learnt = Detail()
+    learnt.load_state_dict(weights)
+    film, plain, previs, true = (one[key].float() / 127.5 - 1 for key in ("made", "plain", "previs", "film"))
+    with torch.inference_mode():
+        before, after = ((net(film, plain, previs) - true).square().mean() for net in (Detail(), learnt))
+    assert facts["step"] >= 40 and after < 0.9 * before
+    package.write(CARD, vae, runs | {"detail": path}, calls, out)
+    made = load(out, "cpu")
+    assert made.detail is not None
+    unload()
