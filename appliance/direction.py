@@ -98,6 +98,11 @@ class ShotDirection:
         """Frames to render, handles included, snapped to 4n+1."""
         return snap_frames(self.time.duration_s + 2 * self.time.handles_f / self.time.fps, self.time.fps)
 
+    def frame_at(self, t_s: float) -> int:
+        """The frame of the film that a time of the shot is, handles counted; its end is its last frame."""
+        handles = self.time.handles_f
+        return handles + min(round(t_s * self.time.fps), self.frames - 1 - 2 * handles)
+
     def character(self, subject: Subject) -> Character | None:
         """The identity card of a subject, if the cast has one."""
         return next((card for card in self.cast if card.id == (subject.character or subject.id)), None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from appliance import packages
 from appliance.embeddings import Reader, has
 from appliance.ledger import Ledger
-from appliance.wants import needs_first, needs_last, takes_first, takes_last
+from appliance.wants import needs_first, needs_last, takes_first, takes_keys, takes_last
 from models.card import PREVIS, Card
 from models.errors import BadInput
 from models.header import card_from_json, package_header
@@ -42,13 +42,13 @@ class Model:
             return "", ""
         return prompt(direction), negative(direction, self.card) if self.card.passes > 1 else ""
 
-    def pictures(self, direction: ShotDirection) -> dict[str, str | None]:
-        """The paths of the pictures that the film begins and ends with, as far as it reads them. Raises BadInput where
-        one is missing.
+    def pictures(self, direction: ShotDirection) -> dict[str, Any]:
+        """The paths of the pictures that frames of the film should match, as far as it reads them: "first", "last", and
+        "keys", pairs of a frame and a path. Raises BadInput where one is missing.
         """
         taken = {"first": takes_first(self.card), "last": takes_last(self.card)}
         needed = {"first": needs_first(self.card), "last": needs_last(self.card)}
-        found: dict[str, str | None] = {}
+        found: dict[str, Any] = {}
         for name in taken:
             path = getattr(direction.refs, name) if taken[name] else None
             if path is None and taken[name] and needed[name]:
@@ -57,10 +57,13 @@ class Model:
                     f"the model {self.name} makes a film that {way} with a picture: give its path in refs.{name}, or "
                     "shoot with another model"
                 )
-            if path is not None and not Path(path).is_file():
-                raise BadInput(f"refs.{name} is {path}, where there is no file: name a picture that is there")
+            if path is not None:
+                _there(f"refs.{name}", path)
             found[name] = path
-        return found
+        keys = direction.refs.keyframes if takes_keys(self.card) else ()
+        for i, key in enumerate(keys):
+            _there(f"refs.keyframes[{i}].path", key.path)
+        return found | {"keys": [[direction.frame_at(key.t_s), key.path] for key in keys]}
 
     def read(self, direction: ShotDirection) -> tuple[str, ...]:
         """The texts that its encoder reads for a direction: one for each pass."""
@@ -109,6 +112,11 @@ def words_known(library: Ledger, model: Model, direction: ShotDirection) -> bool
 def names() -> list[str]:
     """The models that can be shot with, the one that ships first."""
     return [PREVIS.name, *(one.name for one in packages.house() if not one.trouble)]
+
+
+def _there(field: str, path: str) -> None:
+    if not Path(path).is_file():
+        raise BadInput(f"{field} is {path}, where there is no file: name a picture that is there")
 
 
 def _lacks(card: Card, parts: set[str]) -> str:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from appliance.fields import plain, table
-from appliance.wants import reads_depth, reads_rays, takes_first, takes_last
+from appliance.wants import reads_depth, reads_rays, takes_first, takes_keys, takes_last
 from models.card import CARDS, Card
 from models.errors import BadInput
 from models.text_sizes import reads_text
@@ -20,7 +20,7 @@ LEVELS = ("exact", "approximate", "text-only", "ignored")
 
 # The longest prefix of a path decides. The shipped model reads what models/conditions.py makes of a blocking: camera
 # rays, its previs and depth as films, and tokens of the camera, the focal plane, the lamps, the set and who looks how;
-# and the pictures that a film begins or ends with, which it is shown and not made to keep.
+# and the pictures that frames of the film should match, which it is shown and not made to keep.
 # No word of the direction reaches it.
 _PREVIS = {
     "version": "exact", "scene": "exact", "setup": "exact", "take": "exact", "seed": "exact", "quality": "exact",
@@ -92,7 +92,9 @@ def _levels(name: str) -> dict[str, str]:
     """Of a known card."""
     card = CARDS[name]
     if not reads_text(card):
-        shown = {"refs.first": takes_first(card), "refs.last": takes_last(card)}
+        shown = {
+            "refs.first": takes_first(card), "refs.last": takes_last(card), "refs.keyframes": takes_keys(card)
+        }  # fmt: skip
         return _PREVIS | {path: "approximate" for path, taken in shown.items() if taken}
     more = _BY_DEPTH if reads_depth(card) else _BY_CAMERA if reads_rays(card) else {}
     words = {path: of for path, of in _WORDS.items() if not path.startswith(tuple(f"{whole}." for whole in more))}

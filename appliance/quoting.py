@@ -117,16 +117,18 @@ def quote(path: Path, model: str | None = None) -> Quoted:
 
 
 def read(path: Path, seed: int | None = None, quality: str | None = None, model: str | None = None) -> ShotDirection:
-    """The direction of a file, with what was asked in place of its values. The paths of its first and last picture are
-    from the file's own folder, whoever renders it where. Raises BadInput.
+    """The direction of a file, with what was asked in place of its values. The paths of its pictures are from the
+    file's own folder, whoever renders it where. Raises BadInput.
     """
     from appliance.direction import load
 
     asked: dict[str, Any] = {"seed": seed, "quality": quality, "model": model}
     direction = replace(load(path), **{name: value for name, value in asked.items() if value is not None})
-    stated = {name: value for name in ("first", "last") if (value := getattr(direction.refs, name)) is not None}
-    beside: dict[str, Any] = {name: str((path.absolute().parent / value).resolve()) for name, value in stated.items()}
-    return replace(direction, refs=replace(direction.refs, **beside)) if beside else direction
+    folder, refs = path.absolute().parent, direction.refs
+    stated = {name: value for name in ("first", "last") if (value := getattr(refs, name)) is not None}
+    beside: dict[str, Any] = {name: str((folder / value).resolve()) for name, value in stated.items()}
+    beside["keyframes"] = tuple(replace(key, path=str((folder / key.path).resolve())) for key in refs.keyframes)
+    return replace(direction, refs=replace(refs, **beside))
 
 
 def plan_direction(path: Path, direction: ShotDirection, device: str | None, on: Device | None = None) -> Quoted:
@@ -159,12 +161,19 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
 
 
 def must_shoot(*quotes: Quoted) -> None:
-    """Asked before anything is queued. Raises where a model is not here, or not whole, or the machine cannot shoot."""
+    """Asked before anything is queued. Raises where a model is not here, or not whole, a picture none, or the machine
+    cannot shoot.
+    """
     from appliance.model import to_shoot
 
     for quoted in quotes:
-        to_shoot(quoted.direction.model).pictures(quoted.direction)
+        shown = to_shoot(quoted.direction.model).pictures(quoted.direction)
         quoted.require_plan()
+        if paths := [path for path in (shown["first"], shown["last"], *(path for _, path in shown["keys"])) if path]:
+            from appliance.pictures import look_at  # its library of pictures takes time, and most shots have none
+
+            for path in paths:
+                look_at(Path(path))
 
 
 def again(take: Take, seed: int | None = None) -> ShotDirection:

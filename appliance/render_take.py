@@ -51,7 +51,7 @@ class RenderTake:
         self._plan: Plan | None = None
         self._model: Model | None = None
         self._texts = ("", "")
-        self._pictures: dict[str, str | None] = {}
+        self._pictures: dict[str, Any] = {}
         self._beaten_at = 0.0
         self._seen_version = -1
         self._cancel_asked_at: float | None = None

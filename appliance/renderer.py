@@ -3,7 +3,7 @@
 Orders:  {"order": "render", "take": 31, "slate": "12C T4", "direction": {...}, "plan": {...},
           "model": NAME, "package": PATH, "film": PATH, "checkpoints": PATH or null,
           "words": {"positive": "...", "negative": "...", "known": [EMBEDDING, ...]},
-          "pictures": {"first": PATH or null, "last": PATH or null}}
+          "pictures": {"first": PATH or null, "last": PATH or null, "keys": [[FRAME, PATH], ...]}}
          {"order": "cancel", "take": 31}
          {"order": "film", "take": 1, "direction": {...}, "plan": {...}, "package": PATH, "film": PATH}
 Reports: {"report": "ready"}  ·  {"report": "progress", "take": 31, "phase": "rendering", "step": 5, "steps": 8}

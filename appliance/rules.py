@@ -27,6 +27,7 @@ def check(direction: Any) -> None:
     for i, move in enumerate(direction.moves):
         _move(direction, move, f"moves[{i}]")
     _locked_off(direction)
+    _keyframes(direction)
     _locks(direction)
 
 
@@ -129,6 +130,23 @@ def _move(direction: Any, move: Any, path: str) -> None:
     if move.to_s is not None and not move.from_s < move.to_s <= length:
         allowed = f"after from_s, {tidy(move.from_s)} s, and at most {tidy(length)} s"
         raise refuse(f"{path}.to_s", move.to_s, allowed, "end it with the shot, or lengthen time.duration_s")
+
+
+def _keyframes(direction: Any) -> None:
+    refs, length = direction.refs, direction.time.duration_s
+    ends = {0: refs.first and "refs.first", direction.frames - 1: refs.last and "refs.last"}
+    taken = {frame: field for frame, field in ends.items() if field}
+    for i, key in enumerate(refs.keyframes):
+        path = f"refs.keyframes[{i}].t_s"
+        if key.t_s > length:
+            way_out = "name a time in the shot, or lengthen time.duration_s"
+            raise refuse(path, key.t_s, f"0 to {tidy(length)} s, as long as the shot is", way_out)
+        frame = direction.frame_at(key.t_s)
+        if other := taken.get(frame):
+            allowed = f"at another frame than {other}, which is frame {frame} of the film too"
+            apart = f"{tidy(direction.time.fps)} frames are a second: put them further apart, or leave one of them out"
+            raise refuse(path, key.t_s, allowed, apart)
+        taken[frame] = f"refs.keyframes[{i}]"
 
 
 def _locked_off(direction: Any) -> None:

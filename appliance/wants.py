@@ -21,10 +21,15 @@ def needs_last(card: Card) -> bool:
 
 
 def takes_last(card: Card) -> bool:
-    """Whether it may end with a picture. Ours may where its card has a reference: those weights were trained with
+    """Whether it may end with a picture."""
+    return needs_last(card) or takes_keys(card)
+
+
+def takes_keys(card: Card) -> bool:
+    """Whether any frame may be a picture. Ours may be where its card has a reference: those weights were trained with
     keyframes anywhere, the ones before them with the first alone.
     """
-    return needs_last(card) or (card.vae == "previs" and card.reference_channels > 0)
+    return card.vae == "previs" and card.reference_channels > 0
 
 
 def reads_depth(card: Card) -> bool:

@@ -124,8 +124,10 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     blocking = block(replace(direction, format=replace(direction.format, width=plan.width, height=plan.height)))
     words = order["words"]
     known = tuple(unpacked(each) for each in words["known"])
-    shown = {name: read_picture(Path(path)) for name, path in order["pictures"].items() if path is not None}
-    request = Request(words["positive"], words["negative"], known, **shown)
+    size, paths = (plan.width, plan.height), order["pictures"]
+    first, last = (paths[name] and read_picture(Path(paths[name]), size) for name in ("first", "last"))
+    keys = {frame: read_picture(Path(path), size) for frame, path in paths["keys"]}
+    request = Request(words["positive"], words["negative"], known, first, last, keys)
     at_once = stage_frames(blocking.height, blocking.width, find_host().ram_free_bytes, cores())
     placement = replace(plan.placement, stage_frames=plan.placement.stage_frames or at_once)
     settings = Settings(

@@ -1,7 +1,7 @@
 """A blocking, and what else is asked for, become what the network of a card reads.
 
 Our own model reads the stage's films and the numbers of the direction, the sheet of the shot's people where its card
-has a reference, and pictures that the film begins or ends with. A house's reads words; and, by its card:
+has a reference, and pictures of any of the film's frames. A house's reads words; and, by its card:
 
     a picture that the film begins with   concatenated with a mask (I2V), or as the first latent frame itself (TI2V-5B)
     what CLIP sees of it                  beside the words (Wan 2.1)
@@ -59,7 +59,7 @@ def condition_house(
     """
     card, channels = model.card, model.card.out_channels
     size = Geometry(blocking.frames, blocking.height, blocking.width, card.space_stride).latent
-    first, last = (_fitted(picture, blocking) for picture in (request.first, request.last))
+    first, last = (None if picture is None else _fitted(picture, blocking) for picture in (request.first, request.last))
     concatenated = card.in_channels - channels
     keyed = concatenated == 4 + channels
     if (keyed and first is None) or (card.image_positions and last is None):
@@ -69,7 +69,7 @@ def condition_house(
     depth = conditions.control_films(blocking, at_once)[1][..., None] if controls else None
     maps: list[Tensor] = []
     if keyed and first is not None:
-        maps = _keyframed(model, _shown(request, blocking), blocking)
+        maps = _keyframed(model, {0: first} if last is None else {0: first, blocking.frames - 1: last}, blocking)
     elif concatenated:
         begins = torch.zeros(1, channels, *size)
         if first is not None:
@@ -148,8 +148,7 @@ def _reference(model: Model, blocking: Blocking) -> Tensor:
 
 def _shown(request: Request, blocking: Blocking) -> dict[int, Tensor]:
     """The pictures of a request by the frames that they are, as `_fitted` gives them."""
-    found = {blocking.frames - 1: _fitted(request.last, blocking)} | {0: _fitted(request.first, blocking)}
-    return {t: picture for t, picture in found.items() if picture is not None}
+    return {t: _fitted(picture, blocking) for t, picture in request.pictures(blocking.frames).items()}
 
 
 def _keyframed(model: Model, shown: dict[int, Tensor], blocking: Blocking) -> list[Tensor]:
@@ -164,10 +163,8 @@ def _in_chunks(film: Tensor) -> Iterator[Tensor]:
     yield from film[:, :, 1:].split(TIME_STRIDE, 2)
 
 
-def _fitted(picture: np.ndarray | None, blocking: Blocking) -> Tensor | None:
+def _fitted(picture: np.ndarray, blocking: Blocking) -> Tensor:
     """A picture (h, w, 3) uint8 of any size -> (1, 3, h, w) in -1..1, the film's size: it covers it, and is cropped."""
-    if picture is None:
-        return None
     height, width = blocking.height, blocking.width
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
     scale = max(height / pixels.shape[2], width / pixels.shape[3])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,13 @@ class Request:
     known: tuple[Embedding, ...] = ()  # texts that were read before; the encoder is loaded only where one is missing
     first: Any = None  # (h, w, 3) uint8 numpy, sRGB, of any size: the picture that the film begins with
     last: Any = None  # the same of its end, for a model that reads two
+    keys: Mapping[int, Any] = field(default_factory=dict)  # the same by their frames, for a model that reads any
+
+    def pictures(self, frames: int) -> dict[int, Any]:
+        """All pictures by the frames that they are, of a film of so many; first and last before a key there."""
+        ends = {0: self.first, frames - 1: self.last}
+        found = dict(self.keys) | {t: picture for t, picture in ends.items() if picture is not None}
+        return dict(sorted(found.items()))
 
 
 NOTHING = Request()

@@ -135,10 +135,10 @@ def walk_key(blocking: Blocking, settings: Settings, model: Model, request: Requ
     """
     code = (model.kernels_sha256, source_sha256("models"), torch.__version__)
     numbers = {name: value for name, value in asdict(settings).items() if name not in ("placement", "text")}
-    shown = [picture for picture in (request.first, request.last) if picture is not None]
-    shown += [context.float().cpu().numpy() for context in reading.contexts]
-    asked = [hashlib.sha256(array.tobytes()).hexdigest() for array in shown]
-    facts = json.dumps([blocking.digest(), numbers, model.weights_sha256, code, asked])
+    shown = request.pictures(blocking.frames)
+    read = [context.float().cpu().numpy() for context in reading.contexts]
+    asked = [(array.shape, hashlib.sha256(array.tobytes()).hexdigest()) for array in (*shown.values(), *read)]
+    facts = json.dumps([blocking.digest(), numbers, model.weights_sha256, code, list(shown), asked])
     return hashlib.sha256(facts.encode()).hexdigest()
 
 

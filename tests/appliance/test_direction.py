@@ -30,6 +30,47 @@ def test_nothing_stated_is_a_shot():
     assert shot.seed is None and shot.quality == "take" and shot.text.action == ""
 
 
+def keyed(*at_s, refs=None, **time):
+    return {"time": time, "refs": {"keyframes": [{"t_s": t, "path": "a.png"} for t in at_s], **(refs or {})}}
+
+
+def test_a_time_of_the_shot_is_a_frame_of_the_film():
+    """At 16 a second: 33 frames of 2 s, 29 of 1.9 s; handles come before time 0, and after the end."""
+    for time, expected in (
+        ({"duration_s": 2}, {0: 0, 0.03: 0, 0.04: 1, 1: 16, 2: 32}),
+        ({"duration_s": 1.9}, {1: 16, 1.75: 28, 1.9: 28}),
+        ({"duration_s": 2, "handles_f": 8}, {0: 8, 1: 24, 2: 40}),
+        ({"duration_s": 1, "fps": 24}, {0: 0, 0.5: 12, 1: 24}),
+    ):
+        shot = from_plain({"time": time})
+        assert {t: shot.frame_at(t) for t in expected} == expected, time
+    for t_s in (0, 1.01, 2):
+        assert from_plain(keyed(t_s, 0.5)).refs.keyframes[0].t_s == t_s
+
+
+@pytest.mark.parametrize(
+    ("stated", "parts"),
+    [
+        (keyed(0.5, 2.01), ["refs.keyframes[1].t_s is 2.01", "0 to 2 s", "lengthen time.duration_s"]),
+        (keyed(0.6, duration_s=0.5), ["refs.keyframes[0].t_s is 0.6", "0 to 0.5 s"]),
+        (keyed(-1), ["refs.keyframes[0].t_s is -1", "0 to 30 s"]),
+        (keyed(1, 0.2, 1.02), ["refs.keyframes[2].t_s is 1.02", "refs.keyframes[0]", "frame 16", "leave one of them"]),
+        (keyed(0, refs={"first": "b.png"}), ["refs.keyframes[0].t_s is 0", "than refs.first", "frame 0"]),
+        (keyed(2, refs={"last": "b.png"}), ["refs.keyframes[0].t_s is 2", "than refs.last", "frame 32"]),
+    ],
+)
+def test_keyframes_are_in_the_shot_each_at_a_frame_of_its_own(stated, parts):
+    message = refusal(**stated)
+    assert all(part in message for part in parts), message
+
+
+def test_a_keyframe_at_an_end_without_a_picture_of_its_own_is_welcome():
+    """Handles leave the film's ends to refs.first and refs.last."""
+    assert len(from_plain(keyed(0, 2)).refs.keyframes) == 2
+    both = {"first": "b.png", "last": "c.png"}
+    assert len(from_plain(keyed(0, 2, handles_f=4, refs=both)).refs.keyframes) == 2
+
+
 def test_slate_and_setup_letters():
     assert ShotDirection(scene="12", setup="c").slate == "12C"
     for letter in ("I", "O", "AO", "1", ""):
@@ -209,7 +250,8 @@ def test_honesty_covers_every_field_and_no_more_than_is_true():
         assert previs[path] == "ignored", path
     for path in ("lens.focal_mm", "moves[].amount_deg", "subjects[].track[].x_m", "light.key.az_deg", "lens.focus_m"):
         assert previs[path] == "exact", path
-    assert previs["refs.first"] == "approximate"
+    for path in ("refs.first", "refs.last", "refs.keyframes[].t_s", "refs.keyframes[].path"):
+        assert previs[path] == "approximate" and wan[path] == "ignored", path
     assert wan["moves[].amount_deg"] == "text-only" and wan["subjects[].track[].x_m"] == "ignored"
     assert previs["text.action"] == previs["text.style"] == "ignored"  # no word reaches a model without a text encoder
     assert wan["text.action"] == "text-only"
@@ -219,8 +261,8 @@ def test_honesty_covers_every_field_and_no_more_than_is_true():
     ("card", "exact", "text_only", "ignored"),
     [
         ("wan2.1-t2v-14b", [], ["moves[].amount_deg", "lens.focal_mm", "set.name"], ["refs.first", "lens.k1"]),
-        ("wan2.1-i2v-14b-480p", ["refs.first"], ["moves[].amount_deg", "frame.size"], ["refs.last"]),
-        ("wan2.1-flf2v-14b", ["refs.first", "refs.last"], ["moves[].amount_deg"], ["subjects[].track[].x_m"]),
+        ("wan2.1-i2v-14b-480p", ["refs.first"], ["frame.size"], ["refs.last", "refs.keyframes[].path"]),
+        ("wan2.1-flf2v-14b", ["refs.first", "refs.last"], ["frame.size"], ["refs.keyframes[].t_s", "cast.*.build"]),
         ("wan2.2-ti2v-5b", ["refs.first"], ["frame.size"], ["refs.last"]),
         (
             "wan2.1-fun-camera-1.3b",

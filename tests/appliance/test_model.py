@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from appliance import embeddings
 from appliance.daemon import Patience
@@ -190,19 +191,42 @@ def test_pictures_that_a_film_begins_and_ends_with(home, package, changes, state
     text = "".join(f'{name} = "{path}"\n' for name, path in stated.items())
     (home / "shot.toml").write_text(SHOT.format(action="waits") + f"[refs]\n{text}")
     found = to_shoot("ours").pictures(load_with(home, "ours"))
-    assert found == {name: path and str(home / path) for name, path in given.items()}
+    assert found == {name: path and str(home / path) for name, path in given.items()} | {"keys": []}
 
 
-@pytest.mark.parametrize(("reference_channels", "last"), [(0, None), (16, "b.png")])
-def test_a_model_of_our_own_is_shown_the_pictures_that_it_was_trained_with(home, package, reference_channels, last):
-    """The first alone, or with the sheet of its people any: a picture at the end is then no mistake either."""
+@pytest.mark.parametrize(("reference_channels", "any_frame"), [(0, False), (16, True)])
+def test_a_model_of_our_own_is_shown_the_pictures_that_it_was_trained_with(
+    home, package, reference_channels, any_frame
+):
+    """The first alone, or with the sheet of its people any: a picture elsewhere is then no mistake either."""
     package(replace(PREVIS, name="previs-other", reference_channels=reference_channels))
     (home / "a.png").touch()
     (home / "b.png").touch()
-    for text, found in (("", None), ('[refs]\nfirst = "a.png"\nlast = "b.png"\n', "a.png")):
-        (home / "shot.toml").write_text(SHOT.format(action="waits") + text)
-        given = {"first": found and str(home / found), "last": found and last and str(home / last)}
-        assert to_shoot("ours").pictures(load_with(home, "ours")) == given
+    a, b = str(home / "a.png"), str(home / "b.png")
+    assert to_shoot("ours").pictures(load_with(home, "ours")) == {"first": None, "last": None, "keys": []}
+    stated = '[refs]\nfirst = "a.png"\nlast = "b.png"\nkeyframes = [{t_s = 0.3, path = "b.png"}]\n'
+    (home / "shot.toml").write_text(SHOT.format(action="waits") + stated)
+    given = {"first": a, "last": b if any_frame else None, "keys": [[5, b]] if any_frame else []}
+    assert to_shoot("ours").pictures(load_with(home, "ours")) == given
+    told = plan_direction(home / "shot.toml", load_with(home, None), "cpu").to_json()["obeyed"]
+    assert (told["refs.keyframes[0].t_s"], told["refs.keyframes[0].path"]) == ("approximate", "approximate")
+
+
+def test_a_keyframe_whose_picture_is_not_there_is_refused_before_it_is_queued(home):
+    (home / "a.png").touch()
+    keys = '[refs]\nkeyframes = [{t_s = 0.1, path = "a.png"}, {t_s = 0.3, path = "gone.png"}]\n'
+    (home / "shot.toml").write_text(SHOT.format(action="waits") + keys)
+    with pytest.raises(
+        BadInput, match=r"refs\.keyframes\[1\]\.path is .*gone\.png, where there is no file: name a pic"
+    ):
+        must_shoot(plan_direction(home / "shot.toml", load_with(home, None), "cpu"))
+    (home / "gone.png").touch()
+    (home / "a.png").write_bytes(b"no picture")
+    with pytest.raises(BadInput, match=r"a\.png is no picture that can be read .*: bring PNG, JPEG"):
+        must_shoot(plan_direction(home / "shot.toml", load_with(home, None), "cpu"))
+    for name in ("a.png", "gone.png"):
+        Image.new("RGB", (4, 4)).save(home / name)
+    must_shoot(plan_direction(home / "shot.toml", load_with(home, None), "cpu"))
 
 
 def test_a_model_that_wants_a_picture_is_not_shot_with_without_one(home, package):

@@ -24,6 +24,16 @@ def test_grey_and_transparent_ones_become_rgb(tmp_path):
     assert read_picture(tmp_path / "clear.png").shape == (6, 4, 3)
 
 
+def test_a_picture_far_larger_than_its_film_is_made_smaller_and_not_below_twice_its_size(tmp_path):
+    """A ramp stays one when each 3x3 pixels become their mean."""
+    ramp = np.broadcast_to(np.arange(0, 90, dtype=np.uint8)[None, :, None], (66, 90, 3))
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    small = read_picture(tmp_path / "a.png", (14, 10))
+    assert np.array_equal(small, np.broadcast_to(np.arange(1, 90, 3)[None, :, None], (22, 30, 3)))
+    for size in ((23, 10), (14, 17), (90, 66), (200, 200)):
+        assert np.array_equal(read_picture(tmp_path / "a.png", size), ramp)
+
+
 def test_a_picture_that_was_taken_with_the_camera_turned_is_turned_back(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise

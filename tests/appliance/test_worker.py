@@ -93,7 +93,7 @@ def order(folder, package, take, checkpoints=None, **more):
     return outcome, film, {
         "order": "render", "take": take, "slate": "12C T1", "direction": to_json(direction), "plan": outcome.to_json(),
         "model": "tiny", "package": str(package), "film": str(film), "checkpoints": checkpoints and str(checkpoints),
-        "words": {"positive": "", "negative": "", "known": []}, "pictures": {"first": None, "last": None},
+        "words": {"positive": "", "negative": "", "known": []}, "pictures": {"first": None, "last": None, "keys": []},
     }  # fmt: skip
 
 
@@ -142,6 +142,29 @@ def test_a_measurement_that_fails_is_noted_and_costs_no_take(capfd):
     ((kind, facts),) = notes
     assert (kind, facts["take"]) == ("note", 3) and facts["text"].startswith("not measured (ValueError: ")
     assert "Traceback" in capfd.readouterr().err  # for the daemon's log
+
+
+def test_a_keyframe_reaches_the_network_and_is_refused_in_one_line_where_it_is_no_picture(worker, package, tmp_path):
+    from PIL import Image
+
+    from appliance.probe import probe_video
+
+    shown = tmp_path / "shown.png"
+    digests = []
+    for color, frame in (("red", 4), ("blue", 4), ("blue", 5), ("blue", 5)):
+        Image.new("RGB", (300, 200), color).save(shown)
+        wanted = order(tmp_path, package, len(digests) + 1)[2]
+        wanted["pictures"]["keys"] = [[frame, str(shown)]]
+        worker.order(**wanted)
+        done = worker.until("done", "error")[-1]
+        assert done["report"] == "done", done
+        digests.append(probe_video(Path(done["parts"][".mp4"])).frames_sha256)
+    assert len(set(digests)) == 3 and digests[2] == digests[3]
+    shown.write_text("no picture")
+    worker.order(**wanted)
+    error = worker.until("done", "error")[-1]
+    assert (error["report"], error["kind"]) == ("error", "bad_input") and "\n" not in error["error"]
+    assert f"{shown} is no picture that can be read" in error["error"] and "bring PNG" in error["error"]
 
 
 def test_another_seed_is_another_film(worker, package, tmp_path):

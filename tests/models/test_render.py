@@ -172,13 +172,24 @@ def picture(seed, height=32, width=48):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize(("given", "at"), [({"first": 1}, [0]), ({"last": 2}, [8]), ({"first": 1, "last": 2}, [0, 8])])
-def test_pictures_of_a_request_are_keyframes(blocking, package, given, at):
-    request = Request(**{name: picture(seed) for name, seed in given.items()})
+@pytest.mark.parametrize(
+    ("ends", "between"),
+    [
+        ({"first": 0}, []),
+        ({"last": 8}, []),
+        ({"first": 0, "last": 8}, []),
+        ({}, [3]),
+        ({"first": 0, "last": 8}, [5, 4]),
+    ],
+)
+def test_pictures_of_a_request_are_keyframes(blocking, package, ends, between):
+    """Each is drawn with its frame's number as a seed."""
+    at = [*ends.values(), *between]
+    request = Request(**{name: picture(seed=t) for name, t in ends.items()}, keys={t: picture(seed=t) for t in between})
     model = loading.load(package, "cpu")
     shown = torch.zeros(1, 3, 9, 32, 48)
-    for t, seed in zip(at, given.values(), strict=True):
-        shown[:, :, t] = torch.from_numpy(picture(seed)).permute(2, 0, 1) / 127.5 - 1
+    for t in at:
+        shown[:, :, t] = torch.from_numpy(picture(seed=t)).permute(2, 0, 1) / 127.5 - 1
     kept, mask = keyframes(shown, at)
     with torch.inference_mode():
         maps, plain = render.condition(model, blocking, request).maps, render.condition(model, blocking).maps
@@ -187,6 +198,19 @@ def test_pictures_of_a_request_are_keyframes(blocking, package, given, at):
     torch.testing.assert_close(maps[:, 4:20], coded)
     assert torch.equal(maps[:, 20:], plain[:, 20:])
     assert np.abs(film(blocking, package, request) - film(blocking, package)).max() > 1e-4
+
+
+def test_first_and_last_come_before_a_key_that_is_there_too():
+    one, two, other = (picture(seed) for seed in (1, 2, 3))
+    request = Request(first=one, last=two, keys={8: other, 4: other, 0: other})
+    assert [*request.pictures(9)] == [0, 4, 8] and [*request.pictures(13)] == [0, 4, 8, 12]
+    assert request.pictures(9)[0] is one and request.pictures(9)[8] is two and request.pictures(13)[8] is other
+    assert NOTHING.pictures(9) == {}
+
+
+def test_a_key_outside_the_film_is_an_error(blocking, package):
+    with pytest.raises(ValueError, match="keyframe 9 is not a frame of the film: its frames are 0 to 8"):
+        film(blocking, package, Request(keys={9: picture(1)}))
 
 
 def test_a_model_stays_warm_until_its_file_changes(blocking, package, tmp_path):
@@ -233,6 +257,24 @@ def test_only_what_would_give_the_same_film_is_gone_on_with(blocking, package, t
         np.testing.assert_array_equal(
             frames, film(shot, weights, steps=asked.steps, seed=asked.seed, solver=asked.solver)
         )
+
+
+def test_a_film_is_gone_on_with_only_where_the_same_pictures_are_the_same_frames(blocking, package, tmp_path):
+    """As a take does whose pictures were changed on the disk between two attempts."""
+    settings, shown = Settings(steps=2, seed=1), picture(1)
+
+    def resumed(request):
+        kinds = [type(event) for event in render.render(blocking, settings, package, tmp_path, request)]
+        return Resumed in kinds
+
+    changed = shown.copy()
+    changed[3, 4, 0] ^= 1
+    assert not resumed(Request(keys={4: shown})) and resumed(Request(keys={4: shown.copy()}))
+    for other in (
+        Request(keys={4: changed}), Request(keys={5: shown}), Request(keys={4: shown.reshape(48, 32, 3)}),
+        Request(keys={4: shown, 5: shown}), Request(first=shown), Request(last=shown), NOTHING,
+    ):  # fmt: skip
+        assert not resumed(other) and resumed(other)
 
 
 def test_a_folder_that_is_not_there_costs_a_note(blocking, package, tmp_path):
