@@ -83,7 +83,8 @@ def directions(draw):
     shot["lock"] = draw(
         st.lists(st.sampled_from(["lens.focal_mm", "light", "moves[0].amount_deg", "cast.mara.hat"]), max_size=2)
     )
-    shot["moves"] = draw(st.lists(moves(shot.get("time", {}).get("duration_s", 2.0)), max_size=3))
+    length = shot.get("time", {}).get("duration_s", 2.0)
+    shot["moves"] = draw(st.lists(moves(length), max_size=3))
     shot["cast"] = {
         name: draw(tables(of["cast"], ("id", "bareheaded"))) for name in draw(st.sets(st.sampled_from(IDS)))
     }
@@ -96,6 +97,8 @@ def directions(draw):
         | {"id": name, "track": [{"x_m": x, "z_m": z} for x, z in draw(track)], "gaze": draw(gaze)}
         for name in IDS
     ]
+    for key, span in zip(shot.get("refs", {}).get("keyframes", []), ((0.2, 0.3), (0.5, 0.55)), strict=False):
+        key["t_s"] = length * draw(st.floats(*span))  # at frames of their own, of the 5 that a film has at least
     if "camera" in shot and shot["camera"].get("shake", {}).get("hz_lo", 0.5) > shot["camera"].get("shake", {}).get(
         "hz_hi", 3.0
     ):
