@@ -27,7 +27,7 @@ With torch:
     attention    its self- and cross-attention, in floats or in int8
     branches     what some variants read besides: pictures, hints, rays, a reference
     linear       the matrices of its blocks, in floats, int8 or int4, and the ways into them
-    vae          latents <-> frames, chunk by chunk
+    vae          latents <-> frames, chunk by chunk; detail: what those lost is given back from the previs
     wan_vae      the same for Wan 2.1 and 2.2, of wan_vae_blocks
     umt5         the encoder of Wan's words
     text         words -> the context of a Wan network

@@ -73,11 +73,12 @@ class Card:
 # (Li & He 2025, "Back to basics", on x-prediction).
 # What it reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
 # (the layout of Wan I2V), 16 latent of the previs film, 16 latent of the depth film (the layout of Fun-Control),
-# 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid).
+# 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid). Before the film's tokens come those of the
+# sheet of its people (the layout of Fun-Control V1.1).
 PREVIS = Card(
-    name="previs", dim=256, ffn=1024, heads=4, layers=6, in_channels=16 + 4 + 16 + 16 + 16 + 24,
-    text_dim=64, text_len=16, shift=4.0, steps=8, vae="previs", passes=1, prediction="change",
-    frames=33, guidance=(1.0,),
+    name="previs", dim=384, ffn=1536, heads=6, layers=8, in_channels=16 + 4 + 16 + 16 + 16 + 24,
+    text_dim=64, text_len=16, shift=4.0, steps=4, vae="previs", passes=1, prediction="change",
+    frames=33, guidance=(1.0,), reference_channels=16,
 )  # fmt: skip
 TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests: the whole path in a second
 

@@ -17,6 +17,7 @@ from models.transformer import Transformer
 from models.weights import open_package, save
 
 DEEP = replace(TINY, name="deep", layers=9)
+TWO = replace(PREVIS, dim=256, ffn=1024, heads=4, layers=2, reference_channels=0)  # widths that 256 and 512 divide
 MATRICES = 10  # of a block
 
 
@@ -116,7 +117,7 @@ def test_a_package_gives_back_the_same_network(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_an_int4_package_is_half_as_large_and_computes_what_its_int8_rows_would(tmp_path: Path) -> None:
-    card = replace(PREVIS, layers=2)
+    card = TWO
     exact = trained(card)
     stored = quantize(exact.state_dict(), card, keep={0}, scheme=SCHEME_INT4)
     facts = {"scheme": SCHEME_INT4, "card": card_to_json(card), "licence": "Apache-2.0", "training": "{}"}
@@ -142,7 +143,7 @@ def test_an_int4_package_is_half_as_large_and_computes_what_its_int8_rows_would(
 
 @torch.no_grad()
 def test_int4_with_turned_inputs_and_with_rows_too_narrow() -> None:
-    card = replace(PREVIS, layers=2)
+    card = TWO
     exact = trained(card)
     turned = load_quantized(card, quantize(exact.state_dict(), card, turn=READERS, scheme=SCHEME_INT4))
     assert {m.hadamard for m in turned.modules() if isinstance(m, Int4Linear)} == {256, 512}
@@ -177,7 +178,7 @@ def test_packed_tensors_that_do_not_fit_are_refused(change, says: str) -> None:
 
 @torch.no_grad()
 def test_inputs_turned_by_hadamard_matrices(tmp_path: Path) -> None:
-    card = replace(PREVIS, layers=2)
+    card = TWO
     exact = trained(card)
     state = exact.state_dict()
     plain, stored = quantize(state, card), quantize(state, card, turn=READERS)
@@ -205,7 +206,7 @@ def test_the_widths_of_wan_divide_into_hadamard_matrices(width: int, size: int) 
 @pytest.mark.parametrize("turn", [(), ("ffn.hidden",)])
 @torch.no_grad()
 def test_what_storing_cost_each_matrix(turn: tuple[str, ...]) -> None:
-    card = replace(PREVIS, layers=2)
+    card = TWO
     state = trained(card).state_dict()
     stored = quantize(state, card, keep={0}, turn=turn)
     lost = errors(state, stored, card)

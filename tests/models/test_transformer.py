@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kernels.rotary import rotary_rows
+from models.branches import Beside
 from models.card import PREVIS, TINY, WAN_1_3B, WAN_14B, Card
 from models.linear import layer_norm
 from models.transformer import Transformer, sinusoid
@@ -114,8 +115,8 @@ def oracle(network: Transformer) -> torch.nn.Module:
         (replace(CARD, dim=24), (3, 4, 6), 1, 2),  # head width 12: 4 channels for each axis
         (replace(CARD, dim=64, heads=4), (2, 6, 4), 12, 1),  # head width 16: 8, 4, 4
         (replace(CARD, dim=128, heads=1, layers=1), (2, 10, 4), 5, 1),  # the head width of Wan
-        (replace(PREVIS, layers=2), (3, 4, 6), 11, 1),
-        (TINY, (2, 4, 4), 16, 2),
+        (replace(PREVIS, layers=2, reference_channels=0), (3, 4, 6), 11, 1),
+        (replace(TINY, reference_channels=0), (2, 4, 4), 16, 2),
     ],
 )
 @torch.no_grad()
@@ -184,10 +185,11 @@ def test_training_starts_silent_and_reaches_every_weight() -> None:
     network = Transformer(TINY)
     network.init_weights(seed=3)
     x, t, context = inputs(TINY, (2, 4, 4), 5)
-    out = network(x, t, context)
+    beside = Beside(reference=torch.randn(len(x), TINY.reference_channels, 4, 4))
+    out = network(x, t, context, beside)
     assert out.abs().max() == 0  # the head is silent at first
     torch.nn.init.normal_(network.head.head.weight)
-    network(x, t, context).square().mean().backward()
+    network(x, t, context, beside).square().mean().backward()
     unmoved = [name for name, w in network.named_parameters() if w.grad is None or not w.grad.abs().sum() > 0]
     assert unmoved == []
 
