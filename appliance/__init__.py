@@ -24,7 +24,8 @@ What is remembered:
 What the pictures say:
     measured   asked and measured, as values and words; kept: the pictures of a take until it is measured
     score_take what is measured on every take: score_camera, score_subject and score_light look, score_ground lends them
-               the stage's geometry, flow follows points, score_align whole pictures
+               the stage's geometry, flow follows points, score_align whole pictures, score_path all of them at once;
+               score_track is a camera's way
     score      the scorecard of a model: score_axes (what is commanded), score_films (a worker's), score_motion (moves
                in pixels), score_stats (gain and the like), scorecard (the document), score_page (table, picture)
 What renders it:

@@ -21,18 +21,19 @@ import numpy as np
 from appliance.blocking import block
 from appliance.packages import facts_of
 from appliance.score_axes import AXES, Axis, identity
-from appliance.score_camera import CameraTrack, asked_camera, measure_camera
+from appliance.score_camera import measure_camera
 from appliance.score_films import Films
 from appliance.score_ground import Ground
 from appliance.score_motion import MOVES, flicker, lag_s, pixels
 from appliance.score_take import locked_off, standing_drift
+from appliance.score_track import CameraTrack, asked_camera
 from appliance.scorecard import Document, Sweep, in_words, row_of, summed_up
 from appliance.units import seconds_words
 from models.blocking import Array
 from models.errors import BadInput
 
 SCHEMA = "rushes-score/1"
-MEASURING_S = 1.5  # a film, on one core: its ground, its floor, its baselines, who is in it
+MEASURING_S = 2.3  # a film, on one core: its ground, its floor, its baselines, who is in it
 
 Tell = Callable[[str, bool], None]  # a line, and whether it is to stay when the next one comes
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from appliance.direction import ShotDirection
 from appliance.direction_file import from_toml
-from appliance.score_camera import CameraTrack, angles, asked_camera, measure_camera
+from appliance.score_camera import measure_camera
 from appliance.score_ground import Ground
 from appliance.score_light import Light, asked_light, measure_light
 from appliance.score_subject import find_subject, recognise
+from appliance.score_track import CameraTrack, angles, asked_camera
 from models import cast
 from models.blocking import Array, Blocking
 from models.stage import project

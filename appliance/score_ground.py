@@ -10,6 +10,9 @@ from models import stage
 from models.blocking import Appearance, Array, Blocking
 from models.stage import Frame
 
+MARGIN_PX = 3  # of the picture's edge, and around people
+BESIDE_PX, STEP = 7, 1.3  # within so many pixels depth grows by no more than this, or one thing hides another
+
 
 class Ground:
     """The stage's frames of one blocking, one ray a pixel.
@@ -44,6 +47,11 @@ class Ground:
         """(h, w) bool: what does not move by itself; no person, no sky."""
         return self._standing_world(t)[1]
 
+    def followable(self, t: int) -> Array:
+        """(h, w) bool: what stands, off the picture's edge, not next to people nor where one thing hides another."""
+        depth, standing = self._standing_world(t)
+        return _inside(standing & _whole(depth))
+
     def without(self, index: int, t: int) -> Array:
         """(h, w, 3) the picture of frame t without person `index`."""
         if (index, t) not in self._empty:
@@ -66,3 +74,22 @@ class Ground:
             shown = self._frames.get(t) or stage.render_frame(self.blocking, t)
             self._depths[t] = shown.depth, (shown.ids > stage.SKY) & (shown.ids < stage.SUBJECT)
         return self._depths[t]
+
+
+def _inside(mask: Array) -> Array:
+    """A mask without the picture's edge and without what lies next to what it leaves out."""
+    import cv2
+
+    kernel = np.ones((2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1), np.uint8)
+    padded = np.pad(mask.astype(np.uint8), 1)
+    return cv2.erode(padded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)[1:-1, 1:-1].astype(bool)
+
+
+def _whole(depth: Array) -> Array:
+    """Where nothing stands in front of something else: a corner that two things make together moves with neither."""
+    import cv2
+
+    finite = np.isfinite(depth)
+    metres = np.where(finite, depth, 1e6).astype(np.float32)
+    around = np.ones((BESIDE_PX, BESIDE_PX), np.uint8)
+    return finite & (cv2.dilate(metres, around) < STEP * cv2.erode(metres, around))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.flow import luma
-from appliance.score_camera import CameraTrack, angles
 from appliance.score_ground import Ground
+from appliance.score_track import CameraTrack, angles
 from models.blocking import Array, Blocking
 
 MOVES = ("pan", "tilt", "roll", "truck", "pedestal", "dolly", "zoom")

@@ -14,10 +14,11 @@ import numpy as np
 
 from appliance.flow import corners, follow, grey
 from appliance.measured import Measured
-from appliance.score_camera import angles, asked_camera, measure_camera
+from appliance.score_camera import measure_camera
 from appliance.score_ground import Ground
 from appliance.score_light import Light, asked_light, measure_light
 from appliance.score_subject import find_subject
+from appliance.score_track import angles, asked_camera
 from models.blocking import Array, Blocking
 
 if TYPE_CHECKING:

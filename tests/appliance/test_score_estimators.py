@@ -9,12 +9,13 @@ from appliance.blocking import block
 from appliance.direction_notes import Tolerances
 from appliance.kept import Kept
 from appliance.measured import MOST_FRAMES
-from appliance.score_axes import AXES, identity
-from appliance.score_camera import angles, asked_camera, measure_camera
+from appliance.score_axes import AXES, identity, shot
+from appliance.score_camera import measure_camera
 from appliance.score_ground import Ground
 from appliance.score_motion import MOVES, flicker, lag_s, pixels
 from appliance.score_subject import find_subject
 from appliance.score_take import measure, standing_drift
+from appliance.score_track import angles, asked_camera
 from models import cast
 
 BY_NAME = {axis.name: axis for axis in AXES}
@@ -38,13 +39,29 @@ def noise():
 
 @pytest.mark.parametrize(
     ("name", "dose", "within"),
-    [("pan", 10.0, 0.2), ("tilt", -7.5, 0.2), ("roll", 10.0, 0.2), ("truck", -0.9, 0.03), ("dolly", -0.9, 0.15),
-     ("zoom", 1.5, 0.06), ("walk", 1.0, 0.2), ("shot size", 3, 0.03), ("key azimuth", 75, 3.0),
+    [("pan", 10.0, 0.05), ("tilt", -7.5, 0.1), ("tilt", 7.5, 0.1), ("roll", 10.0, 0.05), ("truck", -0.9, 0.02),
+     ("pedestal", 0.45, 0.015), ("dolly", -0.9, 0.03), ("dolly", 0.9, 0.03), ("zoom", 1.5, 0.03),
+     ("walk", 1.0, 0.2), ("shot size", 3, 0.03), ("key azimuth", 75, 3.0),
      ("key elevation", 55, 3.0), ("key ratio", 4, 0.4), ("key colour", 310, 4.0)],
 )  # fmt: skip
 def test_a_film_of_the_stage_measures_as_it_was_asked(name, dose, within):
     axis, (ground, film) = BY_NAME[name], staged(name, dose)
     assert axis.measured(film, ground) == pytest.approx(axis.asked(ground.blocking), abs=within)
+
+
+@pytest.mark.parametrize("by_m", [-0.8, 0.8])
+def test_a_dolly_and_a_zoom_that_undo_each_other_are_told_apart(by_m):
+    ground = Ground(block(shot(SEED, move=f'[[moves]]\ntype = "dolly_zoom"\namount_m = {by_m}', size="WS")))
+    track, asked = measure_camera(ground.film(), ground), asked_camera(ground.blocking)
+    assert track.whole and track.position == pytest.approx(asked.position, abs=0.03)
+    assert track.focal_px / asked.focal_px == pytest.approx(np.ones(17), abs=0.005)
+
+
+def test_a_dolly_is_measured_on_a_film_with_grain_too():
+    ground, film = staged("dolly", 0.9)
+    grain = np.random.default_rng(5).normal(0, 6, film.shape)
+    grainy = np.clip(film + grain, 0, 255).astype(np.uint8)
+    assert BY_NAME["dolly"].measured(grainy, ground) == pytest.approx(0.89, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -143,8 +160,8 @@ def test_lag_is_the_time_between_half_ways():
 
 
 def test_a_large_take_is_measured_on_smaller_pictures():
-    shot = BY_NAME["pan"].shot(10.0, SEED)
-    blocking = block(replace(shot, format=replace(shot.format, width=512, height=384)))
+    pan = BY_NAME["pan"].shot(10.0, SEED)
+    blocking = block(replace(pan, format=replace(pan.format, width=512, height=384)))
     few = replace(blocking, **{name: getattr(blocking, name)[:3] for name in
                                ("c2w", "focal_mm", "focus_m", "ambient", "exposure_ev")})  # fmt: skip
     film = Ground(few).film() / 255.0
