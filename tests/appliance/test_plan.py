@@ -77,14 +77,14 @@ def test_what_a_card_holds(card, memory_gib, direction, outcome, stays):
 def test_the_default_shot_on_a_plain_machine():
     made = plan(shot(), machine())
     assert (made.frames, made.width, made.height, made.fps) == (33, 224, 128, 16.0)
-    assert (made.card, made.steps, made.solver, made.seed) == ("previs", 8, "unipc", 7)
+    assert (made.card, made.steps, made.solver, made.seed) == ("previs", 4, "unipc", 7)
     assert (made.device, made.precision, made.measured) == ("cpu", "int8", False)
     assert made.seconds_low < made.seconds < made.seconds_high
     assert made.disk_bytes == disk_bytes(PREVIS, Geometry(33, 128, 224))
     assert "8 cores" in made.why[-1]
 
 
-@pytest.mark.parametrize(("quality", "steps"), [("draft", 4), ("take", 8), ("print", 20)])
+@pytest.mark.parametrize(("quality", "steps"), [("draft", 2), ("take", 4), ("print", 10)])
 def test_the_quality_dial(quality, steps):
     made = plan(shot(quality=quality), machine())
     assert made.steps == steps == steps_of(quality, PREVIS)
