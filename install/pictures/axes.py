@@ -26,7 +26,10 @@ set = {{ name = "street", seed = 3 }}
 frame = {{ size = "WS", subject = "mara" }}
 lens = {{ focal_mm = {lens}, t_stop = 2.8 }}
 moves = [{{ type = "pan", amount_deg = {pan} }}]
-light = {{ ratio_stops = 2.5, key = {{ az_deg = {azimuth}, el_deg = 35, cct_k = {kelvin} }}, fill = {{ cct_k = 4300 }} }}
+[light]
+ratio_stops = 2.5
+key = {{ az_deg = {azimuth}, el_deg = 35, cct_k = {kelvin} }}
+fill = {{ cct_k = 4300 }}
 [[subjects]]
 id = "mara"
 [cast.mara]
