@@ -170,9 +170,15 @@ def _key_on(skin: _Surface, toward: Array) -> Array:
 
 
 def _direction(skin: _Surface) -> tuple[Array, Array, Array]:
-    """The key's direction (3,), each point's weight (P,) at its best fit, and what a white key gives there (P,)."""
+    """The key's direction (3,), each point's weight (P,) at its best fit, and what a white key gives there (P,).
+
+    What is wrong is wrong in the picture: divided by a dark colour it is much, so a point is believed as the square of
+    its colour.
+    """
     seen, others = skin.seen @ LUMINANCE, skin.others @ LUMINANCE
-    weight = np.ones(len(seen))
+    bright = skin.colors @ LUMINANCE
+    belief = bright**2 / np.mean(bright**2)
+    trust, weight = np.ones(len(seen)), belief
     center, step, span = np.zeros(2), COARSE_DEG, (180, 80)
     for round_ in range(ROUNDS):
         if round_:
@@ -185,16 +191,16 @@ def _direction(skin: _Surface) -> tuple[Array, Array, Array]:
         errors, strengths = _fits(shaped, others, seen, weight)
         best = int(np.argmin(errors))
         direction, center = candidates[best], np.degrees([az[best], el[best]])
-        residual = seen - others @ strengths[best, :2] - shaped[:, best] * strengths[best, 2]
+        residual = (seen - others @ strengths[best, :2] - shaped[:, best] * strengths[best, 2]) * bright
         scale = 4.7 * 1.48 * float(np.median(np.abs(residual))) + 1e-6
-        weight = np.clip(1 - (residual / scale) ** 2, 0, None) ** 2 + 1e-6
-    return direction, weight, shaped[:, best]
+        trust = np.clip(1 - (residual / scale) ** 2, 0, None) ** 2 + 1e-6
+        weight = belief * trust
+    return direction, trust, shaped[:, best]
 
 
 def _levels(skin: _Surface, shaped: Array, weight: Array) -> tuple[Array, Array]:
     """The levels (2,) of the other lights, one for all colours, and the key's (3,) that fit best, where a white key
-    gives `shaped` (P, 3). What is wrong is wrong in the picture: divided by a dark colour it is much, so every value is
-    believed as the square of its colour.
+    gives `shaped` (P, 3). Every value is believed as the square of its colour, as in `_direction`.
     """
     points = len(shaped)
     columns = np.zeros((points, 3, 5))
