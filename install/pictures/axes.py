@@ -1,6 +1,6 @@
 """Makes axes.png: one direction varied along four axes, the shipped model's own last frames.
 
-    .venv/bin/python install/pictures/axes.py
+.venv/bin/python install/pictures/axes.py
 """
 
 from __future__ import annotations
