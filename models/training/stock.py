@@ -28,7 +28,9 @@ from models.training.vae_fit import FRAMES, GPU_BATCH, GPU_CROP, KINDS, SHARES
 from models.vae import VAE
 
 AHEAD = 8  # shots that each process draws before they are asked for
-MOST_FILMS = 6000  # kept as pictures, 4.5 MB each on average; then the oldest go
+FILM_BYTES, SHOT_BYTES = 4.5e6, 0.55e6  # of a shot as pictures and as latents, on average
+FILMS_SHARE, SHOTS_SHARE = 0.3, 0.25  # of the device's free memory, that may be taken by all of them
+WITHOUT_GPU = 2**33  # bytes that are taken to be free
 ENOUGH = 256  # to begin with
 SHARE, EVERY_SECONDS = 0.2, 4.0  # of the time goes into new shots, so often
 
@@ -61,8 +63,10 @@ class Stock:
         self.device, self.drawers = device, drawers
         self._seeds: Iterator[int] = iter(range(first, first + shots))
         self._shots = Shots(np.random.default_rng(seed), self._grow_a_share, EVERY_SECONDS)
-        self._kept: deque[tuple[dict[str, Tensor], dict[str, Tensor]]] = deque(maxlen=MOST_FILMS)
-        self._films: deque[dict[str, Tensor]] = deque(maxlen=MOST_FILMS)
+        free = torch.cuda.mem_get_info(device)[0] if device != "cpu" else WITHOUT_GPU
+        self.most_films, self.most_shots = int(FILMS_SHARE * free / FILM_BYTES), int(SHOTS_SHARE * free / SHOT_BYTES)
+        self._kept: deque[tuple[dict[str, Tensor], dict[str, Tensor]]] = deque(maxlen=self.most_films)
+        self._films: deque[dict[str, Tensor]] = deque(maxlen=self.most_films)
         self._uncoded: deque[tuple[Drawn, dict[str, Tensor]]] = deque()
         self._drawing: deque[Future[Drawn]] = deque()
         self._count, self._looked = 0, -math.inf
@@ -83,10 +87,11 @@ class Stock:
         return self._count
 
     def grow(self, shots: int, seconds: float = math.inf) -> None:
-        """Render so many more shots, or as many as there is time for."""
+        """Render so many more shots, or as many as there is time and memory for."""
         ends = time.monotonic() + seconds
         for _ in range(shots):
-            if not self._drawing or time.monotonic() > ends:
+            full = self._count >= self.most_shots or len(self._uncoded) >= self.most_films
+            if full or not self._drawing or time.monotonic() > ends:
                 break
             drawn = self._drawing.popleft().result()
             self._ask()
@@ -132,7 +137,7 @@ class Stock:
             self._drawing.append(self._pool.submit(draw, seed))
 
     def _grow_a_share(self) -> None:
-        self.grow(MOST_FILMS, SHARE * EVERY_SECONDS)
+        self.grow(self.most_shots, SHARE * EVERY_SECONDS)
 
     def _code(self) -> None:
         while self._uncoded and self._vae is not None:

@@ -64,3 +64,15 @@ def test_a_drawn_shot_is_the_same_whoever_draws_it():
     one, other = draw(FIRST + 1), draw(FIRST + 1)
     np.testing.assert_array_equal(one.film.numbers, other.film.numbers)
     assert one.told.keys() == {"rays", "context"} and one.seed == FIRST + 1
+
+
+def test_what_does_not_fit_is_not_rendered(monkeypatch):
+    monkeypatch.setattr("models.training.stock.WITHOUT_GPU", 4e6)  # one shot as latents, none as pictures
+    with Stock(FIRST, 9, "cpu", drawers=1) as small:
+        assert (small.most_films, small.most_shots) == (0, 1)
+        small.ready(9)
+        assert small.count() == 0
+    monkeypatch.setattr("models.training.stock.FILM_BYTES", 1e6)
+    with Stock(FIRST, 9, "cpu", drawers=1) as small:
+        small.ready(9)
+        assert small.count() == 1
