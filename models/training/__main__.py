@@ -143,10 +143,11 @@ def train(options: argparse.Namespace, began: float) -> None:
             return
         this["shots"] = source.count()
         made = before if idle and before else [*before, this]
-        package.write(card, vae, _there(runs), made, options.out)
-        minutes = call.minutes("detail")
-        detail_fit.fit(load(options.out, device), source.shot, runs["detail"], minutes, sitting=sitting)
-        unload()
+        if not idle:
+            package.write(card, vae, _there(runs), made, options.out)
+            minutes = call.minutes("detail")
+            detail_fit.fit(load(options.out, device), source.shot, runs["detail"], minutes, sitting=sitting)
+            unload()
         if call.cut_off:
             return
     package.write(card, vae, _there(runs), made, options.out)

@@ -24,9 +24,9 @@ from models.vae import VAE
 class Ahead:
     """The shots of the seeds from `first` on, as footage and as latents in folders of `work`; ended with the block."""
 
-    def __init__(self, work: Path, first: int, shots: int, renderers: int, seed: int = 0) -> None:
+    def __init__(self, work: Path, first: int, shots: int, renderers: int) -> None:
         self.footage, self.encoded = work / "footage", work / "latents"
-        self.seed, self._rendering = seed, Rendering(self.footage, first, shots, renderers)
+        self._rendering = Rendering(self.footage, first, shots, renderers)
 
     def __enter__(self) -> Ahead:
         self._rendering.__enter__()
@@ -61,4 +61,4 @@ class Ahead:
         """The encoded shots: as many as there is time for at once, and those that arrive later."""
         arrive = functools.partial(latents.encode_all, self.footage, self.encoded, vae, "cpu", seconds)
         arrive()
-        return latents.Folder(self.encoded, np.random.default_rng(self.seed), "cpu", arrive)
+        return latents.Folder(self.encoded, "cpu", arrive)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,10 +60,11 @@ def fit(
         for block in network.blocks:  # one compiled for each length of shots serves them all
             block.compile(dynamic=False)
     generator = torch.Generator(device).manual_seed(seed * 1_000_003 + run.step)
+    rng = np.random.default_rng([seed, run.step])
     losses: list[Tensor] = []
     cells, often = (CELLS, 50) if device == "cpu" else (CELLS * GPU_BATCHES, 500)
     while run.going:
-        batch = shots.batch(cells)
+        batch = shots.batch(cells, rng)
         x0 = batch["rgb"]
         size = len(x0)
         s = torch.sigmoid(torch.randn(size, generator=generator, device=device))

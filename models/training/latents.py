@@ -109,10 +109,8 @@ class Shots:
     Those of a folder, with what arrives there later, are `Folder`.
     """
 
-    def __init__(
-        self, rng: np.random.Generator, arrive: Callable[[], None] = nothing, every: float = LOOK_SECONDS
-    ) -> None:
-        self.rng, self.arrive, self.every = rng, arrive, every
+    def __init__(self, arrive: Callable[[], None] = nothing, every: float = LOOK_SECONDS) -> None:
+        self.arrive, self.every = arrive, every
         self.by_length: dict[int, list[dict[str, Tensor]]] = {}
         self._looked = -math.inf
 
@@ -121,7 +119,7 @@ class Shots:
         shot["context"] = F.pad(shot["context"], (0, 0, 0, PREVIS.text_len - len(shot["context"])))
         self.by_length.setdefault(shot["rgb"].shape[1], []).append(shot)
 
-    def batch(self, cells: int) -> dict[str, Tensor]:
+    def batch(self, cells: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """About `cells` latent cells of shots of one length, a length as often as there are shots of it.
 
         Raises FileNotFoundError where there is no shot.
@@ -133,9 +131,9 @@ class Shots:
             raise FileNotFoundError("no encoded shots")
         lengths = list(self.by_length)
         share = np.array([len(self.by_length[n]) for n in lengths], dtype=float)
-        shots = self.by_length[lengths[self.rng.choice(len(lengths), p=share / share.sum())]]
+        shots = self.by_length[lengths[rng.choice(len(lengths), p=share / share.sum())]]
         size = max(1, round(cells / shots[0]["rgb"][0].numel()))
-        chosen = [shots[i] for i in self.rng.integers(len(shots), size=size)]
+        chosen = [shots[i] for i in rng.integers(len(shots), size=size)]
         names = (*FILMS, *KNOWN, "rays", "context")
         return {name: torch.stack([s[name] for s in chosen]).float() for name in names}
 
@@ -143,10 +141,8 @@ class Shots:
 class Folder(Shots):
     """The encoded shots of a folder; those that arrive later join every LOOK_SECONDS."""
 
-    def __init__(
-        self, folder: Path, rng: np.random.Generator, device: str = "cpu", arrive: Callable[[], None] = nothing
-    ) -> None:
-        super().__init__(rng, self._look)
+    def __init__(self, folder: Path, device: str = "cpu", arrive: Callable[[], None] = nothing) -> None:
+        super().__init__(self._look)
         self.folder, self.device, self.bring = folder, device, arrive
         self._read: set[Path] = set()
 

@@ -54,15 +54,12 @@ def draw(seed: int) -> Drawn:
 
 
 class Stock:
-    """The shots of the seeds from `first` on, rendered as they are needed; ended with the block.
+    """The shots of the seeds from `first` on, rendered as they are needed; ended with the block."""
 
-    seed: of the order in which they are shown.
-    """
-
-    def __init__(self, first: int, shots: int, device: str, drawers: int, seed: int = 0) -> None:
+    def __init__(self, first: int, shots: int, device: str, drawers: int) -> None:
         self.device, self.drawers = device, drawers
         self._seeds: Iterator[int] = iter(range(first, first + shots))
-        self._shots = Shots(np.random.default_rng(seed), self._grow_a_share, EVERY_SECONDS)
+        self._shots = Shots(self._grow_a_share, EVERY_SECONDS)
         free = torch.cuda.mem_get_info(device)[0] if device != "cpu" else WITHOUT_GPU
         self.most_films, self.most_shots = int(FILMS_SHARE * free / FILM_BYTES), int(SHOTS_SHARE * free / SHOT_BYTES)
         self._kept: deque[tuple[dict[str, Tensor], dict[str, Tensor]]] = deque(maxlen=self.most_films)

@@ -113,7 +113,7 @@ def test_no_footage_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no footage in .*: run `python -m models.training.footage"):
         vae_fit.batch(tmp_path, np.random.default_rng(0))
     with pytest.raises(FileNotFoundError, match="no encoded shots in"):
-        latents.Folder(tmp_path, np.random.default_rng(0)).batch(1)
+        latents.Folder(tmp_path).batch(1, np.random.default_rng(0))
 
 
 def test_the_distance_is_zero_only_for_the_same_film():
@@ -143,10 +143,10 @@ def test_encoded_shots_have_unit_latents_and_their_conditions(encoded):
 
 
 def test_batches_are_of_one_length_and_about_the_size_asked(encoded):
-    shots = latents.Folder(encoded, np.random.default_rng(0))
+    shots, rng = latents.Folder(encoded), np.random.default_rng(0)
     lengths = set()
     for _ in range(12):
-        batch = shots.batch(5 * 3 * 12 * 14)
+        batch = shots.batch(5 * 3 * 12 * 14, rng)
         count, frames = batch["rgb"].shape[0], batch["rgb"].shape[2]
         lengths.add(frames)
         assert count == {3: 5, 4: 4}[frames]
@@ -156,7 +156,7 @@ def test_batches_are_of_one_length_and_about_the_size_asked(encoded):
 
 
 def test_conditions_are_dropped_each_for_itself(encoded):
-    batch = latents.Folder(encoded, np.random.default_rng(0)).batch(300 * 3 * 12 * 14)
+    batch = latents.Folder(encoded).batch(300 * 3 * 12 * 14, np.random.default_rng(0))
     batch["sheet"] += 1  # also where the shot is empty
     size = len(batch["rgb"])
     given, context, beside = fit.drop(batch, replace(CARD, reference_channels=16), torch.Generator().manual_seed(0))
@@ -177,7 +177,7 @@ def test_conditions_are_dropped_each_for_itself(encoded):
 
 
 def shots_of(encoded: Path) -> latents.Shots:
-    return latents.Folder(encoded, np.random.default_rng(0))
+    return latents.Folder(encoded)
 
 
 class Metronome:
@@ -208,7 +208,7 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
     new, old = Transformer(CARD), Transformer(CARD)
     old.init_weights(0)
     new.load_state_dict(weights)
-    batch = latents.Folder(encoded, np.random.default_rng(5)).batch(8 * 3 * 12 * 14)
+    batch = latents.Folder(encoded).batch(8 * 3 * 12 * 14, np.random.default_rng(5))
     generator = torch.Generator().manual_seed(5)
     given, context, beside = fit.drop(batch, CARD, generator)
     noise = torch.randn(batch["rgb"].shape, generator=generator)
@@ -222,6 +222,29 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
         return float(fit.error(network.card, out, batch["rgb"], noise, mixed, batch["previs"]))
 
     assert loss(new) < 0.95 * loss(old)
+
+
+class Watched(latents.Folder):
+    """Remembers the state of the generator that each batch is drawn with."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.drawn: list[str] = []
+
+    def batch(self, cells: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        self.drawn.append(str(rng.bit_generator.state))
+        return super().batch(cells, rng)
+
+
+def test_a_training_that_goes_on_does_not_see_its_shots_in_the_same_order_again(encoded, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit, "CELLS", 3 * 3 * 12 * 14)
+    orders = []
+    for minutes in (3 / 60, 6 / 60):
+        monkeypatch.setattr(state, "time", Metronome())
+        shots = Watched(encoded)
+        fit.fit(shots, tmp_path / "run.safetensors", CARD, minutes=minutes, device="cpu")
+        orders.append(shots.drawn)
+    assert all(orders) and not set(orders[0]) & set(orders[1])
 
 
 def test_training_that_is_done_stays_as_it_is(trained, encoded):

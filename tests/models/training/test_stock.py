@@ -56,7 +56,7 @@ def test_shots_are_encoded_as_those_in_a_folder_are(stock, vae):
     for name, tensor in alone.items():
         found = kept[0][name][: len(tensor)]  # a context is filled up
         torch.testing.assert_close(found, tensor, rtol=0, atol=0)
-    batch = shots.batch(2 * kept[0]["rgb"][0].numel())
+    batch = shots.batch(2 * kept[0]["rgb"][0].numel(), np.random.default_rng(0))
     assert batch["sheet"].shape == (2, 16, 16, 28) and batch["mask"].shape[:2] == (2, 4)
 
 
