@@ -45,9 +45,9 @@ benchmark() {
 
 # On an H100, four at a time, these took 248, 131, 94, 68, 67, 58 and 44 s, no other file more than 40. The longest
 # begins first: nothing then waits for it alone.
-longest=(tests/kernels/test_ops_rows.py tests/kernels/test_ops_attention.py tests/models/test_quantize.py
-    tests/models/test_wan_vae.py tests/kernels/test_ops_linear.py tests/models/test_attention.py
-    tests/models/test_streaming.py)
+longest=(tests/kernels/rowwise/test_ops.py tests/kernels/attention/test_ops.py tests/models/loading/test_quantize.py
+    tests/models/vae/test_wan.py tests/kernels/linear/test_ops.py tests/models/dit/test_attention.py
+    tests/models/loading/test_streaming.py)
 
 # Runs the files of tests that have some for a GPU (the others may import what is not installed here), one for two cores
 # at a time, as most of their time is the compiler's, but no more than eight contexts on the card; and each in a process

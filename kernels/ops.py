@@ -15,8 +15,10 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-from kernels import reference, reference_attention, reference_vae
+from kernels.attention import reference as reference_attention
 from kernels.dispatch import choose
+from kernels.rowwise import reference
+from kernels.vae import reference as reference_vae
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +38,7 @@ def operation(
         first: Any = args[0]
         if choose(first.device).norms == "torch":
             return twin(*args, **kwargs)
-        module, _, function = launcher.partition(".")
+        module, _, function = launcher.rpartition(".")
         with torch.cuda.device_of(first):  # Triton launches on the current device, wherever the tensors are
             return getattr(import_module(f"kernels.{module}"), function)(*args, **kwargs)
 
@@ -114,17 +116,17 @@ def _film(x: Tensor, T: int, larger: int = 1) -> Tensor:
     return x.new_empty((B, T, larger * H, larger * W, C)).permute(0, 4, 1, 2, 3)
 
 
-quant_rows = operation(reference.quant_rows, "quant_rows.launch", _rows)
-ln_mod_quant = operation(reference.ln_mod_quant, "ln_mod_quant.launch", _rows)
-gate_res_norm_quant = operation(reference.gate_res_norm_quant, "gate_res_norm_quant.launch", _rows, mutates=("res",))
-gate_res = operation(reference.gate_res, "gate_res_norm_quant.launch_residual", _nothing, mutates=("res",))
-int8_linear = operation(reference.int8_linear, "int8_linear.launch", _product)
-dequant_int4 = operation(reference.dequant_int4, "dequant_int4.launch", _unpacked)
-rmsnorm_rope = operation(reference_attention.rmsnorm_rope, "qk_rmsnorm_rope_quant.launch", _turned)
-quant_queries = operation(reference_attention.quant_queries, "qk_rmsnorm_rope_quant.launch_queries", _queries)
-quant_keys = operation(reference_attention.quant_keys, "qk_rmsnorm_rope_quant.launch_keys", _keys)
-scale_values = operation(reference_attention.scale_values, "scale_values.launch", _values)
-attn_int8 = operation(reference_attention.attn_int8, "attn_int8.launch", _attended)
-rms_norm_silu = operation(reference_vae.rms_norm_silu, "vae_rmsnorm_silu.launch", _behind)
-bias_residual = operation(reference_vae.bias_residual, "vae_rmsnorm_silu.launch_residual", _same)
-nearest2x = operation(reference_vae.nearest2x, "vae_rmsnorm_silu.launch_nearest", _twice)
+quant_rows = operation(reference.quant_rows, "rowwise.quantize.launch", _rows)
+ln_mod_quant = operation(reference.ln_mod_quant, "rowwise.layer_norm.launch", _rows)
+gate_res_norm_quant = operation(reference.gate_res_norm_quant, "rowwise.residual_norm.launch", _rows, mutates=("res",))
+gate_res = operation(reference.gate_res, "rowwise.residual_norm.launch_residual", _nothing, mutates=("res",))
+int8_linear = operation(reference.int8_linear, "linear.int8.launch", _product)
+dequant_int4 = operation(reference.dequant_int4, "linear.int4.launch", _unpacked)
+rmsnorm_rope = operation(reference_attention.rmsnorm_rope, "attention.queries_keys.launch", _turned)
+quant_queries = operation(reference_attention.quant_queries, "attention.queries_keys.launch_queries", _queries)
+quant_keys = operation(reference_attention.quant_keys, "attention.queries_keys.launch_keys", _keys)
+scale_values = operation(reference_attention.scale_values, "attention.values.launch", _values)
+attn_int8 = operation(reference_attention.attn_int8, "attention.int8.launch", _attended)
+rms_norm_silu = operation(reference_vae.rms_norm_silu, "vae.norm_silu.launch", _behind)
+bias_residual = operation(reference_vae.bias_residual, "vae.norm_silu.launch_residual", _same)
+nearest2x = operation(reference_vae.nearest2x, "vae.norm_silu.launch_nearest", _twice)

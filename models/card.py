@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 PREDICTIONS = ("velocity", "change")
-SOLVERS = ("unipc", "dpm++", "euler", "renoise")  # of models/sampler.py
+SOLVERS = ("unipc", "dpm++", "euler", "renoise")  # of models/rendering/sampler.py
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ class Settings:
     guidance: tuple[float, ...] | None = None  # how far words pull, for each expert; None: as the card says
     batch: int = 1  # passes of guidance that go through the network together: the same film
     text: str = "cpu"  # where words are read, of text_sizes.TEXT_PLACES
-    spare: float = 0.0  # change of an answer up to which the network is not asked again (models/easycache.py); 0: none
+    # change of an answer up to which the network is not asked again (models/rendering/step_cache.py); 0: none
+    spare: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

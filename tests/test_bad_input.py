@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.direction import from_plain
-from appliance.house import daemon_pid
-from appliance.library import Library
+from appliance.daemon.instance import daemon_pid
+from appliance.direction.shot import from_plain
+from appliance.library.library import Library
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOT = ROOT / "appliance" / "examples" / "mara_crosses.toml"

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.blocking import block
-from appliance.direction_file import from_toml
-from models import stage
+from appliance.blocking.solve import block
+from appliance.direction.document import from_toml
 from models.events import Decoded, Loaded, Settings, Stepped
-from models.render import render
+from models.rendering.render import render
+from models.stage import render as stage
 from models.training.__main__ import SHIPPED
 
 FRAMES, STEPS = 17, 4

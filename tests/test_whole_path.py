@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.house import daemon_pid
-from appliance.probe import probe_video
+from appliance.daemon.instance import daemon_pid
+from appliance.delivery.media.verify import probe_video
 
 ROOT = Path(__file__).resolve().parents[1]
 SHOT = """

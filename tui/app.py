@@ -12,10 +12,10 @@ from textual.app import App
 from textual.filter import LineFilter
 from textual.theme import Theme
 
-from tui.board import Board
-from tui.filter import CleanLines, NoColours
-from tui.messages import MachineSeen
-from tui.watch import look_at_machine
+from tui.live.messages import MachineSeen
+from tui.live.watcher import look_at_machine
+from tui.output_filter import CleanLines, NoColours
+from tui.screens.board import Board
 
 # A cutting room after hours: near-black, warm paper for text, tungsten for what is alive.
 RUSHES_THEME = Theme(

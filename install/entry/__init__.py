@@ -14,6 +14,6 @@ def main() -> int:
     home = str(Path(next(iter(spec.submodule_search_locations))).parent)
     if home not in sys.path:
         sys.path.insert(0, home)
-    from appliance.cli import main as run
+    from appliance.cli.main import main as run
 
     return run()

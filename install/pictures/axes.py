@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from appliance.blocking import block
-from appliance.direction_file import from_toml
+from appliance.blocking.solve import block
+from appliance.direction.document import from_toml
 from models.events import Decoded, Settings
-from models.render import render
+from models.rendering.render import render
 from models.training.__main__ import SHIPPED
 
 SHOT = """

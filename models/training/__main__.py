@@ -29,7 +29,7 @@ from pathlib import Path
 
 from models.card import PREVIS, TINY
 from models.errors import RushesError
-from models.training import calls
+from models.training import budget as calls
 
 SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
 BUDGETS = {"autoencoder": 25.0, "transformer": 60.0, "decoder": 20.0, "detail": 20.0}  # minutes
@@ -82,12 +82,18 @@ def train(options: argparse.Namespace, began: float) -> None:
     """Whatever is left to do, from `began` on, as time.monotonic() counts."""
     import torch
 
-    from models.loading import load, unload
-    from models.training import check, detail_fit, fit, latents, package, state, vae_fit
-    from models.training.ahead import Ahead
+    from models.loading.load import load, unload
+    from models.training import autoencoder as vae_fit
+    from models.training import detail as detail_fit
+    from models.training import evaluate as check
+    from models.training import release as package
+    from models.training import run as state
+    from models.training import transformer as fit
     from models.training.carry import Carry
-    from models.training.stock import Stock
-    from models.vae import VAE
+    from models.training.disk_footage import Ahead
+    from models.training.gpu_footage import Stock
+    from models.training.shots import latents
+    from models.vae.previs import VAE
 
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True  # a training has few shapes

@@ -22,8 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from models.errors import BadInput, RushesError
-from models.training import state
-from models.training.calls import facts_of
+from models.training import run as state
+from models.training.budget import facts_of
 
 MANIFEST, FORMAT = "manifest.json", "rushes.training/1"
 SHARD_BYTES = 15 * 2**20  # of the 16 MiB that a file may have

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from appliance.process import die_with_parent
+from appliance.processes import die_with_parent
 from models.errors import RushesError
 
 cancelled = set()
@@ -89,7 +89,7 @@ def read_words(take, words, package):
 def deliver(take, film, direction, plan):
     import numpy as np
 
-    from appliance.deliver import TakeFacts, TakeWriter
+    from appliance.delivery.take_files import TakeFacts, TakeWriter
 
     size = {name: plan[name] for name in ("width", "height", "fps", "frames")}
     with TakeWriter(film.parent, film.stem, **size) as writer:

@@ -7,8 +7,9 @@ from typing import get_args
 import pytest
 import torch
 
-from kernels import dispatch, ops, reference
+from kernels import dispatch, ops
 from kernels.dispatch import TABLE, choice_for, choose
+from kernels.rowwise import reference
 
 BRANDS = [None, "NVIDIA GeForce RTX 4090", "NVIDIA RTX A6000", "NVIDIA H200", ""]
 
@@ -92,7 +93,7 @@ def test_asking_loads_neither_triton_nor_a_driver(python) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_card_that_triton_does_not_know_the_twins_compute(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kernels import quant_rows
+    from kernels.rowwise import quantize as quant_rows
 
     monkeypatch.setattr(ops, "choose", lambda device: choice_for((6, 1), "NVIDIA GeForce GTX 1080"))
     monkeypatch.setattr(quant_rows, "launch", None)

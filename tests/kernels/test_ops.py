@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import ops, reference
+from kernels import ops
+from kernels.rowwise import reference
 
 OPS = {name: op for name, op in vars(ops).items() if hasattr(op, "__wrapped__")}
 

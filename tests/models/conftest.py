@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import optics
-from models.blocking import Appearance, Blocking, LightTrack, Prop, StageSet, SubjectTrack
+from models.stage import optics
+from models.stage.blocking import Appearance, Blocking, LightTrack, Prop, StageSet, SubjectTrack
 
 GREY = (0.5, 0.5, 0.5)
 
@@ -122,10 +122,10 @@ def drawn(network, seed: int) -> dict:
 def states() -> dict[str, dict]:
     """A Wan that is small everywhere: its transformer, another expert, its words' encoder and its autoencoder."""
     from models.card import WAN_14B
-    from models.text_sizes import TextCard
-    from models.transformer import Transformer
-    from models.umt5 import TextEncoder
-    from models.wan_vae import KINDS, WanVAE
+    from models.cost.text_encoder import TextCard
+    from models.dit.wan import Transformer
+    from models.encoders.umt5 import TextEncoder
+    from models.vae.wan import KINDS, WanVAE
 
     card = replace(WAN_14B, dim=256, ffn=512, heads=2, layers=2, text_dim=64)
     return {
@@ -151,7 +151,7 @@ class House:
 
     def run(self, *arguments: object) -> tuple[int, list[dict]]:
         """One import: its exit code and what it said."""
-        from models.importing import main
+        from models.importing.__main__ import main
 
         code = main([str(self.models), *map(str, arguments)])
         return code, [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]

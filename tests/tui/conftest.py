@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.direction import from_plain
-from appliance.library import Library
-from appliance.opening import connect
-from appliance.take import Status
+from appliance.direction.shot import from_plain
+from appliance.library.connection import connect
+from appliance.library.library import Library
+from appliance.library.take import Status
 
 NOON = 1_800_000_000.0  # a Friday in January 2027, 08:00 UTC
 

@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from models.card import PREVIS
+from models.dit.wan import Transformer
 from models.errors import BadInput, RushesError
-from models.training import carry, state
+from models.training import carry
+from models.training import run as state
 from models.training.carry import Carry
-from models.training.state import Run
-from models.transformer import Transformer
-from models.vae import VAE
+from models.training.run import Run
+from models.vae.previs import VAE
 
 FOREVER = 1e9  # minutes
 

@@ -1,0 +1,182 @@
+"""Files appear whole or not at all: write beside, fsync, link without overwriting, fsync the folder.
+
+A power cut at any moment leaves either nothing under the public name or the complete file. What is left of a writer
+that died is a hidden `.name.pid.part`, and `sweep` takes it away.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from appliance.processes import alive
+from models.errors import RushesError
+
+BESIDE = (".strip.png", ".png", ".json")  # what lies beside a take's film, by suffix: filmstrip, thumbnail, page
+_PART = re.compile(r"^\..+\.(\d+)\.part$")
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)  # exFAT, some network shares
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some space, or use a larger disk (RUSHES_HOME, --out)",
+    errno.EDQUOT: "the disk quota is used up: free some space, or use another disk (RUSHES_HOME, --out)",
+    errno.EFBIG: "the file would exceed the size that this system allows: raise `ulimit -f`, or shoot shorter",
+    errno.EACCES: "permission denied: give yourself write access to its folder, or use another (RUSHES_HOME, --out)",
+    errno.EPERM: "permission denied: give yourself write access to its folder, or use another (RUSHES_HOME, --out)",
+    errno.EROFS: "the disk is mounted read-only: remount it, or use another disk (RUSHES_HOME, --out)",
+    errno.ENOENT: "the file or its folder does not exist: check the path",
+    errno.ENOTDIR: "a file stands where its folder should be: use another folder (RUSHES_HOME, --out)",
+    errno.EEXIST: "a file stands where its folder should be: use another folder (RUSHES_HOME, --out)",
+    errno.EISDIR: "a folder has that name: move it away, or choose another name",
+    errno.ENAMETOOLONG: "the name is too long for this disk: choose a shorter one",
+    errno.EIO: "the disk reported an error: check the disk before you go on",
+}
+
+
+def disk_error(error: OSError, path: Path, doing: str = "write") -> RushesError:
+    """An operating system's refusal as one line for people: what could not be done, to which file, why, the way out."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
+    return RushesError(f"cannot {doing} {path}: {reason}")
+
+
+def part_path(final: Path) -> Path:
+    """The hidden name a file has while this process writes it, in the same folder: `.12C-T4.mp4.4711.part`."""
+    return final.with_name(f".{final.name}.{os.getpid()}.part")
+
+
+def create_part(final: Path) -> Path:
+    """Make the folder and an empty part file that nobody else has open; returns its path.
+
+    A part of the same name can only be ours or a dead process's, so it is replaced. Symbolic links are not followed.
+    """
+    part = part_path(final)
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    except OSError as error:
+        raise disk_error(error, final) from error
+    return part
+
+
+def write_part(final: Path, data: bytes) -> Path:
+    """Write a whole file under its hidden name, durably; returns that name. An error leaves nothing."""
+    part = create_part(final)
+    try:
+        with open(part, "wb") as file:
+            file.write(data)
+        fsync(part)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, final) from error
+    return part
+
+
+def publish(part: Path, final: Path) -> None:
+    """Give a finished part its public name, durably, and never over another file.
+
+    Raises RushesError when `final` exists and is another file. Interrupted between its steps, it may be called again.
+    """
+    try:
+        fsync(part)
+        try:
+            os.link(part, final, follow_symlinks=False)
+        except FileExistsError:
+            if not os.path.samefile(part, final):  # the same file: an earlier call was cut off after the link
+                raise RushesError(
+                    f"cannot write {final}: a file of that name exists; move it away and try again"
+                ) from None
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            _rename_no_clobber(part, final)
+        part.unlink(missing_ok=True)
+        fsync(final.parent)
+    except OSError as error:
+        raise disk_error(error, final) from error
+
+
+def publish_take(film: Path, parts: Mapping[str, Path]) -> None:
+    """Give a take's parts (by suffix) their names, the film last: whoever sees a film finds the rest beside it.
+
+    May be called again after an interruption.
+    """
+    for suffix in (*BESIDE, ".mp4"):
+        final = film.with_suffix(suffix)
+        if parts[suffix].exists() or not final.exists():
+            publish(parts[suffix], final)
+
+
+def published(film: Path) -> dict[str, Any] | None:
+    """The page of a published film; None when there is no film. Raises RushesError when the page is of another."""
+    if not film.exists():
+        return None
+    page = film.with_suffix(".json")
+    try:
+        document = json.loads(page.read_bytes())
+        noted = document["film"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        noted = None
+    if noted != file_sha256(film):
+        raise RushesError(f"{film} is not the film that {page.name} describes: move both away and retake it")
+    return document
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace(part: Path, final: Path) -> None:
+    """Give a finished part its public name, durably, in the place of an older file. An error leaves the older one."""
+    try:
+        fsync(part)
+        os.replace(part, final)
+        fsync(final.parent)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise disk_error(error, final) from error
+
+
+def json_bytes(document: Any) -> bytes:
+    """A document as people and `git diff` like to read it: UTF-8, indented, a newline at the end. NaN is refused."""
+    return (json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove the parts below `folder` whose writer is no longer alive; returns what was removed."""
+    swept = []
+    for part in folder.rglob(".*.part"):
+        match = _PART.match(part.name)
+        if match and not alive(int(match[1])):
+            part.unlink(missing_ok=True)
+            swept.append(part)
+    return sorted(swept)
+
+
+def _rename_no_clobber(part: Path, final: Path) -> None:
+    """Without hard links, claim the name with O_EXCL and rename over our own empty claim."""
+    os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+    try:
+        os.rename(part, final)
+    except OSError:
+        final.unlink(missing_ok=True)
+        raise
+
+
+def fsync(path: Path) -> None:
+    """Have the disk itself hold a file, or what a folder lists. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # shares that cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""The verbs about the machine: doctor, serve, desk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from typing import Any
+
+from appliance.cli.page import facts, say, say_json
+from models.errors import BadInput, RushesError
+
+
+def doctor(args: Namespace) -> int:
+    """Whether this machine can shoot: every check is done, the first failing one makes the exit code 1."""
+    from appliance.machine.device import probe
+    from appliance.machine.report import machine_rows, process_name, remarks
+    from appliance.operations.doctor import examine
+
+    rates = _calibrate(args.json) if args.calibrate else None
+    checks, machine = examine(), probe(thorough=True)
+    notes = remarks(machine, process_name)
+    if args.json:
+        say_json(
+            {
+                "ok": all(check.ok for check in checks),
+                "checks": checks,
+                "machine": machine,
+                "remarks": [{"about": name, "text": text} for name, text in notes],
+            }
+            | ({"rates": rates} if rates else {})
+        )
+    else:
+        facts((("ok    " if check.ok else "WRONG ") + check.name, check.found) for check in checks)
+        say("", "this machine")
+        facts((f"  {name}", text) for name, text in machine_rows(machine))
+        if notes:
+            say("", "what costs time or memory")
+            facts((f"  {name}", text) for name, text in notes)
+        wrong = [check for check in checks if not check.ok]
+        say("", *[f"{check.name}: {check.remedy}" for check in wrong] or ["This machine can shoot."])
+    return 0 if all(check.ok for check in checks) else 1
+
+
+def _calibrate(quiet: bool) -> dict[str, Any]:
+    """Measures this machine and keeps the figures; says them unless they go into a document."""
+    from appliance.library.library import Library
+    from appliance.machine import calibrate
+
+    with Library.open() as library:
+        documents = calibrate.calibrate(library)
+    if not quiet:
+        facts(calibrate.rows(documents))
+        say("", "Kept: quotes for this machine are made from these figures from now on.", "")
+    return documents
+
+
+def serve(args: Namespace) -> int:
+    """Be the daemon of this house, in this terminal."""
+    from appliance.daemon import serve as daemon
+
+    daemon.serve(until_idle=args.until_idle)
+    return 0
+
+
+def desk(args: Namespace) -> int:
+    """Open the desk in this terminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()):
+        raise RushesError("the desk needs a terminal on standard input, output and error: run it without a pipe")
+    encoding = (sys.stderr.encoding or "").lower().replace("-", "")
+    if encoding != "utf8":
+        raise BadInput(f"this terminal's encoding is {sys.stderr.encoding}, the desk needs UTF-8: try LC_ALL=C.UTF-8")
+    # Before Textual is imported: the extended keyboard protocol loses what a Chinese input method commits.
+    os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
+    # Started, not imported: the desk lies above the appliance and imports it.
+    import runpy
+
+    runpy.run_module("tui", run_name="__main__")
+    return 0

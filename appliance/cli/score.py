@@ -1,0 +1,106 @@
+"""The verb that holds a model to what it was told: score."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from appliance import paths
+from appliance.atomic_files import json_bytes, replace, write_part
+from appliance.cli.page import columns, cut, facts, say, say_json, table
+from appliance.safe_text import clean
+from models.errors import BadInput
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+SCORES, PICTURE = "rushes-score.json", "rushes-score.png"
+RECORD, PAGE, HEADING = "SCORES.json", "TRAINING.md", "## Scorecard"
+
+
+def score(args: Namespace) -> int:
+    """Films of known doses, measured; a table, one JSON document and a picture."""
+    from appliance.scoring.run import axes_named
+    from appliance.scoring.run import score as scored
+
+    axes, out, package = (
+        axes_named(args.axis or (), args.doses),
+        Path(args.out or "."),
+        Path(args.model or paths.weights()),
+    )
+    if not out.is_dir():
+        raise BadInput(f"{out} is not a folder: make it, or choose another with --out")
+    page = package.parent / PAGE
+    if args.record and not page.is_file():
+        raise BadInput(f"there is no {PAGE} beside {package} to record the scores in: leave --record out")
+    if args.record and (args.axis or args.doses < 7):
+        raise BadInput("--record keeps a whole scorecard: leave --axis and --doses out")
+    told = _Told(sys.stderr if args.json else sys.stdout)
+    try:
+        document = scored(package, axes, args.seeds, args.steps, told)
+    finally:
+        told.done()
+    _write(document, out)
+    if args.record:
+        record(document, package.parent)
+    if args.json:
+        say_json(document)
+    else:
+        _show(document, out)
+    return 0
+
+
+def record(document: dict[str, Any], folder: Path) -> None:
+    """Keeps a scorecard beside the weights it is of: SCORES.json whole, and its table as a section of TRAINING.md."""
+    from appliance.scoring.page import markdown
+
+    page = folder / PAGE
+    before, _, rest = page.read_text(encoding="utf-8").partition(f"{HEADING}\n")
+    _, mark, after = rest.partition("\n## ")
+    text = f"{before.rstrip()}\n\n{markdown(document)}" + (f"\n## {after}" if mark else "")
+    replace(write_part(folder / RECORD, json_bytes(document)), folder / RECORD)
+    replace(write_part(page, text.encode()), page)
+
+
+def _write(document: dict[str, Any], out: Path) -> None:
+    from appliance.scoring.page import picture
+
+    for name, data in ((SCORES, json_bytes(document)), (PICTURE, picture(document))):
+        replace(write_part(out / name, data), out / name)
+
+
+def _show(document: dict[str, Any], out: Path) -> None:
+    from appliance.scoring.page import HEAD, cross_talk_rows, remarks, table_rows
+
+    say("")
+    table(HEAD, table_rows(document), stretch=0)
+    say("")
+    facts(remarks(document))
+    if crossed := cross_talk_rows(document):
+        say("", f"cross-talk: {document['cross_talk']['what']}; the floor's in brackets")
+        table(("commanded", *document["cross_talk"]["moves"]), crossed, stretch=0)
+    say("")
+    facts([("document", str(out / SCORES)), ("picture", str(out / PICTURE))])
+
+
+class _Told:
+    """How it goes, in lines; on a terminal the passing ones take each other's place."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._live = out, out.isatty()
+
+    def __call__(self, text: str, lasting: bool) -> None:
+        if self._live:
+            line = cut(clean(text), (columns() or 80) - 1)
+            self._out.write(f"\r\x1b[K{line}" + ("\n" if lasting else ""))
+        elif lasting:
+            self._out.write(f"{clean(text)}\n")
+        self._out.flush()
+
+    def done(self) -> None:
+        """The next line is somebody else's."""
+        if self._live:
+            self._out.write("\r\x1b[K")
+            self._out.flush()

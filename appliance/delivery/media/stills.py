@@ -1,0 +1,106 @@
+"""Stills: the thumbnail beside a take, the filmstrip that shows it at a glance, pictures that a film begins with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+
+from appliance.delivery.labels import aigc as label
+from appliance.delivery.media.verify import VideoFacts
+from appliance.safe_text import one_line
+from models.errors import BadInput
+
+_KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # of pictures that are brought
+_MOST_PIXELS = 64_000_000
+_GUTTER = 3  # pixels between pictures
+_PAPER = (18, 18, 20)
+_INK = (150, 150, 155)
+_SLATE = 15  # pixels of the line of text beneath
+_TALLEST = 180  # pixels of one picture in a strip
+
+
+def read_picture(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Somebody's picture as (h, w, 3) 8-bit sRGB, the right way up. Where a film of `size` (width, height) is all that
+    it is for, it is made smaller by a whole number, to no less than twice that: 16 of a camera's would be 2 GB. Raises
+    BadInput for what is none, or too large.
+    """
+    with _opened(path) as picture:
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+        times = min(upright.width // (2 * size[0]), upright.height // (2 * size[1])) if size else 1
+        return np.array(upright.reduce(times) if times > 1 else upright)
+
+
+def look_at(path: Path) -> None:
+    """Raises BadInput for what is no picture, or too large, by its first bytes: before a take waits for its turn."""
+    with _opened(path):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path, formats=_KINDS) as picture:
+            if picture.width * picture.height > _MOST_PIXELS:
+                raise BadInput(
+                    f"{path} has {picture.width}x{picture.height} pixels, the most is {_MOST_PIXELS:,}: make it smaller"
+                )
+            yield picture
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        kinds = ", ".join(_KINDS)
+        raise BadInput(f"{path} is no picture that can be read ({one_line(str(error), 120)}): bring {kinds}") from error
+
+
+def picture_png(rgb: np.ndarray, marked: label.Label | None = None) -> bytes:
+    """One picture (h, w, 3), 0..1, as PNG; `marked` adds the AIGC label as XMP."""
+    codes = np.rint(np.clip(rgb, 0.0, 1.0) * 255).astype(np.uint8)
+    return _png(Image.fromarray(codes), marked)
+
+
+def filmstrip_png(film: Path, facts: VideoFacts, count: int = 6) -> bytes:
+    """`count` pictures of a film side by side, first and last included, its slate and size beneath, as PNG."""
+    wanted = sorted(set(np.linspace(0, facts.frames - 1, max(1, count)).round().astype(int).tolist()))
+    scale = min(1.0, _TALLEST / facts.height)
+    width, height = max(1, round(facts.width * scale)), max(1, round(facts.height * scale))
+    strip = Image.new("RGB", (len(wanted) * (width + _GUTTER) + _GUTTER, height + 2 * _GUTTER + _SLATE), _PAPER)
+    for place, picture in enumerate(_decode(film, wanted)):
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+        strip.paste(picture, (_GUTTER + place * (width + _GUTTER), _GUTTER))
+    ink, font = ImageDraw.Draw(strip), ImageFont.load_default(11)
+    size = f"{facts.width}x{facts.height} · {facts.frames} frames · {facts.duration_s:.2f} s at {facts.fps:g} fps"
+    for text, place, anchor in (
+        (facts.metadata.get("title", ""), _GUTTER + 1, "la"),
+        (size, strip.width - _GUTTER, "ra"),
+    ):
+        wide = text.replace(" ", "  ")  # this face has thin spaces
+        ink.text((place, strip.height - _SLATE), wide, _INK, font, anchor=anchor)
+    value = facts.metadata.get(label.KEY)
+    return _png(strip, label.read_label(film) if value else None)
+
+
+def _decode(film: Path, wanted: list[int]):
+    """The frames of those numbers as pictures, in order; one pass."""
+    left = set(wanted)
+    with av.open(str(film)) as file:
+        for number, frame in enumerate(file.decode(video=0)):
+            if number in left:
+                rgb = frame.reformat(
+                    format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709", src_color_range="MPEG",
+                    dst_color_range="JPEG",
+                )  # fmt: skip
+                yield Image.fromarray(rgb.to_ndarray())
+
+
+def _png(picture: Image.Image, marked: label.Label | None) -> bytes:
+    extra = PngImagePlugin.PngInfo()
+    if marked is not None:
+        extra.add_itxt("XML:com.adobe.xmp", label.xmp(marked))
+    data = io.BytesIO()
+    picture.save(data, "PNG", pnginfo=extra)
+    return data.getvalue()

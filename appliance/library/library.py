@@ -1,0 +1,322 @@
+"""The library: the queue, the history and the wire between desks, commands and the daemon, in one SQLite file.
+
+With appliance/library/transitions.py beneath it, appliance/library/embeddings.py beside it and the tables in
+appliance/library/migrations.py, the only SQL of the house. A Library belongs to the thread that opened it; open another
+in another thread.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance import paths
+from appliance.library.connection import connect
+from appliance.library.migrations import migrate
+from appliance.library.rows import event_of, measured_row, parse_reference, search_words
+from appliance.library.take import Status, Take, TakeEvent
+from appliance.library.transitions import Fenced, Ledger
+from appliance.safe_text import clean
+from models.errors import BadInput
+
+if TYPE_CHECKING:
+    from appliance.direction.shot import ShotDirection
+    from appliance.measuring.result import Measured
+    from appliance.planning.duration import Calibration, Rates
+
+__all__ = ["Fenced", "Library"]
+
+LONGEST_SEED = 2**31
+OF_SHOT = "shot_id IN (SELECT id FROM shots WHERE upper(scene || setup) = ?)"  # as shots_by_name is kept
+
+
+class Library(Ledger):
+    """The open library. Use `Library.open()`; every method here is one short transaction."""
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> Library:
+        """Opens the house's library, or the one at `path`; makes it where there is none."""
+        path = (path or paths.library()).absolute()
+        connection = connect(path)
+        try:
+            migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection, path)
+
+    def close(self) -> None:
+        """Closes the file; the library object is of no more use."""
+        self._db.close()
+
+    def __enter__(self) -> Library:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Asking for takes
+
+    def queue(
+        self, direction: ShotDirection, prev_take: int | None = None, device: str | None = None,
+        predicted_seconds: float | None = None,
+    ) -> Take:  # fmt: skip
+        """Puts a shot at the end of the queue. Draws the seed where none was asked, and records it. `predicted_seconds`
+        is what its quote said, if it had one.
+
+        It becomes the next take of its slate, or the one that the direction states (of a retake it never is: that
+        number is `prev_take`'s). Raises BadInput when a take of that number exists.
+        """
+        from appliance.direction.document import to_json
+
+        seed = secrets.randbelow(LONGEST_SEED) if direction.seed is None else direction.seed
+        direction_json = to_json(replace(direction, seed=seed))
+        scene, setup, action = clean(direction.scene), clean(direction.setup), clean(direction.text.action)
+        asked = direction.take if prev_take is None else None
+        with self.immediate():
+            shot_id = self.shot(scene, setup, action)
+            used = [row[0] for row in self.rows(
+                "SELECT take_number FROM takes WHERE shot_id = ? ORDER BY take_number", shot_id
+            )]  # fmt: skip
+            if asked in used:
+                raise BadInput(
+                    f"take {asked} of {scene}{setup} exists: leave `take` out of the shot for the next, {used[-1] + 1}"
+                )
+            number = asked or (used[-1] + 1 if used else 1)
+            row = {
+                "shot_id": shot_id, "take_number": number, "action": action, "device": device, "model": direction.model,
+                "direction_json": direction_json, "status": Status.QUEUED, "seed": seed, "queued_at": time.time(),
+                "prev_take": prev_take, "predicted_seconds": predicted_seconds,
+                "search": search_words(scene, setup, number, action),
+            }  # fmt: skip
+            return self.insert(row)
+
+    def request_cancel(self, take_id: int) -> Take:
+        """A queued take is cancelled here and now; a rendering one as soon as its worker looks up.
+
+        Raises BadInput when it has ended already.
+        """
+        with self.immediate():
+            take = self.by_id(take_id)
+            if take.status is Status.QUEUED:
+                return self.move(take, Status.CANCELLED, {}, "cancelled before it began")
+            if take.ended:
+                raise BadInput(f"take {take.slate} is already {take.status}: there is nothing left to cancel")
+            if not take.cancel_requested:
+                self.set(take_id, {"cancel_requested": 1})
+                self.announce(take_id, "note", "asked to stop")
+            return self.by_id(take_id)
+
+    # Rendering takes
+
+    def claim(self, owner: str, lease_s: float) -> Take | None:
+        """The oldest queued take, now the caller's until the lease runs out; None when nothing waits.
+
+        `owner` is "HOST BOOT PID" (appliance.processes.owner). Takes whose lease has run out are given up first, so a
+        dead claimant holds nothing up.
+        """
+        now = time.time()
+        with self.immediate():
+            self.orphans(owner, now, "its renderer fell silent for longer than its lease")
+            waiting = self.find("status = 'queued' ORDER BY id LIMIT 1")
+            if not waiting:
+                return None
+            attempt = waiting[0].attempt + 1
+            take = self.move(waiting[0], Status.RENDERING, {"attempt": attempt}, f"attempt {attempt}")
+            owner, lease = clean(owner), now + lease_s
+            self.set(
+                take.id,
+                {"owner": owner, "machine": owner.split()[0], "lease_until": lease, "phase": "planning"},
+            )
+            return self.by_id(take.id)
+
+    def heartbeat(self, take: Take, lease_s: float) -> bool:
+        """Extends the lease; returns whether somebody asked to cancel. Raises Fenced when the take is lost."""
+        with self.immediate():
+            now = self.held(take)
+            self.set(take.id, {"lease_until": time.time() + lease_s})
+            return now.cancel_requested
+
+    def progress(self, take: Take, phase: str, step: int, steps: int) -> None:
+        """Says how far the render is. Raises Fenced when the take is lost."""
+        self.record(take, phase=phase, step=step, steps=steps)
+
+    def record(self, take: Take, **facts: object) -> None:
+        """Keeps facts of a rendering take, such as its plan, without a change of state. Raises Fenced."""
+        with self.immediate():
+            self.held(take)
+            self.write(take.id, facts)
+
+    def change(
+        self, take: Take, status: Status, note: str = "", measured: Sequence[Measured] = (), **facts: object
+    ) -> Take:
+        """Moves a take to another state, with facts about it and what was measured on its film. Raises Fenced when the
+        caller's fence is old, RushesError when TRANSITIONS does not allow it. A render begins with `claim` alone: it
+        needs a lease.
+        """
+        if status is Status.RENDERING:
+            raise ValueError("a take is rendered by whoever claims it: use Library.claim")
+        with self.immediate():
+            self.move(take, status, facts, note)
+            if measured:
+                self.write_measures(take.id, measured)
+            return self.by_id(take.id)
+
+    def release(self, take: Take, reason: str, blameless: bool = False) -> Take:
+        """The render ended without a film: queued once more, FAILED after a second crash, CANCELLED where asked.
+
+        Blameless (a shutdown, a full disk) does not count as an attempt. Raises Fenced when the take is lost.
+        """
+        with self.immediate():
+            return self.give_up(take, reason, blameless)
+
+    def recover(self, owner: str, reason: str) -> list[Take]:
+        """For the one daemon as it starts: nobody else renders here, so every rendering take is an orphan."""
+        with self.immediate():
+            return self.orphans(owner, float("inf"), reason)
+
+    def note(self, take_id: int | None, text: str, kind: str = "note") -> None:
+        """Adds a line to a take's history, or to the house's (None)."""
+        with self.immediate():
+            self.announce(take_id, kind, text)
+
+    # Looking
+
+    def take(self, reference: str | int) -> Take:
+        """A take by its id ("3") or slate ("12C T4", "12C-T4", "12ct4"); "12C" is its latest take. Raises BadInput."""
+        take_id, shot, number = parse_reference(str(reference))
+        if take_id is not None:
+            found, missing = self.find("id = ?", take_id), f"there is no take {take_id}"
+        elif number is not None:
+            found = self.find(f"{OF_SHOT} AND take_number = ?", shot, number)
+            missing = f"there is no take {shot} T{number}"
+        else:
+            found = self.find(f"{OF_SHOT} ORDER BY id DESC LIMIT 1", shot)
+            missing = f"there is no take of {shot}"
+        if not found:
+            raise BadInput(f"{missing}: name one by its id (3) or slate (12C T4); `rushes takes` lists them")
+        return found[0]
+
+    def takes(self, words: Iterable[str] = (), status: Status | None = None, limit: int = 50) -> list[Take]:
+        """The newest takes first, whose slate, action, status or error hold every one of the words."""
+        clauses: list[str] = ["1"]
+        values: list[object] = []
+        for word in words:
+            clauses.append("instr(search || ' ' || status || ' ' || lower(coalesce(error, '')), ?)")
+            values.append(clean(word).casefold())
+        if status is not None:
+            clauses.append("status = ?")
+            values.append(status)
+        return self.find(f"{' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", *values, limit)
+
+    def board(self, recent: int = 20) -> list[Take]:
+        """What renders, then what waits in its order, then the takes that ended last."""
+        live = self.find("status IN ('rendering', 'queued') ORDER BY status = 'queued', id")
+        return live + self.find("ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT ?", recent)
+
+    def waiting(self) -> int:
+        """How many takes are queued."""
+        return self.rows("SELECT count(*) FROM takes WHERE status = 'queued'")[0][0]
+
+    def events(self, take_id: int | None = None, limit: int = 200) -> list[TakeEvent]:
+        """What happened to a take, oldest first; without an id, what happened in the house."""
+        where, values = ("take_id = ?", [take_id]) if take_id is not None else ("1", [])
+        rows = self.rows(
+            f"SELECT id, take_id, at, kind, text FROM events WHERE {where} ORDER BY id DESC LIMIT ?", *values, limit
+        )
+        return [event_of(row) for row in reversed(rows)]
+
+    def measures(self, *take_ids: int) -> dict[int, tuple[Measured, ...]]:
+        """What was measured on the films of takes: by take, in the order it is told; a take without is left out."""
+        marks = ", ".join("?" * len(take_ids))
+        found: dict[int, list[Measured]] = {}
+        for row in self.rows(f"SELECT * FROM measures WHERE take_id IN ({marks}) ORDER BY take_id, place", *take_ids):
+            found.setdefault(row["take_id"], []).append(measured_row(row))
+        return {take_id: tuple(rows) for take_id, rows in found.items()}
+
+    def data_version(self) -> int:
+        """A number that moves when another connection commits (4 microseconds; does not move for our own)."""
+        return self.rows("PRAGMA data_version")[0][0]
+
+    # Machines
+
+    def machine_seen(self, name: str, facts: dict[str, object]) -> None:
+        """Remembers what a machine is, and that it was here now."""
+        now = time.time()
+        with self.immediate():
+            self._db.execute(
+                "INSERT INTO machines (name, facts_json, first_seen, last_seen) VALUES (?, ?, ?, ?) ON CONFLICT (name) "
+                "DO UPDATE SET facts_json = excluded.facts_json, last_seen = excluded.last_seen",
+                (clean(name), json.dumps(facts), now, now),
+            )
+
+    def machines(self) -> list[tuple[str, dict[str, object], float]]:
+        """(name, facts, last seen) of every machine, the latest first."""
+        rows = self.rows("SELECT name, facts_json, last_seen FROM machines ORDER BY last_seen DESC")
+        return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
+
+    def keep_rates(self, name: str, documents: dict[str, dict[str, object]]) -> None:
+        """Remembers what a machine was measured to do: place ("cpu", "cuda:0") -> document of
+        models/bench/device_rates.py.
+        """
+        now = time.time()
+        with self.immediate():
+            self._db.execute(
+                "INSERT INTO machines (name, facts_json, first_seen, last_seen, rates_json, rates_at) "
+                "VALUES (?, '{}', ?, ?, ?, ?) ON CONFLICT (name) "
+                "DO UPDATE SET rates_json = excluded.rates_json, rates_at = excluded.rates_at",
+                (clean(name), now, now, json.dumps(documents), now),
+            )
+
+    def rates(self, name: str) -> dict[str, Rates]:
+        """What a machine was measured to do, by place; empty before `rushes doctor --calibrate`."""
+        from appliance.machine.calibrate import rates_of
+
+        rows = self.rows("SELECT rates_json FROM machines WHERE name = ? AND rates_json IS NOT NULL", clean(name))
+        return {place: rates_of(document) for row in rows for place, document in json.loads(row[0]).items()}
+
+    def calibrations(self, card: str, machine: str, last: int = 20) -> dict[tuple[str, str], Calibration]:
+        """Measured over nominal seconds of a card's last delivered takes on a machine, the median, and the most memory
+        that one took over its predicted peak: by precision and kind of device ("cpu" | "cuda").
+
+        Nominal is the prediction before calibration was applied to it: else the ratio would chase itself. Takes that
+        were begun twice do not count: the last attempt had only the rest to do. Nor do those that began before the
+        machine's rates were measured: they were predicted by others.
+        """
+        from statistics import median
+
+        from appliance.planning.duration import Calibration
+
+        rows = self.rows(
+            "SELECT precision, device_kind, seconds / nominal_seconds, "
+            "max(1.0, coalesce(1.0 * peak_bytes / predicted_bytes, 1.0)) FROM takes WHERE card = ? AND machine = ? "
+            "AND status = 'delivered' AND fence = 1 AND seconds > 0 AND nominal_seconds > 0 AND precision IS NOT NULL "
+            "AND device_kind IS NOT NULL AND started_at > "
+            "coalesce((SELECT rates_at FROM machines WHERE name = takes.machine), 0) ORDER BY id DESC LIMIT 1000",
+            card,
+            clean(machine),
+        )
+        takes: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for precision, kind, took, memory in rows:
+            takes.setdefault((precision, kind), []).append((took, memory))
+        found = {}
+        for key, ratios in takes.items():
+            times, memories = zip(*ratios[:last], strict=True)
+            found[key] = Calibration(median(times), len(times), max(memories))
+        return found
+
+    # Upkeep
+
+    def checkpoint(self) -> bool:
+        """Folds the write-ahead log into the file and empties it; False when a reader or writer was in the way."""
+        return self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file; empty is whole."""
+        found = [row[0] for row in self.rows("PRAGMA quick_check(10)") if row[0] != "ok"]
+        return found + [f"row {row[1]} of {row[0]} points nowhere" for row in self.rows("PRAGMA foreign_key_check")]

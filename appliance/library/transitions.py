@@ -1,0 +1,193 @@
+"""Beneath the library: transactions, and the one function through which a take's state changes.
+
+`Ledger.move` checks the fence and TRANSITIONS, writes the row, then announces it as an event, in one
+BEGIN IMMEDIATE: a DEFERRED read-then-write would fail at once when somebody else commits between the two.
+No cursor is left open: one unfinished reader would keep the write-ahead log growing for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from appliance.library.connection import told
+from appliance.library.rows import COLUMNS, TAKES, take_of
+from appliance.library.take import TRANSITIONS, Status, Take
+from appliance.measuring.result import Measured
+from appliance.safe_text import clean, one_line
+from models.errors import BadInput, RushesError
+
+if TYPE_CHECKING:
+    from appliance.library.connection import sqlite3
+
+MAX_ATTEMPTS = 2  # a take whose render dies is begun once more; the second death is its failure
+MAX_CLAIMS = 6  # blameless restarts included: a take that brings the whole machine down must end too
+
+# What may be recorded of a take besides its status: column names never come from outside.
+FACTS = frozenset({
+    "phase", "step", "steps", "plan_json", "card", "path", "sha256", "error", "attempt", "predicted_seconds",
+    "nominal_seconds", "seconds", "predicted_bytes", "peak_bytes", "precision", "device_kind", "missed_place",
+    "missed_bytes", "model", "model_sha256",
+})  # fmt: skip
+
+
+class Fenced(RushesError):
+    """Somebody else has this take now: whatever the caller knows about it is of the past, and was not written."""
+
+
+class Ledger:
+    """A connection, and the moves of takes. The methods of this class, except `rows`, run inside `immediate`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.path = path
+        self.takes_folder = path.parent / "takes"
+        self._db = connection
+
+    @contextlib.contextmanager
+    def immediate(self) -> Iterator[None]:
+        """One transaction that may write: all of it, or nothing."""
+        with told(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite has rolled back by itself when the disk was full
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
+        """Every row, read to the end."""
+        with told(self.path):
+            return self._db.execute(sql, values).fetchall()
+
+    def find(self, where: str, *values: object) -> list[Take]:
+        """The takes that a WHERE (and what follows it) picks."""
+        rows = self.rows(f"SELECT {COLUMNS} FROM {TAKES} WHERE {where}", *values)
+        return [take_of(row, self.takes_folder) for row in rows]
+
+    def by_id(self, take_id: int) -> Take:
+        """The take as it is now. Raises BadInput when there is none."""
+        found = self.find("id = ?", take_id)
+        if not found:
+            raise BadInput(f"there is no take {take_id}: `rushes takes` lists them")
+        return found[0]
+
+    def held(self, take: Take) -> Take:
+        """The rendering take as it is now. Raises Fenced when the caller holds it no more."""
+        now = self.by_id(take.id)
+        if now.fence != take.fence or now.status is not Status.RENDERING:
+            raise Fenced(f"take {take.slate} is {now.status} and no longer this renderer's: its result is not used")
+        return now
+
+    def move(self, take: Take, status: Status, facts: dict[str, object], note: str = "") -> Take:
+        """THE change of state. Raises Fenced on an old fence, RushesError on a move that TRANSITIONS does not have."""
+        now = self.by_id(take.id)
+        if now.fence != take.fence:
+            raise Fenced(f"take {take.slate} is {now.status} and no longer this renderer's: its result is not used")
+        if status not in TRANSITIONS[now.status]:
+            allowed = " or ".join(sorted(TRANSITIONS[now.status])) or "nothing else any more"
+            raise RushesError(f"take {now.slate} is {now.status}: it can become {allowed}, not {status}")
+        moved: dict[str, object] = {"status": status, "owner": None, "lease_until": None}
+        if status is Status.RENDERING:
+            moved |= {"fence": now.fence + 1, "started_at": time.time()}
+        elif status is Status.QUEUED:
+            # The fence grows here too: who rendered this take may be alive still, and can no longer write to it.
+            moved |= {"fence": now.fence + 1, "started_at": None, "phase": "", "step": 0}
+        else:
+            moved |= {"ended_at": time.time()}
+        self.write(take.id, facts)
+        self.set(take.id, moved)
+        self.announce(take.id, status, note or str(facts.get("error", "")))
+        return self.by_id(take.id)
+
+    def write_measures(self, take_id: int, rows: Sequence[Measured]) -> None:
+        """What was measured on a take's film, in the place of what was known of it before."""
+        self._db.execute("DELETE FROM measures WHERE take_id = ?", (take_id,))
+        for place, row in enumerate(rows):
+            self._db.execute(
+                "INSERT INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (take_id, place, clean(row.axis), clean(row.unit), row.asked, row.measured, row.error, row.tolerance,
+                 clean(row.tolerance_unit), row.ok, one_line(row.note, limit=300)),
+            )  # fmt: skip
+
+    def shot(self, scene: str, setup: str, action: str) -> int:
+        """The id of a shot, which is made where it is new; its action is that of its latest direction."""
+        rows = self.rows(
+            "INSERT INTO shots (scene, setup, action, first_queued_at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (scene, setup) DO UPDATE SET action = excluded.action RETURNING id",
+            scene, setup, action, time.time(),
+        )  # fmt: skip
+        return rows[0][0]
+
+    def insert(self, row: dict[str, object]) -> Take:
+        """Adds a queued take, and announces it."""
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        take_id = self.rows(f"INSERT INTO takes ({columns}) VALUES ({marks}) RETURNING id", *row.values())[0][0]
+        self.announce(take_id, Status.QUEUED, "")
+        return self.by_id(take_id)
+
+    def write(self, take_id: int, facts: dict[str, object]) -> None:
+        """Records facts that callers name: only those in FACTS, text cleaned, the path made relative."""
+        unknown = facts.keys() - FACTS
+        if unknown:
+            raise TypeError(f"not a fact of a take: {', '.join(sorted(unknown))}")
+        self.set(take_id, {name: self._stored(name, value) for name, value in facts.items()})
+
+    def set(self, take_id: int, columns: dict[str, object]) -> None:
+        """Writes columns of one row."""
+        if columns:
+            assignments = ", ".join(f"{column} = ?" for column in columns)
+            self._db.execute(f"UPDATE takes SET {assignments} WHERE id = ?", (*columns.values(), take_id))
+
+    def announce(self, take_id: int | None, kind: str, text: str) -> None:
+        """Adds a line to the history."""
+        self._db.execute(
+            "INSERT INTO events (take_id, at, kind, text) VALUES (?, ?, ?, ?)",
+            (take_id, time.time(), clean(kind), one_line(text, limit=1000)),
+        )
+
+    def give_up(self, take: Take, reason: str, blameless: bool = False) -> Take:
+        """The render of a take has ended without a film: back to the queue, or the end of it.
+
+        Blameless (the box was switched off, the daemon was asked to stop) does not count as an attempt.
+        """
+        now = self.held(take)
+        if now.cancel_requested:
+            return self.move(take, Status.CANCELLED, {}, f"{reason}; it was to be cancelled")
+        claims = (now.fence + 1) // 2  # odd while rendering: a claim and a return each add one
+        if blameless and claims < MAX_CLAIMS:
+            return self.move(take, Status.QUEUED, {"attempt": max(0, now.attempt - 1)}, reason)
+        if now.attempt < MAX_ATTEMPTS and claims < MAX_CLAIMS:
+            return self.move(take, Status.QUEUED, {}, f"{reason}; it will be tried once more")
+        remedy = f"see daemon.log beside the library for why, then `rushes retake {take.id}`"
+        return self.move(take, Status.FAILED, {"error": f"{reason} (attempt {now.attempt}): {remedy}"})
+
+    def orphans(self, owner: str, leases_before: float, reason: str) -> list[Take]:
+        """Gives up every rendering take whose lease ended before then. `owner` says who looks: "HOST BOOT PID"."""
+        found = self.find("status = 'rendering' AND coalesce(lease_until, 0) < ? ORDER BY id", leases_before)
+        returned = []
+        for take in found:
+            if same_boot(take.owner, owner):
+                returned.append(self.give_up(take, reason))
+            else:
+                returned.append(self.give_up(take, "the machine was restarted while it rendered", blameless=True))
+        return returned
+
+    def _stored(self, name: str, value: object) -> object:
+        if value is None:
+            return None
+        if name == "path":
+            # Relative to the folder of takes, so that a house can move to a bigger disk.
+            return str(Path(str(value)).relative_to(self.takes_folder))
+        if name in ("error", "phase"):
+            return one_line(str(value), limit=1000)
+        return value
+
+
+def same_boot(one: str | None, other: str | None) -> bool:
+    """Whether two owners ("HOST BOOT PID") belong to one run of one machine."""
+    return one is not None and other is not None and one.split()[:2] == other.split()[:2]

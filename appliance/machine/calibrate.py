@@ -1,0 +1,108 @@
+"""What this machine does, measured on request and kept: `rushes doctor --calibrate`.
+
+Devices are measured by a child process that loads torch (models/bench/device_rates.py); the disk is measured here. The
+library keeps the documents by machine and place, and every later quote is made from them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from appliance import paths
+from appliance import processes as process
+from appliance.machine.device import Device, probe
+from appliance.machine.disk_speed import read_speed
+from appliance.planning.duration import Rates
+from appliance.safe_text import one_line
+from appliance.units import count_words
+from models.errors import RushesError
+
+if TYPE_CHECKING:
+    from appliance.library.library import Library
+
+BUSY = 0.5  # of the cores that others work on: figures are then a mixture of this machine and of what they do
+LONGEST_S = 300  # that measuring one place may take; the first use of a GPU compiles kernels
+
+Document = dict[str, Any]
+
+
+def calibrate(library: Library) -> dict[str, Document]:
+    """Measures every place of this machine that can render, and keeps what is found. Raises RushesError."""
+    device, others = probe(), psutil.getloadavg()[0]
+    disk = read_speed(paths.weights())
+    documents = {place: measured(place, device.cores) for place in places(device)}
+    documents["cpu"]["troubles"] += busy_words(others, device.cores)
+    for document in documents.values():
+        document["rates"]["disk_bytes_s"] = disk.bytes_s if disk else None
+    library.keep_rates(process.machine_name(), documents)
+    return documents
+
+
+def places(device: Device) -> Iterator[str]:
+    """The processor, and each GPU that torch can use, as CUDA numbers them."""
+    yield "cpu"
+    if device.torch_has_cuda:
+        yield from (f"cuda:{index}" for index in range(len(device.gpus)))
+
+
+def measured(place: str, cores: int) -> Document:
+    """The document of one place. Raises RushesError with what the child said, or how it ended."""
+    command = process.module_command("models.bench.device_rates", "--device", place, "--threads", str(cores))
+    # as appliance/machine/device.py numbers them
+    environment = process.environment({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
+    try:
+        child = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST_S
+        )
+    except subprocess.TimeoutExpired:
+        raise RushesError(
+            f"{place} could not be measured in {LONGEST_S} s: end what else works there, then try again"
+        ) from None
+    if child.returncode:
+        said = child.stderr.strip().split("\n")[-1] or process.exit_words(child.returncode)
+        raise RushesError(f"{place} could not be measured: {one_line(said, limit=500)}")
+    return json.loads(child.stdout.strip().split("\n")[-1])
+
+
+def busy_words(others: float, cores: int) -> list[str]:
+    """A word where `others` programs, on the average of the last minute, wanted the cores that were measured."""
+    if others <= BUSY * cores:
+        return []
+    return [
+        f"{count_words(round(others), 'other program')} worked on {count_words(cores, 'core')}: measure again at rest"
+    ]
+
+
+def rates_of(document: Document) -> Rates:
+    """The figures of a document; one that is no rate, whoever wrote it, is none."""
+    found = document.get("rates", {})
+    names = [field.name for field in fields(Rates)]
+    return Rates(**{name: float(found[name]) for name in names if _is_rate(found.get(name))})
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def rows(documents: dict[str, Document]) -> list[tuple[str, str]]:
+    """The documents as (name, text), for a page."""
+    told = []
+    for place, document in documents.items():
+        rates, wide = rates_of(document), "float32" if place == "cpu" else "16 bits"
+        figures = [
+            (rates.flops_int8, 1e9, "GFLOP/s in int8"), (rates.flops_bf16, 1e9, f"GFLOP/s in {wide}"),
+            (rates.copy_bytes_s, 1e9, "GB/s copied"), (rates.upload_bytes_s, 1e9, "GB/s uploaded"),
+            (rates.disk_bytes_s, 1e9, "GB/s from the disk"),
+        ]  # fmt: skip
+        words = [f"{rate / unit:,.{0 if rate > 100 * unit else 1}f} {name}" for rate, unit, name in figures if rate]
+        if (seconds := document["block"]["seconds"]) is not None:
+            words.append(f"one block of {document['block']['card']} in {1000 * seconds:.1f} ms")
+        told.append((place, "\n".join([", ".join(words), *document["troubles"]])))
+    return told

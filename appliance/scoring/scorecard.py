@@ -1,0 +1,145 @@
+"""What the sweeps of a scorecard add up to: one JSON document, nothing but numbers and names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from appliance.scoring.axes import IDENTITIES, Axis
+from appliance.scoring.motion import MOVES
+from appliance.scoring.stats import Response, response
+from models.stage.blocking import Array
+
+FILMS = ("floor", "model", "dropped", "shuffled")
+OWN = FILMS[:2]  # the films of the direction itself; the others are the model's films of other directions
+MOST_UNSCORED = 0.3  # of an axis' films, for it to pass
+CLEARLY = 0.5  # of a baseline's error: below it, the model is clearly better
+
+Document = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What one axis gave: an entry a film in every list."""
+
+    axis: Axis
+    doses: list[float] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    asked: list[float] = field(default_factory=list)
+    values: dict[str, list[float | None]] = field(default_factory=lambda: {name: [] for name in FILMS})
+    lags_s: list[float] = field(default_factory=list)  # of the model's moves
+    commanded_px: list[float] = field(default_factory=list)  # of a move of the camera
+    strayed_px: dict[str, list[Array]] = field(default_factory=lambda: {name: [] for name in OWN})  # (7,) from it
+    still: dict[str, list[tuple[float | None, float | None]]] = field(
+        default_factory=lambda: {name: [] for name in OWN}
+    )  # of a camera that is to stand still: drift in pixels a frame, flicker in %
+    known: dict[str, list[bool | None]] = field(default_factory=lambda: {name: [] for name in OWN})  # who is in it
+
+
+def row_of(sweep: Sweep) -> Document:
+    """One axis: its points, the responses of model and baselines, and what follows from them."""
+    axis, found = sweep.axis, {name: _response(sweep, name) for name in FILMS}
+    model = found["model"]
+    baselines = min(found["dropped"].mae, found["shuffled"].mae)
+    points = [
+        {"dose": dose, "seed": seed, "asked": rounded(asked)} | {name: rounded(sweep.values[name][i]) for name in FILMS}
+        for i, (dose, seed, asked) in enumerate(zip(sweep.doses, sweep.seeds, sweep.asked, strict=True))
+    ]
+    return {
+        "axis": axis.name,
+        "unit": axis.unit,
+        "tolerance": axis.tolerance,
+        "passes": bool(model.mae <= axis.tolerance and model.unscored <= MOST_UNSCORED),
+        "beats_baselines": bool(model.mae < CLEARLY * baselines),
+        "obedience": rounded(math.exp(-model.mae / axis.tolerance)),
+        "lag_s": rounded(median(sweep.lags_s)) if sweep.lags_s else None,
+        **{name: {key: rounded(value) for key, value in asdict(found[name]).items()} for name in FILMS},
+        "points": points,
+    }
+
+
+def summed_up(sweeps: Sequence[Sweep], frames: int) -> Document:
+    """All axes of films of so many frames, and what only all of them together say."""
+    rows = [row_of(sweep) for sweep in sweeps]
+    moves = [sweep for sweep in sweeps if sweep.axis.curve is not None]
+    lights = [sweep for sweep in sweeps if sweep.axis.name.startswith("key ")]
+    return {
+        "obedience": rounded(float(np.mean([row["obedience"] for row in rows]))),
+        "passed": sum(row["passes"] for row in rows),
+        "axes": rows,
+        "identity": {"among": IDENTITIES}
+        | {name: _top_1([one for sweep in sweeps for one in sweep.known[name]]) for name in OWN},
+        "locked_off": {name: _stillness([one for sweep in sweeps for one in sweep.still[name]]) for name in OWN},
+        "cross_talk": {
+            "what": "pixels moved off the commanded axis, over pixels commanded on it",
+            "moves": list(MOVES),
+            **{name: {sweep.axis.name: cross_talk(sweep, name) for sweep in moves} for name in OWN},
+        },
+        "isolation": {
+            "what": "pixels that a camera which is to stand still moves in a film, while only the key is changed",
+            **{
+                name: _median(
+                    drift * (frames - 1) for sweep in lights for drift, _ in sweep.still[name] if drift is not None
+                )
+                for name in OWN
+            },
+        },
+    }
+
+
+def _response(sweep: Sweep, name: str) -> Response:
+    """The response of one kind of film. The film of the neutral dose is no film without the control to itself."""
+    neutral = sweep.axis.doses[sweep.axis.neutral]
+    told = [i for i, dose in enumerate(sweep.doses) if name != "dropped" or dose != neutral]
+    return response([sweep.asked[i] for i in told], [sweep.values[name][i] for i in told])
+
+
+def cross_talk(sweep: Sweep, name: str) -> list[float | None]:
+    """By each of MOVES, the pixels moved that were not asked for over the pixels commanded; on the axis itself, its
+    error. Sums over films, so that small doses do not weigh more.
+    """
+    strayed, commanded = np.array(sweep.strayed_px[name]), np.array(sweep.commanded_px)
+    told = np.isfinite(strayed).all(axis=1) if len(strayed) else np.zeros(0, bool)
+    if not told.any() or commanded[told].sum() < 1e-6:
+        return [None] * len(MOVES)
+    return [rounded(float(share)) for share in np.abs(strayed[told]).sum(axis=0) / commanded[told].sum()]
+
+
+def in_words(row: Document) -> str:
+    """One axis in one line."""
+    mae, gain = row["model"]["mae"], row["model"]["gain"]
+    found = "not measured" if mae is None else f"{mae:.3g} {row['unit']} off on average of {row['tolerance']:g} allowed"
+    return f"{row['axis']}: {found}" + (f", gain {gain:.2f}" if gain is not None else "")
+
+
+def rounded(value: float | None) -> float | None:
+    """Five significant digits; what is not finite is nothing that can be said."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
+
+
+def _top_1(found: Sequence[bool | None]) -> Document:
+    told = [one for one in found if one is not None]
+    return {
+        "films": len(found),
+        "unscored": rounded(1 - len(told) / max(len(found), 1)),
+        "top_1": rounded(sum(told) / len(told)) if told else None,
+    }
+
+
+def _stillness(found: Sequence[tuple[float | None, float | None]]) -> Document:
+    return {
+        "films": len(found),
+        "drift_px_a_frame": _median(drift for drift, _ in found if drift is not None),
+        "worst_drift_px_a_frame": rounded(max((drift for drift, _ in found if drift is not None), default=math.nan)),
+        "flicker_pct": _median(percent for _, percent in found if percent is not None),
+    }
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return rounded(median(found)) if found else None

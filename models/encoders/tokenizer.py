@@ -1,0 +1,112 @@
+"""A director's words -> the numbers that umT5 reads. Torch-free, and nothing is ever fetched.
+
+    words -> tidy -> pieces of words -> numbers, cut to 512 with the mark of the end
+
+The vocabulary is a file that comes with the weights: tokenizer.json, or the SentencePiece model it was made from
+(which ComfyUI's files carry inside). Facts from wan/modules/tokenizers.py of Wan-Video/Wan2.1 (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ftfy
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer as Engine
+
+from models.encoders.sentencepiece import read_spiece
+from models.errors import BadInput
+
+PAD, END = 0, 1
+MARKS = ("<pad>", "</s>")  # of these two numbers
+EXTRA = 300  # marks for gaps in a text that follow the pieces, the last first
+MAX_BYTES = 64 * 2**20  # umT5's tokenizer.json has 16.8 million
+WAY_OUT = "use the one that came with the weights"
+
+
+class Tokenizer:
+    """The vocabulary of one encoder."""
+
+    def __init__(self, data: bytes, words: int, tokens: int = 512, source: str = "the tokenizer") -> None:
+        """data: a tokenizer.json or a SentencePiece model. words: rows of the encoder's table. tokens: the most it
+        reads. Raises BadInput, which begins with `source`, for a vocabulary that is not the encoder's.
+        """
+        self.source = source
+        if len(data) > MAX_BYTES:
+            raise BadInput(f"{source} has {len(data)} bytes, the most is {MAX_BYTES}; {WAY_OUT}")
+        with _told(source):
+            self._engine = Engine.from_buffer(data) if data.lstrip()[:1] == b"{" else _of_pieces(data)
+            self._engine.enable_truncation(tokens)
+            self._engine.no_padding()
+            largest = max(self._engine.get_vocab().values(), default=0)
+            empty = self._engine.encode("").ids
+        if largest >= words or empty != [END] or self._engine.token_to_id(MARKS[PAD]) != PAD:
+            raise BadInput(
+                f"{source} is not umT5's: its numbers go up to {largest} of {words - 1}, and an empty text is {empty}, "
+                f"not [{END}]; {WAY_OUT}"
+            )
+
+    @classmethod
+    def open(cls, path: Path, words: int, tokens: int = 512) -> Tokenizer:
+        """The vocabulary in a file. Raises BadInput."""
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; {WAY_OUT}") from error
+        return cls(data, words, tokens, str(path))
+
+    def ids(self, text: str) -> list[int]:
+        """The numbers of a text, tidied, with the end's as the last; nothing fills them up."""
+        with _told(self.source):
+            return self._engine.encode(tidy(text)).ids
+
+
+def tidy(text: str) -> str:
+    """Text as Wan's encoder was trained to see it: what encoding spoiled is mended (mojibake, curled quotes, wide
+    letters), HTML's names become letters, twice, and every run of white space is one blank.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
+def _of_pieces(data: bytes) -> Engine:
+    """An engine from a SentencePiece model. Raises ValueError for what is none."""
+    vocabulary = read_spiece(data)
+    known = {text for text, _ in vocabulary.pieces}
+    gaps = [gap for number in reversed(range(EXTRA)) if (gap := f"<extra_id_{number}>") not in known]
+    pieces = [*vocabulary.pieces, *((gap, 0.0) for gap in gaps)]
+    engine = Engine(models.Unigram(pieces, vocabulary.unknown, vocabulary.bytes_for_unknown))
+    steps: list[Any] = []
+    if vocabulary.replacements:
+        steps.append(normalizers.Precompiled(vocabulary.replacements))
+    if vocabulary.collapse_blanks:
+        steps += [normalizers.Replace(Regex(r"\A +| +\z"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
+    if vocabulary.blank_first:
+        steps.append(normalizers.Prepend(" "))
+    engine.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
+    if vocabulary.by_user:  # never split, and nothing reaches over them
+        whole = "|".join(re.escape(text) for text in sorted(vocabulary.by_user, key=len, reverse=True))
+        engine.pre_tokenizer = pre_tokenizers.Split(Regex(whole), "isolated")
+    engine.add_special_tokens([AddedToken(text, normalized=False) for text in (*vocabulary.marks, *gaps)])
+    end = vocabulary.pieces[END][0] if len(vocabulary.pieces) > END else ""
+    if end != MARKS[END]:
+        raise ValueError(f"its piece {END} is {end[:20]!a}, not {MARKS[END]}")
+    engine.post_processor = processors.TemplateProcessing(single=f"$A {end}", special_tokens=[(end, END)])
+    return engine
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
+    """What the engine finds wrong becomes BadInput. Its own panics are not even Exceptions, and have no public name."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        why = " ".join(str(error).split())[:200]
+        raise BadInput(f"{source} is no vocabulary: {why}; {WAY_OUT}") from error

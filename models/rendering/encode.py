@@ -1,0 +1,97 @@
+"""The parts of a house's package that work before a walk, and are let go of: who reads words, and who sees pictures.
+
+What they make is small, and of words it can be kept (models/events.py: Embedding): then the encoder stays away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.cost.text_encoder import TextCard
+from models.encoders.clip import VisionCard, VisionTower
+from models.encoders.umt5 import text_dtype
+from models.errors import BadInput
+from models.events import Embedding, Request
+from models.loading.load import Model, dtype_on
+from models.loading.quantize import load_quantized
+from models.loading.streaming import place
+from models.placement import Placement
+from models.rendering import context as text
+from models.weight_files.tensors import Package
+
+MOST, MOST_LAYERS = 2**20, 512  # of the sizes that a package may give
+PARTS = {"text": "text encoder", "vision": "picture tower"}
+
+
+def contexts(model: Model, request: Request, where: str) -> tuple[tuple[Tensor, ...], tuple[Embedding, ...]]:
+    """The context (1, text_len, text_dim) of each pass, on the model's device; and what was read for it just now.
+
+    where: of text_sizes.TEXT_PLACES. Raises BadInput for a package that reads no words.
+    """
+    card = model.card
+    texts = (request.positive, request.negative)[: card.passes]
+    known = {each.text: each for each in request.known if len(each.data) == 2 * each.tokens * card.text_dim > 0}
+    unread = [each for each in dict.fromkeys(texts) if each not in known]
+    new = _read(model, unread, where) if unread else ()
+    known |= {each.text: each for each in new}
+    rows = [
+        torch.frombuffer(bytearray(known[each].data), dtype=torch.bfloat16).view(-1, card.text_dim) for each in texts
+    ]
+    return text.filled_up(rows, card.text_len).to(model.device).split(1), new
+
+
+def pictures(model: Model, shown: Sequence[Tensor]) -> Tensor:
+    """What the picture tower sees of pictures (1, 3, h, w) in 0..1: (1, all their tokens, D), one after another."""
+    card = VisionCard(**sizes(model.package, "vision", VisionCard))
+    with torch.device("meta"):
+        tower = VisionTower(card)
+    try:
+        tower.load_state_dict(model.package.part("vision."), assign=True)
+    except RuntimeError as error:
+        raise BadInput("the weights hold no whole picture tower: import the model again") from error
+    tower.to(model.device, dtype_on(model.device)).eval()
+    return torch.cat([tower(picture.to(model.device)) for picture in shown], 1)
+
+
+def sizes(package: Package, part: str, card: type[TextCard] | type[VisionCard]) -> dict[str, Any]:
+    """The sizes of a part, as its package gives them. Raises BadInput where it gives none, or no sound ones."""
+    kinds = {field.name: field.type for field in fields(card)}
+    try:
+        facts = json.loads(package.metadata[part])
+        sound = all(
+            isinstance(value, str) if kinds[name] == "str" else type(value) in (int, float) and 0 < value <= MOST
+            for name, value in facts.items()
+        )
+        if sound and facts["layers"] <= MOST_LAYERS and facts["dim"] % facts["heads"] == 0:
+            return dict(facts)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        sound = False  # said below, in one sentence with the other ways to be wrong
+    raise BadInput(f"the weights hold no {PARTS[part]} of sound sizes: import the model again, with all of its parts")
+
+
+def _read(model: Model, texts: Sequence[str], where: str) -> tuple[Embedding, ...]:
+    """Texts through the encoder, which is gone when they are read."""
+    from models.encoders.tokenizer import (
+        Tokenizer,  # here: a machine that renders or trains the shipped model needs none
+    )
+
+    package = model.package
+    card = TextCard(**sizes(package, "text", TextCard))
+    vocabulary = package.tensors.get("tokenizer.file")
+    if vocabulary is None:
+        raise BadInput("the weights hold no tokenizer: import the model again, with its spiece.model")
+    tokenizer = Tokenizer(vocabulary.numpy().tobytes(), card.words, card.tokens)
+    device = model.device if where in ("gpu", "streamed") else torch.device("cpu")
+    encoder = load_quantized(card, package.part("text."), text_dtype(dtype_on(device)))
+    place(encoder, device, Placement(0, "disk") if where == "streamed" else Placement())
+    rows = text.read(encoder, [tokenizer.ids(each) for each in texts])
+    return tuple(
+        Embedding(words, len(row), row.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        for words, row in zip(texts, rows, strict=True)
+    )

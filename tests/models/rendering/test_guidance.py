@@ -1,0 +1,188 @@
+"""What a walk asks of a network: both passes, the right expert, the frame that is given, and how much may be spared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.card import Card
+from models.dit.wan import Transformer
+from models.dit.wan_variants import Beside
+from models.loading import load as loading
+from models.loading.quantize import load_quantized, quantize
+from models.rendering import render
+from models.rendering.checkpoint import Checkpoints
+from models.rendering.guidance import Guide, Reading
+from models.rendering.sampler import State, denoise, noise, schedule
+from models.rendering.step_cache import ALWAYS, EasyCache
+from models.training.__main__ import SHIPPED
+from models.training.shots import scenes
+
+CARD = Card("small", dim=24, ffn=32, heads=2, layers=2, in_channels=16, text_dim=16, text_len=8, whole_times=True)
+PAIR = replace(CARD, experts=2, boundary=0.875, guidance=(4.0, 3.0))
+TI2V = replace(CARD, in_channels=48, out_channels=48)
+I2V = replace(CARD, in_channels=36, image_dim=20)
+SIZE = (1, 16, 2, 4, 6)
+
+
+def contexts(seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    one, two = torch.randn(2, 1, 8, 16, generator=torch.Generator().manual_seed(seed))
+    return one, two
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm() / b.double().norm())
+
+
+@pytest.fixture(scope="module")
+def network(telling):
+    return telling(Transformer(CARD)).requires_grad_(False)
+
+
+@torch.no_grad()
+def test_the_pull_away_from_other_words_by_hand(network) -> None:
+    x, (wanted, other) = noise(SIZE, 1), contexts()
+    guide = Guide(lambda _: network, CARD, Reading((wanted, other)), pulls=(5.0,))
+    t = torch.tensor([700.0])
+    with_words, without = network(x, t, wanted), network(x, t, other)
+    torch.testing.assert_close(guide(x, 700.0), without + 5 * (with_words - without))
+    unguided = Guide(lambda _: network, CARD, Reading((wanted, other)), pulls=(1.0,))
+    assert torch.equal(unguided(x, 700.0), with_words)
+    assert torch.equal(Guide(lambda _: network, CARD, Reading((wanted,)), pulls=(1.0,))(x, 700.0), with_words)
+
+
+def test_a_pull_for_each_expert(network) -> None:
+    with pytest.raises(ValueError, match=r"guidance is \(3.0,\): small takes one number for each of 2"):
+        Guide(lambda _: network, PAIR, Reading(contexts()), pulls=(3.0,))
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
+@torch.no_grad()
+def test_both_passes_at_once_are_both_one_after_the_other(telling, int8: bool) -> None:
+    """With everything that is read beside the words."""
+    network = telling(Transformer(I2V))
+    if int8:
+        network = load_quantized(I2V, quantize(network.state_dict(), I2V))
+    reading = Reading(contexts(), noise((1, 20, *SIZE[2:]), 2), Beside(pictures=noise((1, 257, 20), 4)))
+    shapes = []
+
+    def seen(_: int):
+        return lambda x, t, context, beside: (shapes.append(len(x)), network(x, t, context, beside))[1]
+
+    x = noise(SIZE, 1)
+    apart, together = (Guide(seen, I2V, reading, batch=batch)(x, 700.0) for batch in (1, 2))
+    assert shapes == [1, 1, 2]
+    assert relative(together, apart) < (1e-3 if int8 else 1e-5)
+
+
+@torch.no_grad()
+def test_each_expert_works_at_its_noise_with_its_pull(telling) -> None:
+    high, low = (telling(Transformer(PAIR), seed) for seed in (1, 2))
+    reading, worked = Reading(contexts()), []
+
+    def network(which: int) -> Transformer:
+        worked.append(which)
+        return (high, low)[which]
+
+    guide, x = Guide(network, PAIR, reading), noise(SIZE, 1)
+    for t, expert, pull in ((875.0, high, 4.0), (874.0, low, 3.0)):
+        with_words, without = (expert(x, torch.tensor([t]), context) for context in reading.contexts)
+        torch.testing.assert_close(guide(x, t), without + pull * (with_words - without))
+    plan = schedule("unipc", 40, 12.0, truncate=True)
+    worked.clear()
+    list(denoise(guide, x, plan))
+    assert worked == [0] * 2 * 26 + [1] * 2 * 14  # both passes of a step; never back to the first
+
+
+@torch.no_grad()
+def test_a_first_frame_that_is_given_stays_and_is_told_to_be_without_noise(telling) -> None:
+    network = telling(Transformer(TI2V))
+    size = (1, 48, 3, 4, 6)
+    first, x = noise((1, 48, 1, 4, 6), 5), noise(size, 1)
+    reading = Reading(contexts()[:1], first=first)
+    given = reading.imposed(x)
+    assert torch.equal(given[:, :, :1], first) and torch.equal(given[:, :, 1:], x[:, :, 1:])
+    v = Guide(lambda _: network, TI2V, reading, pulls=(1.0,))(x, 600.0)
+    torch.testing.assert_close(v, network(given, torch.tensor([[0.0, 600.0, 600.0]]), reading.contexts[0]))
+
+
+def walk(network, card: Card, tolerance: float, steps: int = 40, start: State | None = None, size=SIZE):
+    """The states of a walk with a cache, and the cache."""
+    plan = schedule("unipc", steps, 5.0, truncate=True)
+    state = start or State(0, steps, noise(size, 1))
+    cache = EasyCache(tolerance, state)
+    guide = Guide(network, card, Reading(contexts()), pulls=(3.0,) * card.experts, cache=cache)
+    return [cache.kept(each) for each in denoise(guide, state.latent, plan, resume=state)], cache
+
+
+@torch.no_grad()
+def test_no_tolerance_spares_nothing(network) -> None:
+    plan = schedule("unipc", 12, 5.0, truncate=True)
+    guide = Guide(lambda _: network, CARD, Reading(contexts()), pulls=(3.0,))
+    exact = list(denoise(guide, noise(SIZE, 1), plan))
+    states, cache = walk(lambda _: network, CARD, 0.0, 12)
+    assert cache.spared == 0
+    for one, other in zip(exact, states, strict=True):
+        assert torch.equal(one.latent, other.latent)
+
+
+@torch.no_grad()
+def test_what_sparing_costs(record_property) -> None:
+    """The trained network that ships, at the published tolerance: a third of its forwards less, and a near film."""
+    model = loading.load(SHIPPED, "cpu")
+    reading = render.condition(model, scenes.shot(3, 5, 48, 64))
+    plan, latents, spared = schedule("unipc", 20, model.card.shift), [], 0.0
+    for tolerance in (0.0, 0.05):
+        state = State(0, 20, noise((1, 16, 2, 6, 8), 1))
+        cache = EasyCache(tolerance, state)
+        *_, last = denoise(Guide(lambda _: model.transformer, model.card, reading, cache=cache), state.latent, plan)
+        latents.append(last.latent)
+        spared = cache.spared
+    exact, near = (torch.cat(list(model.vae.decode_stream(latent)), 2) for latent in latents)
+    psnr = -10 * float(torch.log10(((exact - near) / 2).square().mean()))
+    found = {"spared of 20": spared, "of the latent": relative(latents[1], latents[0]), "dB of the film": psnr}
+    record_property("what sparing costs", str(found))
+    assert spared >= 5 and found["of the latent"] < 0.05 and psnr > 40
+
+
+@torch.no_grad()
+def test_the_first_steps_the_last_and_a_new_expert_are_always_asked(telling) -> None:
+    experts, asked = [telling(Transformer(PAIR), seed) for seed in (1, 2)], []
+
+    def network(which: int) -> Transformer:
+        asked.append(which)
+        return experts[which]
+
+    _, cache = walk(network, PAIR, 1e9, 24)
+    # both passes: the first steps; the new expert twice, before a change of its answers is known; the last
+    assert asked == [0] * 2 * ALWAYS + [1] * 2 * 3
+    assert cache.spared == 24 - ALWAYS - 3
+    assert sum(t >= 875 for t in schedule("unipc", 24, 5.0, truncate=True).times) > ALWAYS
+
+
+@pytest.mark.parametrize("card", [CARD, PAIR], ids=["one", "two experts"])
+@torch.no_grad()
+def test_a_walk_that_spares_goes_on_to_the_same_film(tmp_path, telling, card: Card) -> None:
+    experts = [telling(Transformer(card), seed) for seed in (1, 2)]
+    states, cache = walk(experts.__getitem__, card, 2.0, 20)
+    assert cache.spared > 3
+    switch = sum(t >= 875 for t in schedule("unipc", 20, 5.0, truncate=True).times)
+    for state in (states[i] for i in (2, switch - 1, switch, 12, 17)):
+        checkpoints, start = Checkpoints(tmp_path, "k"), State(0, 20, noise(SIZE, 1))
+        assert checkpoints.keep(state) is None
+        resumed, passed_over = checkpoints.newest(start)
+        assert passed_over == [] and resumed.index == state.index
+        rest, again = walk(experts.__getitem__, card, 2.0, 20, resumed)
+        assert torch.equal(rest[-1].latent, states[-1].latent) and again.spared == cache.spared
+
+
+def test_half_a_memory_is_no_memory(tmp_path) -> None:
+    """A saved step that holds answers and not their numbers, or the numbers alone, is passed over."""
+    start = State(0, 20, noise(SIZE, 1))
+    for half in (replace(start, index=1, said=(start.latent,) * 3), replace(start, index=1, facts=(0.0,) * 4)):
+        checkpoints = Checkpoints(tmp_path, "k")
+        assert checkpoints.keep(half) is None
+        found, passed_over = checkpoints.newest(start)
+        assert found is start and len(passed_over) == 1 and "does not hold a state" in passed_over[0]

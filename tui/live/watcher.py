@@ -1,0 +1,119 @@
+"""One thread that watches the library and the machine, and posts what is new; the desk never waits for a disk."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable
+
+from textual.message import Message
+
+from appliance.measuring.result import Measured
+from tui.live.messages import LibraryChanged, MachineSeen, Snapshot, Told
+
+POLL_S = 0.1  # PRAGMA data_version costs microseconds
+MACHINE_S = 5.0
+HISTORY = 500  # ended takes that the list holds; words find the others
+
+
+class Watcher(threading.Thread):
+    """Polls until `stop`. `post` must be safe to call from a thread, as Textual's post_message is."""
+
+    def __init__(
+        self,
+        post: Callable[[Message], object],
+        hung_up: Callable[[], object] | None,
+        look: Callable[[], MachineSeen],
+    ) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self._post = post
+        self._look = look
+        self._hung_up = hung_up  # called once when the terminal is gone; None: do not look
+        self._words = ""
+        self._measures: dict[int, tuple[Measured, ...]] = {}
+        self._again = threading.Event()
+        self._stopped = threading.Event()
+
+    def search(self, words: str) -> None:
+        """Narrow the ended takes to those that hold every word; "" shows all."""
+        self._words = words
+        self._again.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+        self._again.set()
+
+    def run(self) -> None:
+        """Until stopped. A library that cannot be read is said once and tried again."""
+        from appliance.library.library import (
+            Library,  # after the first paint: the driver costs more than the whole desk
+        )
+        from models.errors import RushesError
+
+        told = ""
+        while not self._stopped.is_set():
+            try:
+                with Library.open() as library:
+                    self._watch(library)
+            except RushesError as error:
+                if str(error) != told:
+                    told = str(error)
+                    self._post(Told(told, failed=True))
+                self._stopped.wait(2.0)
+            except Exception as error:  # the boundary of this thread: a traceback on stderr would tear the screen
+                self._post(Told(f"the board stopped updating: {type(error).__name__}: {error}; reopen it", failed=True))
+                return
+
+    def _watch(self, library) -> None:
+        version, shown, looked = None, "", 0.0
+        while not self._stopped.is_set():
+            self._again.clear()
+            now = library.data_version()
+            words = self._words
+            if now != version or words != shown:
+                version, shown = now, words
+                self._post(LibraryChanged(self._read(library, words)))
+            if time.monotonic() - looked >= MACHINE_S or not looked:
+                looked = time.monotonic()
+                self._post(self._look())
+                if self._hung_up is not None and _terminal_gone():
+                    self._hung_up()
+                    return
+            self._again.wait(POLL_S)
+
+    def _read(self, library, words: str) -> Snapshot:
+        board = library.board(recent=0 if words else HISTORY)
+        ended = library.takes(words=words.split(), limit=HISTORY) if words else board
+        live = tuple(take for take in board if not take.ended)
+        over = tuple(take for take in ended if take.ended)
+        # What was measured on a delivered take never changes: it is read once.
+        new = [take.id for take in over if take.axes_measured and take.id not in self._measures]
+        self._measures |= library.measures(*new) if new else {}
+        return Snapshot(live, over, words, dict(self._measures))
+
+
+def look_at_machine() -> MachineSeen:
+    """The machine and its daemon in a few words."""
+    from appliance.daemon import instance as house
+    from appliance.machine.device import probe
+    from appliance.units import bytes_words, count_words
+
+    device = probe()
+    if device.gpus:
+        gpu = device.gpus[0]
+        words = gpu.name + (f", {bytes_words(gpu.free_bytes)} free" if gpu.free_bytes is not None else "")
+    else:
+        words = f"no GPU, {count_words(device.cores, 'core')}, {bytes_words(device.ram_free_bytes)} free"
+    if device.disk_free_bytes is not None:
+        words += f"   disk {bytes_words(device.disk_free_bytes)} free"
+    return MachineSeen(words, "engine on" if house.daemon_pid() is not None else "engine idle")
+
+
+def _terminal_gone() -> bool:
+    """Whether the line was cut without a SIGHUP: Textual's input thread would then spin for ever."""
+    poll = select.poll()
+    poll.register(0, select.POLLHUP)
+    return os.isatty(0) is False or any(event & select.POLLHUP for _, event in poll.poll(0))

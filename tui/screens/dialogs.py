@@ -1,0 +1,111 @@
+"""Small dialogs: one question, every key, one take in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from appliance.cli.page import wrap
+from appliance.safe_text import clean
+
+_KEY_NAMES = {
+    "slash": "/",
+    "fullwidth_solidus": "",
+    "question_mark": "?",
+    "fullwidth_question_mark": "",
+    "escape": "esc",
+}
+
+
+class Confirm(ModalScreen[bool]):
+    """One question, asked only about what cannot be undone."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "answer(True)", "Yes", show=False),
+        Binding("n,escape,ctrl+g,q", "answer(False)", "No", show=False),
+    ]
+
+    def __init__(self, question: str, yes: str, no: str) -> None:
+        super().__init__()
+        self._question, self._yes, self._no = question, yes, no
+
+    def compose(self) -> ComposeResult:
+        """The question and its two answers; focus starts on the harmless one."""
+        with Vertical(classes="dialog"):
+            yield Static(Content(clean(self._question)))
+            with Horizontal(classes="buttons"):
+                yield Button(Content(f"{self._no} (n)"), id="no", compact=True)
+                yield Button(Content(f"{self._yes} (y)"), id="yes", variant="error", compact=True)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Answer."""
+        self.dismiss(event.button.id == "yes")
+
+    def action_answer(self, answer: bool) -> None:
+        """Answer by key."""
+        self.dismiss(answer)
+
+
+class Page(ModalScreen[None]):
+    """A page of facts to read: a take in full, or the keys."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter,ctrl+g", "dismiss", "Close", show=False),
+        Binding("j,down", "scroll(1)", show=False),
+        Binding("k,up", "scroll(-1)", show=False),
+    ]
+
+    def __init__(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._title, self._rows = clean(title), rows
+
+    def compose(self) -> ComposeResult:
+        """Title, rows, and how to leave."""
+        with Vertical(classes="page"):
+            yield Static(Content(self._title), classes="title")
+            with VerticalScroll():
+                yield Static(id="rows")
+            yield Static(Content("esc or q closes"), classes="hint")
+
+    def on_mount(self) -> None:
+        """The rows scroll by the arrow keys at once."""
+        self.query_one(VerticalScroll).focus()
+
+    def on_resize(self) -> None:
+        """Rows are wrapped to the page."""
+        room = min(100, int(self.size.width * 0.96)) - 8  # the page's width, less border, padding and scroll bar
+        self.query_one("#rows", Static).update(facts(self._rows, room))
+
+    def action_scroll(self, by: int) -> None:
+        """A line up or down."""
+        self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
+
+
+def facts(rows: Sequence[tuple[str, str]], width: int) -> Content:
+    """Two columns in `width` cells: names in the quiet colour, then what they are, wrapped beneath itself."""
+    names = max((len(name) for name, _ in rows), default=0)
+    room = max(8, width - names - 2)
+    lines: list[Content] = []
+    for name, text in rows:
+        shown = [part for line in clean(text, keep_newlines=True).split("\n") for part in wrap(line, room)]
+        for index, line in enumerate(shown):
+            head = name if index == 0 else ""
+            lines.append(Content.assemble((f"{head:<{names}}  ", "$quiet"), line))
+    return Content("\n").join(lines)
+
+
+def key_table(*sources: type) -> list[tuple[str, str]]:
+    """(keys, what they do) of the bindings of screens and widgets; help can never disagree with what keys do."""
+    rows = []
+    for source in sources:
+        for binding in source.__dict__["BINDINGS"]:
+            names = [_KEY_NAMES.get(key, key) for key in binding.key.split(",")]
+            rows.append((" ".join(name for name in names if name), binding.description))
+    return rows
