@@ -17,7 +17,8 @@ from torch import Tensor
 
 from kernels.attention import reference as reference_attention
 from kernels.dispatch import choose
-from kernels.rowwise import reference
+from kernels.linear import reference as reference_linear
+from kernels.rowwise import reference as reference_rowwise
 from kernels.vae import reference as reference_vae
 
 P = ParamSpec("P")
@@ -116,12 +117,14 @@ def _film(x: Tensor, T: int, larger: int = 1) -> Tensor:
     return x.new_empty((B, T, larger * H, larger * W, C)).permute(0, 4, 1, 2, 3)
 
 
-quant_rows = operation(reference.quant_rows, "rowwise.quantize.launch", _rows)
-ln_mod_quant = operation(reference.ln_mod_quant, "rowwise.layer_norm.launch", _rows)
-gate_res_norm_quant = operation(reference.gate_res_norm_quant, "rowwise.residual_norm.launch", _rows, mutates=("res",))
-gate_res = operation(reference.gate_res, "rowwise.residual_norm.launch_residual", _nothing, mutates=("res",))
-int8_linear = operation(reference.int8_linear, "linear.int8.launch", _product)
-dequant_int4 = operation(reference.dequant_int4, "linear.int4.launch", _unpacked)
+quant_rows = operation(reference_rowwise.quant_rows, "rowwise.quantize.launch", _rows)
+ln_mod_quant = operation(reference_rowwise.ln_mod_quant, "rowwise.layer_norm.launch", _rows)
+gate_res_norm_quant = operation(
+    reference_rowwise.gate_res_norm_quant, "rowwise.residual_norm.launch", _rows, mutates=("res",)
+)
+gate_res = operation(reference_rowwise.gate_res, "rowwise.residual_norm.launch_residual", _nothing, mutates=("res",))
+int8_linear = operation(reference_linear.int8_linear, "linear.int8.launch", _product)
+dequant_int4 = operation(reference_linear.dequant_int4, "linear.int4.launch", _unpacked)
 rmsnorm_rope = operation(reference_attention.rmsnorm_rope, "attention.queries_keys.launch", _turned)
 quant_queries = operation(reference_attention.quant_queries, "attention.queries_keys.launch_queries", _queries)
 quant_keys = operation(reference_attention.quant_keys, "attention.queries_keys.launch_keys", _keys)

@@ -156,3 +156,40 @@ def few_steps(card: Card, way: str) -> Card:
     return replace(
         card, solver=solver, shift=shift, steps=steps, levels=levels, guidance=(1.0,) * card.experts, passes=1
     )
+
+
+def steps_of(quality: str, card: Card) -> int:
+    """The quality dial: draft is half of a card's own steps, take all of them, print two and a half times, at most 60
+    where the card's own are fewer. 4, 8 and 20 for the shipped model. A network that was distilled to its steps takes
+    them, whatever the dial says.
+    """
+    if reads_text(card) and card.passes == 1:
+        return card.steps
+    if quality == "draft":
+        return max(1, card.steps // 2)
+    if quality == "print":
+        return max(card.steps, min(60, round(2.5 * card.steps)))
+    return card.steps
+
+
+@dataclass(frozen=True, slots=True)
+class TextCard:
+    """One umT5 encoder (google/umt5-xxl, Apache-2.0, and wan/modules/t5.py for the facts)."""
+
+    name: str
+    words: int  # rows of the table; a few more than the tokenizer has words
+    dim: int  # D, and the width of all heads together
+    ffn: int
+    heads: int  # N
+    layers: int
+    tokens: int = 512  # the most it reads, the mark at the end among them
+    eps: float = 1e-6
+    kept_blocks: frozenset[int] = frozenset()  # left in bf16 by quantization: its layers are much alike
+
+
+UMT5_XXL = TextCard("umt5-xxl", words=256_384, dim=4096, ffn=10_240, heads=64, layers=24)
+
+
+def reads_text(card: Card) -> bool:
+    """Whether words reach this network. Ours reads the camera, the lamps and the set in their place."""
+    return card.vae != "previs"

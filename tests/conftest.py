@@ -32,7 +32,7 @@ def empty_package() -> Callable[..., str]:
     """Writes a package that says what it is and holds one number of each part: enough to be listed, quoted and queued.
     Returns the hash of its data.
     """
-    from models.weight_files.safetensors_header import FORMAT, card_to_json
+    from models.weight_files.package_header import FORMAT, card_to_json
 
     def write(path: Path, card, scheme="w8a8/1", parts=("transformer", "vae", "text", "tokenizer")) -> str:
         data, at = bytes(4 * len(parts)), range(0, 4 * len(parts), 4)

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from appliance.daemon.attempt import Orders, RenderTake
+from appliance.daemon.attempt import Orders, Patience, RenderTake
 from appliance.daemon.instance import daemon_pid
-from appliance.daemon.serve import Patience
 from appliance.daemon.worker_process import Renderer
 from appliance.delivery.media.verify import probe_video
 from appliance.library.library import Library
@@ -53,12 +52,12 @@ def made(path, card, spiece):
     """A package as an import makes it: int8, with its encoder, its autoencoder and its vocabulary."""
     import torch
 
-    from models.cost.text_encoder import TextCard
+    from models.card import TextCard
     from models.dit.wan import Transformer
     from models.encoders.umt5 import TextEncoder
     from models.loading.quantize import SCHEME, quantize
     from models.vae.wan import KINDS, WanVAE
-    from models.weight_files.safetensors_header import card_to_json
+    from models.weight_files.package_header import card_to_json
     from models.weight_files.tensors import save
 
     text = TextCard("umt5-xxl", words=800, dim=64, ffn=128, heads=4, layers=2)

@@ -17,7 +17,7 @@ from appliance.direction.document import from_toml
 from models.events import Decoded, Loaded, Settings, Stepped
 from models.rendering.render import render
 from models.stage import render as stage
-from models.training.__main__ import SHIPPED
+from models.training.release import SHIPPED
 
 FRAMES, STEPS = 17, 4
 SHOT = """

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from appliance.direction.constraints import legs
+from appliance.direction.marks import legs
 from appliance.direction.vocabulary import STANDING_M
 from models.stage.optics import ease
 

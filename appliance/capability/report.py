@@ -11,9 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from appliance.direction.fields import plain, table
-from models.card import CARDS, Card
+from models.card import CARDS, Card, reads_text
 from models.controls.inputs import reads_depth, reads_rays, takes_first, takes_keys, takes_last
-from models.cost.text_encoder import reads_text
 from models.errors import BadInput
 
 LEVELS = ("exact", "approximate", "text-only", "ignored")

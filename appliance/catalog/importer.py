@@ -14,9 +14,9 @@ from typing import Any, TextIO
 
 from appliance import paths
 from appliance import processes as process
-from appliance.cli.page import cut
 from appliance.library.progress import Progress
 from appliance.safe_text import one_line
+from appliance.text_width import cut
 from appliance.units import bytes_words
 from models.errors import BadInput, RushesError
 

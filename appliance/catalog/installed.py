@@ -15,7 +15,8 @@ from appliance import paths
 from appliance.safe_text import one_line
 from models.card import CARDS, PREVIS, Card
 from models.errors import BadInput
-from models.weight_files.safetensors_header import MAX_HEADER_BYTES, card_from_json, package_header
+from models.weight_files.package_header import card_from_json, package_header
+from models.weight_files.safetensors_header import MAX_HEADER_BYTES
 
 WAY_OUT = "name a whole package with RUSHES_WEIGHTS, or unset it to use the one that ships"
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from appliance.catalog import installed as packages
 from appliance.library.embeddings import Reader, has
 from appliance.library.transitions import Ledger
-from models.card import PREVIS, Card
+from models.card import PREVIS, Card, reads_text
 from models.controls.inputs import needs_first, needs_last, takes_first, takes_keys, takes_last
-from models.cost.text_encoder import reads_text
 from models.errors import BadInput
-from models.weight_files.safetensors_header import card_from_json, package_header
+from models.weight_files.package_header import card_from_json, package_header
 
 if TYPE_CHECKING:
     from appliance.direction.shot import ShotDirection

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from appliance.cli.page import cut, pad
 from appliance.library.library import Library
 from appliance.library.progress import progress
 from appliance.library.take import Status, Take
 from appliance.safe_text import clean
+from appliance.text_width import cut, pad
 from appliance.units import seconds_words
 
 POLL_S = 0.1  # between looks at the library's data version: microseconds each

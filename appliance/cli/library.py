@@ -8,9 +8,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from appliance.atomic_files import BESIDE
 from appliance.cli.follow import ending
 from appliance.cli.page import facts, plain, say, say_json, table
+from appliance.delivery.publish import BESIDE
 from appliance.library.forecast import outlook
 from appliance.library.library import Library
 from appliance.library.progress import progress

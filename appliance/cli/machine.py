@@ -13,9 +13,9 @@ from models.errors import BadInput, RushesError
 
 def doctor(args: Namespace) -> int:
     """Whether this machine can shoot: every check is done, the first failing one makes the exit code 1."""
-    from appliance.machine.device import probe
-    from appliance.machine.report import machine_rows, process_name, remarks
-    from appliance.operations.doctor import examine
+    from appliance.machine.probe import probe
+    from appliance.machine.report import machine_rows, remarks
+    from appliance.operations.doctor import examine, process_name
 
     rates = _calibrate(args.json) if args.calibrate else None
     checks, machine = examine(), probe(thorough=True)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from appliance import paths
 from appliance.atomic_files import json_bytes, replace, write_part
-from appliance.cli.page import columns, cut, facts, say, say_json, table
+from appliance.cli.page import columns, facts, say, say_json, table
 from appliance.safe_text import clean
+from appliance.text_width import cut
 from models.errors import BadInput
 
 if TYPE_CHECKING:

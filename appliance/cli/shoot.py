@@ -13,7 +13,8 @@ from appliance.cli.page import facts, say, say_json
 from appliance.daemon import instance as house
 from appliance.library.library import Library
 from appliance.library.take import Status, Take
-from appliance.machine.device import Device, probe
+from appliance.machine.device import Device
+from appliance.machine.probe import probe
 from appliance.shooting.quote import Quoted, again, examples, must_shoot, plan_direction, read
 from appliance.units import seconds_words
 from models.errors import BadInput

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from appliance import processes as process
-from appliance.atomic_files import BESIDE, publish_take, sweep
+from appliance.atomic_files import sweep
 from appliance.daemon import checkpoints
 from appliance.daemon.instance import log
 from appliance.daemon.recovery import film_of
 from appliance.daemon.worker_process import Renderer, RendererDied
+from appliance.delivery.publish import BESIDE, publish_take
 from appliance.library.connection import LibraryBusy, LibraryFull
 from appliance.library.library import Library
 from appliance.library.take import Status, Take
@@ -24,7 +25,6 @@ from models.errors import RushesError
 
 if TYPE_CHECKING:
     from appliance.catalog.model import Model
-    from appliance.daemon.serve import Patience
     from appliance.machine.device import Device
     from appliance.planning.calibrated_plan import Miss
     from appliance.planning.plan import Plan
@@ -62,7 +62,7 @@ class RenderTake:
         from appliance.catalog.installed import cards_here
         from appliance.catalog.model import to_shoot, words_known
         from appliance.direction.document import from_json
-        from appliance.machine.device import probe
+        from appliance.machine.probe import probe
         from appliance.planning.calibrated_plan import Experience, kind_of, planned
         from appliance.planning.plan import Refusal
 
@@ -172,7 +172,8 @@ class RenderTake:
 
     def _words(self, model: Model) -> dict[str, Any]:
         """What the model is told in words, with what its encoder made of them before."""
-        from appliance.library.embeddings import known, packed
+        from appliance.library.embeddings import known
+        from appliance.worker.protocol import packed
 
         positive, negative = self._texts
         before = known(self.library, model.reader, self._texts) if model.reader else ()
@@ -180,7 +181,8 @@ class RenderTake:
 
     def _keep(self, embedding: Any) -> None:
         """Words that were read need not be read again."""
-        from appliance.library.embeddings import keep, unpacked
+        from appliance.library.embeddings import keep
+        from appliance.worker.protocol import unpacked
 
         if self._model is not None and self._model.reader is not None:
             try:
@@ -312,3 +314,19 @@ def _not_now() -> Iterator[None]:
         yield
     except (LibraryFull, LibraryBusy) as error:
         log(str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the daemon waits for what. Seconds, and bytes of disk."""
+
+    poll_s: float = 0.2  # between looks at the queue, at cancels and at the clock
+    beat_s: float = 5.0  # between extensions of the lease
+    lease_s: float = 60.0
+    silence_s: float = 180.0  # a worker may load weights this long without a word,
+    silence_quotes: float = 1.0  # or for this many times the longest that the take was quoted at
+    cancel_s: float = 20.0  # from asking a worker to stop to ending it
+    worker_idle_s: float = 300.0  # a warm worker keeps its memory this long after its last take
+    leave_s: float = 20.0  # with until_idle: an empty queue for this long ends the daemon
+    upkeep_s: float = 300.0  # between checkpoints of the library
+    disk_floor_bytes: int = 256 * 2**20  # below this much free space no take is begun

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance import paths
-from appliance.atomic_files import published
+from appliance.delivery.publish import published
 from appliance.library.library import Library
 from appliance.library.take import Status, Take
 from appliance.measuring.result import measured_of

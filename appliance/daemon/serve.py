@@ -16,37 +16,21 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from types import FrameType
 
 from appliance import paths
 from appliance import processes as process
 from appliance.daemon import checkpoints
-from appliance.daemon.attempt import Orders, RenderTake
+from appliance.daemon.attempt import Orders, Patience, RenderTake
 from appliance.daemon.instance import HouseLock, log, only_daemon
 from appliance.daemon.recovery import note_published
 from appliance.daemon.worker_process import Renderer
 from appliance.library.connection import LibraryBusy, LibraryFull
 from appliance.library.library import Fenced, Library
 from appliance.library.take import Take
-from appliance.machine.device import probe
+from appliance.machine.probe import probe
 from models.errors import RushesError
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long the daemon waits for what. Seconds, and bytes of disk."""
-
-    poll_s: float = 0.2  # between looks at the queue, at cancels and at the clock
-    beat_s: float = 5.0  # between extensions of the lease
-    lease_s: float = 60.0
-    silence_s: float = 180.0  # a worker may load weights this long without a word,
-    silence_quotes: float = 1.0  # or for this many times the longest that the take was quoted at
-    cancel_s: float = 20.0  # from asking a worker to stop to ending it
-    worker_idle_s: float = 300.0  # a warm worker keeps its memory this long after its last take
-    leave_s: float = 20.0  # with until_idle: an empty queue for this long ends the daemon
-    upkeep_s: float = 300.0  # between checkpoints of the library
-    disk_floor_bytes: int = 256 * 2**20  # below this much free space no take is begun
 
 
 def serve(

@@ -14,11 +14,12 @@ from types import TracebackType
 
 import numpy as np
 
-from appliance.atomic_files import BESIDE, create_part, file_sha256, json_bytes, part_path, write_part
+from appliance.atomic_files import create_part, file_sha256, json_bytes, part_path, write_part
 from appliance.delivery.labels import aigc as label
 from appliance.delivery.media.mp4 import Mp4Writer, frame_rate
 from appliance.delivery.media.stills import filmstrip_png, picture_png
 from appliance.delivery.media.verify import VideoFacts, probe_video
+from appliance.delivery.publish import BESIDE
 from appliance.delivery.sidecar import TakeFacts, sidecar
 from models.errors import RushesError
 

@@ -6,13 +6,11 @@ together are larger than MOST_BYTES; one is at most 4 MiB, and a sentence of 60 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from appliance.library.transitions import Ledger
 from models.errors import RushesError
@@ -32,22 +30,6 @@ class Reader:
     def key(self, text: str) -> str:
         """By what a text's embedding is found."""
         return hashlib.sha256(json.dumps([text, self.sha256, self.tokens]).encode()).hexdigest()
-
-
-def packed(embedding: Embedding) -> dict[str, Any]:
-    """As the wire to the worker has it."""
-    return {"text": embedding.text, "tokens": embedding.tokens, "data": base64.b64encode(embedding.data).decode()}
-
-
-def unpacked(document: Any) -> Embedding:
-    """An embedding from the wire. Raises RushesError for what is none."""
-    try:
-        text, tokens, data = document["text"], document["tokens"], base64.b64decode(document["data"], validate=True)
-    except (TypeError, KeyError, ValueError) as error:
-        raise RushesError(f"words came from the renderer in no form that can be kept: {error}") from error
-    if not isinstance(text, str) or type(tokens) is not int:
-        raise RushesError("words came from the renderer without their text or their number")
-    return Embedding(text, tokens, data)
 
 
 def has(library: Ledger, reader: Reader, texts: Iterable[str]) -> bool:

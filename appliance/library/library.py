@@ -26,8 +26,8 @@ from models.errors import BadInput
 
 if TYPE_CHECKING:
     from appliance.direction.shot import ShotDirection
+    from appliance.machine.rates import Calibration, Rates
     from appliance.measuring.result import Measured
-    from appliance.planning.duration import Calibration, Rates
 
 __all__ = ["Fenced", "Library"]
 
@@ -275,7 +275,7 @@ class Library(Ledger):
 
     def rates(self, name: str) -> dict[str, Rates]:
         """What a machine was measured to do, by place; empty before `rushes doctor --calibrate`."""
-        from appliance.machine.calibrate import rates_of
+        from appliance.machine.rates import rates_of
 
         rows = self.rows("SELECT rates_json FROM machines WHERE name = ? AND rates_json IS NOT NULL", clean(name))
         return {place: rates_of(document) for row in rows for place, document in json.loads(row[0]).items()}
@@ -290,7 +290,7 @@ class Library(Ledger):
         """
         from statistics import median
 
-        from appliance.planning.duration import Calibration
+        from appliance.machine.rates import Calibration
 
         rows = self.rows(
             "SELECT precision, device_kind, seconds / nominal_seconds, "

@@ -7,19 +7,18 @@ library keeps the documents by machine and place, and every later quote is made 
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from appliance import paths
 from appliance import processes as process
-from appliance.machine.device import Device, probe
+from appliance.machine.device import Device
 from appliance.machine.disk_speed import read_speed
-from appliance.planning.duration import Rates
+from appliance.machine.probe import probe
+from appliance.machine.rates import Document, rates_of
 from appliance.safe_text import one_line
 from appliance.units import count_words
 from models.errors import RushesError
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 BUSY = 0.5  # of the cores that others work on: figures are then a mixture of this machine and of what they do
 LONGEST_S = 300  # that measuring one place may take; the first use of a GPU compiles kernels
-
-Document = dict[str, Any]
 
 
 def calibrate(library: Library) -> dict[str, Document]:
@@ -78,17 +75,6 @@ def busy_words(others: float, cores: int) -> list[str]:
     return [
         f"{count_words(round(others), 'other program')} worked on {count_words(cores, 'core')}: measure again at rest"
     ]
-
-
-def rates_of(document: Document) -> Rates:
-    """The figures of a document; one that is no rate, whoever wrote it, is none."""
-    found = document.get("rates", {})
-    names = [field.name for field in fields(Rates)]
-    return Rates(**{name: float(found[name]) for name in names if _is_rate(found.get(name))})
-
-
-def _is_rate(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def rows(documents: dict[str, Document]) -> list[tuple[str, str]]:

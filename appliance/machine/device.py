@@ -7,7 +7,6 @@ though its NVML index may be another. Nothing here needs a GPU, a driver or torc
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from appliance.units import bytes_words
@@ -102,16 +101,3 @@ class Device:
         elif not self.torch_has_cuda:
             parts.append(f"torch {self.torch} cannot use it")
         return "; ".join(parts)
-
-
-def probe(thorough: bool = False) -> Device:
-    """This machine, now. Takes some milliseconds; the first call with a GPU some tens.
-
-    `thorough` also asks av for its encoders and measures the model store, which takes half a second more.
-    """
-    import pynvml
-
-    from appliance.machine.host import find_host
-    from appliance.machine.nvml import find_gpus
-
-    return find_gpus(find_host(thorough), pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -60,20 +60,6 @@ def remarks(device: Device, who: Callable[[int], str | None]) -> list[tuple[str,
     return found
 
 
-def process_name(pid: int) -> str | None:
-    """What a process is called; None for the daemon of this house and what it started."""
-    import psutil
-
-    from appliance.daemon.instance import daemon_pid
-
-    try:
-        process = psutil.Process(pid)
-        family = {pid, *(parent.pid for parent in process.parents())}
-        return None if daemon_pid() in family else process.name()
-    except psutil.Error:  # it has ended, or is another's
-        return "?"
-
-
 def _gpu_lines(gpu: Gpu, device: Device) -> Iterator[str]:
     """Who it is; its memory; how fast it could be; how it is connected and how it feels."""
     versions = (("capability", gpu.capability and ".".join(map(str, gpu.capability))), ("driver", device.driver))

@@ -13,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from appliance.measuring.alignment import PARAMETERS, RIDGE, KeyFrame, Pose, Solved, sampled
+from appliance.measuring.camera_path import refined
 from appliance.measuring.ground_truth import Ground
 from appliance.measuring.optical_flow import Array, corners, follow, grey
-from appliance.measuring.path import refined
 from appliance.measuring.track import CameraTrack, still_camera
 from models.stage.blocking import Blocking
 

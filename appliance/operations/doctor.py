@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 
 from appliance import paths
 from appliance.daemon import instance as house
-from appliance.machine.device import Device, probe
+from appliance.machine.device import Device
 from appliance.machine.host import disk_free_bytes, version_of
+from appliance.machine.probe import probe
 from appliance.units import bytes_words
 from models.errors import RushesError
 
@@ -126,3 +127,17 @@ def _daemon() -> Check:
     pid = house.daemon_pid()
     found = f"serving, process {pid}" if pid else "not running; the next shot starts it"
     return Check("daemon", True, found)
+
+
+def process_name(pid: int) -> str | None:
+    """What a process is called; None for the daemon of this house and what it started."""
+    import psutil
+
+    from appliance.daemon.instance import daemon_pid
+
+    try:
+        process = psutil.Process(pid)
+        family = {pid, *(parent.pid for parent in process.parents())}
+        return None if daemon_pid() in family else process.name()
+    except psutil.Error:  # it has ended, or is another's
+        return "?"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from appliance import processes as process
 from appliance.machine.device import Device
-from appliance.planning.duration import Calibration, Rates
+from appliance.machine.rates import Calibration, Rates
 from appliance.planning.plan import Plan, Refusal, plan
 from models.card import PREVIS, Card
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from appliance.machine.rates import Calibration
 from appliance.measuring.result import MOST_FRAMES, MOST_ROWS
 from models.card import Card
 from models.cost import text_encoder as text_sizes
@@ -27,29 +27,6 @@ START_S = 2.0  # starting torch, once; a warm worker needs none of it
 
 UNMEASURED = (0.3, 2.0)  # of the estimate: how far off arithmetic alone has to be taken to be
 RATED = (0.6, 1.6)  # the same where the rates were measured here, but no take
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What delivered takes of a card on this machine took, over what arithmetic alone had estimated."""
-
-    ratio: float  # the median
-    takes: int  # that it is the median of
-    memory: float = 1.0  # the most that one of them took over its predicted peak; 1.0 where none took more
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """What this machine was measured to do, each figure for itself; None is what was not measured.
-
-    FLOPs count a multiply-add as 2; bytes of a copy are counted once read and once written.
-    """
-
-    flops_int8: float | None = None  # of an int8 matrix product as the blocks make it
-    flops_bf16: float | None = None
-    copy_bytes_s: float | None = None  # inside the device's memory
-    upload_bytes_s: float | None = None  # pinned host memory to the device
-    disk_bytes_s: float | None = None  # reading the model store, not from the page cache
 
 
 class Pace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.machine.device import Device
-from appliance.planning.duration import Calibration
+from appliance.machine.rates import Calibration
 from appliance.planning.placements import Ask, Way, gpu_at, sized
 from appliance.units import bytes_words, count_words, seconds_words
 from models.cost.footprint import Footprint

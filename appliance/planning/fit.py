@@ -10,7 +10,6 @@ from appliance.planning.speed import cpu_speed
 from appliance.units import bytes_words, count_words, seconds_words
 from models.card import Card
 from models.cost.flops import film_flops
-from models.cost.text_encoder import reads_text
 from models.geometry import Geometry
 
 MIB = 2**20
@@ -72,17 +71,3 @@ def disk_bytes(card: Card, geometry: Geometry) -> int:
     pixels = geometry.width * geometry.height
     steps = 3 * 4 * card.out_channels * 4 * math.prod(geometry.latent)
     return pixels * geometry.frames // 2 + 3 * pixels + 64 * 1024 + steps
-
-
-def steps_of(quality: str, card: Card) -> int:
-    """The quality dial: draft is half of a card's own steps, take all of them, print two and a half times, at most 60
-    where the card's own are fewer. 4, 8 and 20 for the shipped model. A network that was distilled to its steps takes
-    them, whatever the dial says.
-    """
-    if reads_text(card) and card.passes == 1:
-        return card.steps
-    if quality == "draft":
-        return max(1, card.steps // 2)
-    if quality == "print":
-        return max(card.steps, min(60, round(2.5 * card.steps)))
-    return card.steps

@@ -26,10 +26,12 @@ from typing import Any
 
 from appliance import processes as process
 from appliance.direction.shot import ShotDirection, from_plain
-from appliance.machine.calibrate import measured, rates_of
+from appliance.machine.calibrate import measured
 from appliance.machine.calibrate import rows as told
-from appliance.machine.device import Device, Gpu, probe
-from appliance.planning.duration import Pace, Rates
+from appliance.machine.device import Device, Gpu
+from appliance.machine.probe import probe
+from appliance.machine.rates import Rates, rates_of
+from appliance.planning.duration import Pace
 from appliance.planning.placements import gpu_at
 from appliance.planning.plan import Plan, Refusal, plan
 from appliance.planning.speed import gpu_speed
@@ -38,7 +40,7 @@ from models.card import CARDS, Card
 from models.errors import BadInput, RushesError
 from models.geometry import Geometry
 from models.placement import Placement
-from models.weight_files.safetensors_header import card_to_json
+from models.weight_files.package_header import card_to_json
 
 GIB = 2**30
 PLAYED_GIB = (8.0, 12.0, 16.0, 24.0)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from appliance.machine.device import Device, Gpu
-from appliance.planning.duration import STEP_OVERHEAD_S, Pace, Rates, beside_seconds, text_seconds
+from appliance.machine.rates import Rates
+from appliance.planning.duration import STEP_OVERHEAD_S, Pace, beside_seconds, text_seconds
 from appliance.planning.speed import Speed, cpu_speed, gpu_speed
 from kernels.dispatch import choice_for
-from models.card import Card
+from models.card import Card, reads_text
 from models.cost.footprint import RING_BYTES, Footprint, footprint, lying
-from models.cost.text_encoder import reads_text
 from models.geometry import Geometry
 from models.placement import Placement
 

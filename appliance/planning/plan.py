@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from appliance.machine.device import Device
-from appliance.planning.duration import Calibration, Rates, interval
+from appliance.machine.rates import Calibration, Rates
+from appliance.planning.duration import interval
 from appliance.planning.explain import way_words
-from appliance.planning.fit import disk_bytes, steps_of, usable_places, why_not
+from appliance.planning.fit import disk_bytes, usable_places, why_not
 from appliance.planning.placements import Ask, Way, best_way, sized
 from appliance.planning.remedies import no_gpu, ways_out
-from models.card import PREVIS, Card
+from models.card import PREVIS, Card, steps_of
 from models.cost.footprint import Footprint
 from models.errors import BadInput
 from models.geometry import PATCH, Geometry, snap_pixels

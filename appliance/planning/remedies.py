@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import islice
 
 from appliance.machine.device import Device
-from appliance.planning.fit import DISK_RESERVE_BYTES, MAX_TOKENS, disk_bytes, steps_of, usable_places, why_not
+from appliance.planning.fit import DISK_RESERVE_BYTES, MAX_TOKENS, disk_bytes, usable_places, why_not
 from appliance.planning.placements import STORED, Ask, best_way, gpu_at, room_of, smallest
 from appliance.units import bytes_words, seconds_words
-from models.card import CARDS, Card
+from models.card import CARDS, Card, steps_of
 from models.geometry import Geometry, snap_frames, snap_pixels
 
 SHORTEST_S = 0.5  # of a direction

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from appliance.machine.datasheets import named, peak
 from appliance.machine.device import Device, Gpu
-from appliance.planning.duration import Rates
+from appliance.machine.rates import Rates
 
 # CPU: the shipped model runs at 216 GFLOP/s on one quiet core of a Xeon with AMX, at 90 to 160 with AVX-512 alone, and
 # a laptop without either reaches about 30: the slowest is assumed until takes are measured.

@@ -16,7 +16,7 @@ from appliance import processes as process
 from appliance.daemon.worker_process import Renderer
 from appliance.direction.document import to_json
 from appliance.direction.shot import ShotDirection
-from appliance.machine.device import probe
+from appliance.machine.probe import probe
 from appliance.planning.plan import Plan, Refusal, plan
 from models.errors import RushesError
 from models.stage.blocking import Array

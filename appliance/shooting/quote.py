@@ -140,7 +140,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
     from appliance.catalog.model import chosen, named, words_known
     from appliance.library.forecast import outlook
     from appliance.library.library import Library
-    from appliance.machine.device import probe
+    from appliance.machine.probe import probe
     from appliance.planning.calibrated_plan import Experience, planned
     from appliance.planning.plan import plan
 
@@ -170,9 +170,7 @@ def must_shoot(*quotes: Quoted) -> None:
         shown = to_shoot(quoted.direction.model).pictures(quoted.direction)
         quoted.require_plan()
         if paths := [path for path in (shown["first"], shown["last"], *(path for _, path in shown["keys"])) if path]:
-            from appliance.delivery.media.stills import (
-                look_at,  # its library of pictures takes time, and most shots have none
-            )
+            from appliance.capability.reference_pictures import look_at
 
             for path in paths:
                 look_at(Path(path))

@@ -15,7 +15,7 @@ from appliance.blocking.solve import block
 from appliance.direction.document import from_toml
 from models.events import Decoded, Settings
 from models.rendering.render import render
-from models.training.__main__ import SHIPPED
+from models.training.release import SHIPPED
 
 SHOT = """
 scene = "12"

@@ -37,7 +37,7 @@ from models.loading.load import device_named
 from models.loading.quantize import SCHEME, SCHEME_INT4, load_quantized, quantize
 from models.loading.streaming import place
 from models.placement import Placement
-from models.weight_files.safetensors_header import card_from_json, card_to_json
+from models.weight_files.package_header import card_from_json, card_to_json
 from models.weight_files.tensors import open_package, save
 
 

@@ -6,27 +6,7 @@ a lookup of a few rows and stays in the mapped file, wherever the layers are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from models.card import Card
-
-
-@dataclass(frozen=True, slots=True)
-class TextCard:
-    """One umT5 encoder (google/umt5-xxl, Apache-2.0, and wan/modules/t5.py for the facts)."""
-
-    name: str
-    words: int  # rows of the table; a few more than the tokenizer has words
-    dim: int  # D, and the width of all heads together
-    ffn: int
-    heads: int  # N
-    layers: int
-    tokens: int = 512  # the most it reads, the mark at the end among them
-    eps: float = 1e-6
-    kept_blocks: frozenset[int] = frozenset()  # left in bf16 by quantization: its layers are much alike
-
-
-UMT5_XXL = TextCard("umt5-xxl", words=256_384, dim=4096, ffn=10_240, heads=64, layers=24)
+from models.card import UMT5_XXL, Card
 
 LAYERS, WIDTH, HIDDEN, HEADS = UMT5_XXL.layers, UMT5_XXL.dim, UMT5_XXL.ffn, UMT5_XXL.heads
 WORDS, TOKENS = UMT5_XXL.words, UMT5_XXL.tokens
@@ -38,11 +18,6 @@ LAYER_BYTES = LAYER_PARAMETERS + 4 * (5 * WIDTH + 2 * HIDDEN)
 FILE_BYTES = LAYERS * LAYER_BYTES + 2 * WORDS * WIDTH  # the table in bf16: 6.7 GB
 
 TEXT_PLACES = ("none", "cached", "gpu", "streamed", "cpu")
-
-
-def reads_text(card: Card) -> bool:
-    """Whether words reach this network. Ours reads the camera, the lamps and the set in their place."""
-    return card.vae != "previs"
 
 
 def embedding_bytes(card: Card) -> int:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.cost.text_encoder import TextCard
+from models.card import TextCard
 from models.dit.linear import Linear, join
 
 # The distance from which each bucket of one direction holds: 8 exact ones, then two an octave up to 128.

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from models.encoders.names import TIED, original_text_name, original_vision_part
 from models.errors import BadInput
 from models.importing.wan_names import diffusers_coder_name, diffusers_name, original_coder_name, original_name
-from models.weight_files.safetensors_header import FORMAT
+from models.weight_files.package_header import FORMAT
 from models.weight_files.scales import Tensors, weights_of
 
 PREFIXES = (  # of all-in-one files and of training programs, longest first where one begins another

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from models.card import Card
-from models.cost.text_encoder import UMT5_XXL, TextCard
+from models.card import UMT5_XXL, Card, TextCard
 from models.dit.wan import Transformer
 from models.encoders.clip import CLIP_VIT_H_14, VisionTower
 from models.encoders.tokenizer import Tokenizer
@@ -28,8 +27,8 @@ from models.importing.lora import Lora, read_lora
 from models.importing.sources import Source
 from models.loading.quantize import SCHEME, SCHEME_INT4, quantize
 from models.vae.wan import KINDS, WanVAE
+from models.weight_files.package_header import card_to_json
 from models.weight_files.package_writer import Group, Place, group
-from models.weight_files.safetensors_header import card_to_json
 from models.weight_files.tensors import DTYPE_NAMES
 
 PRECISIONS = {"int8": SCHEME, "int4": SCHEME_INT4, "bf16": "none"}  # --precision -> how the header names it

@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from kernels import ops
 from kernels.linear import packing
 from kernels.rowwise import hadamard
-from models.card import Card
-from models.cost.text_encoder import TextCard
+from models.card import Card, TextCard
 from models.dit.linear import Int4Linear, Int8Linear, Linear
 from models.dit.wan import Transformer
 from models.encoders.umt5 import TextEncoder

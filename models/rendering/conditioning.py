@@ -20,7 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.controls import tokens as conditions
+from models.controls.films import SAMPLES, control_films
+from models.controls.rays import camera_rays
+from models.controls.tokens import context_tokens
 from models.dit.wan_variants import ALONE, Beside
 from models.errors import BadInput
 from models.events import NOTHING, Request
@@ -40,14 +42,14 @@ def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_o
 
     at_once: control frames that are made at a time; 0: one a core.
     """
-    previs, depth = conditions.control_films(blocking, at_once)
+    previs, depth = control_films(blocking, at_once)
     controls = [encoded(model, film) for film in (previs, depth[..., None])]
-    rays = torch.from_numpy(conditions.rays(blocking))[None].to(model.device)
+    rays = torch.from_numpy(camera_rays(blocking))[None].to(model.device)
     if pictures := _shown(request, blocking):
         keys = torch.cat([part.to(model.device) for part in _keyframed(model, pictures, blocking)], 1)
     else:
         keys = torch.zeros(1, TIME_STRIDE + model.card.out_channels, *rays.shape[2:], device=model.device)
-    tokens = torch.from_numpy(conditions.context(blocking))[None].to(model.device)
+    tokens = torch.from_numpy(context_tokens(blocking))[None].to(model.device)
     beside = Beside(reference=_reference(model, blocking)) if model.card.reference_channels else ALONE
     shown = torch.from_numpy(previs * 255).round().to(torch.uint8) if model.detail else None
     return Reading((tokens,), torch.cat([keys, *controls, rays], 1), beside, previs=shown)
@@ -68,7 +70,7 @@ def condition_house(
         what = "ends with a picture" if first is not None else "begins with a picture"
         raise BadInput(f"{card.name} makes a film that {what}, and none was given: give one, or choose another model")
     controls = concatenated == 2 * channels or card.vace_layers
-    depth = conditions.control_films(blocking, at_once)[1][..., None] if controls else None
+    depth = control_films(blocking, at_once)[1][..., None] if controls else None
     maps: list[Tensor] = []
     if keyed and first is not None:
         maps = _keyframed(model, {0: first} if last is None else {0: first, blocking.frames - 1: last}, blocking)
@@ -86,7 +88,7 @@ def condition_house(
             seen = torch.zeros(1, card.picture_tokens, card.image_dim, device=model.device)
         beside = beside._replace(pictures=seen)
     if card.camera_channels:
-        rays = torch.from_numpy(conditions.rays(blocking, cell=1))[None].to(model.device)
+        rays = torch.from_numpy(camera_rays(blocking, cell=1))[None].to(model.device)
         beside = beside._replace(rays=rays)
     if card.vace_layers and depth is not None:
         beside = beside._replace(hints=hints(model, depth, first))
@@ -144,7 +146,7 @@ def _reference(model: Model, blocking: Blocking) -> Tensor:
     if people is None:
         size = Geometry(blocking.frames, blocking.height, blocking.width, model.card.space_stride).latent[1:]
         return torch.zeros(1, model.card.reference_channels, *size, device=model.device)
-    drawn = stage.render_frame(people, 0, samples=conditions.SAMPLES).rgb
+    drawn = stage.render_frame(people, 0, samples=SAMPLES).rgb
     return encoded(model, drawn[None])[:, :, 0]
 
 

@@ -11,18 +11,19 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.cost.text_encoder import TextCard
+from models.card import TextCard
+from models.cost.text_encoder import TOKENS
 from models.encoders.clip import VisionCard, VisionTower
-from models.encoders.umt5 import text_dtype
+from models.encoders.umt5 import TextEncoder, text_dtype
 from models.errors import BadInput
 from models.events import Embedding, Request
 from models.loading.load import Model, dtype_on
 from models.loading.quantize import load_quantized
 from models.loading.streaming import place
 from models.placement import Placement
-from models.rendering import context as text
 from models.weight_files.tensors import Package
 
 MOST, MOST_LAYERS = 2**20, 512  # of the sizes that a package may give
@@ -43,7 +44,7 @@ def contexts(model: Model, request: Request, where: str) -> tuple[tuple[Tensor, 
     rows = [
         torch.frombuffer(bytearray(known[each].data), dtype=torch.bfloat16).view(-1, card.text_dim) for each in texts
     ]
-    return text.filled_up(rows, card.text_len).to(model.device).split(1), new
+    return filled_up(rows, card.text_len).to(model.device).split(1), new
 
 
 def pictures(model: Model, shown: Sequence[Tensor]) -> Tensor:
@@ -90,8 +91,29 @@ def _read(model: Model, texts: Sequence[str], where: str) -> tuple[Embedding, ..
     device = model.device if where in ("gpu", "streamed") else torch.device("cpu")
     encoder = load_quantized(card, package.part("text."), text_dtype(dtype_on(device)))
     place(encoder, device, Placement(0, "disk") if where == "streamed" else Placement())
-    rows = text.read(encoder, [tokenizer.ids(each) for each in texts])
+    rows = read(encoder, [tokenizer.ids(each) for each in texts])
     return tuple(
         Embedding(words, len(row), row.cpu().contiguous().view(torch.uint8).numpy().tobytes())
         for words, row in zip(texts, rows, strict=True)
     )
+
+
+def read(encoder: TextEncoder, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+    """The numbers of some texts -> an embedding (n, D) bf16 for each, n its own tokens, on the encoder's device.
+
+    They pass through the layers together: where the layers stream, all are copied once.
+    """
+    rows = [torch.tensor(numbers) for numbers in texts]
+    ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(numbers) for numbers in texts])
+    mask = None if len(lengths.unique()) == 1 else torch.arange(ids.shape[1]) < lengths[:, None]
+    with torch.inference_mode():
+        embeddings = encoder(ids, mask).to(torch.bfloat16)
+    return [embedding[:length] for embedding, length in zip(embeddings, lengths.tolist(), strict=True)]
+
+
+def filled_up(embeddings: Sequence[Tensor], tokens: int = TOKENS) -> Tensor:
+    """Embeddings (n, D) of several texts -> their context (B, tokens, D). The zeros that fill each up are no mask: they
+    pass through the network's own layers for text, whose biases make something of them, and take part in attention.
+    """
+    return torch.stack([F.pad(embedding, (0, 0, 0, tokens - len(embedding))) for embedding in embeddings])

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.cost.text_encoder import reads_text
+from models.card import reads_text
 from models.events import (
     NOTHING,
     Conditioned,

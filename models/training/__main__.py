@@ -30,8 +30,8 @@ from pathlib import Path
 from models.card import PREVIS, TINY
 from models.errors import RushesError
 from models.training import budget as calls
+from models.training.release import SHIPPED
 
-SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"
 BUDGETS = {"autoencoder": 25.0, "transformer": 60.0, "decoder": 20.0, "detail": 20.0}  # minutes
 SHOTS, FIRST = 1000, 32  # rendered in all; rendered before the autoencoder begins
 STATISTICS = 64  # films that the latents' mean and deviation are measured on

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.controls.tokens import SAMPLES
+from models.controls.films import SAMPLES
 from models.events import Settings
 from models.loading.load import Model, load
 from models.rendering.conditioning import condition
@@ -33,7 +33,7 @@ PREVIS_CHANNELS = slice(20, 52)  # of a Reading: after mask and keyframe, the la
 
 
 def main() -> None:
-    from models.training.__main__ import SHIPPED
+    from models.training.release import SHIPPED
 
     parser = argparse.ArgumentParser(prog="python -m models.training.evaluate", description=__doc__)
     parser.add_argument("--package", type=Path, default=SHIPPED)

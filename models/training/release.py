@@ -15,7 +15,7 @@ from models.training import run as state
 from models.training.shots import scenes
 from models.training.shots import shoot as footage
 from models.vae.previs import VAE
-from models.weight_files.safetensors_header import card_to_json
+from models.weight_files.package_header import card_to_json
 from models.weight_files.tensors import open_package, save
 
 LICENCE = "Apache-2.0"
@@ -151,3 +151,6 @@ def _curves(histories: Mapping[str, list[dict]], path: Path) -> None:
         draw.text((left, 8), f"{name}: {unit} {y[-1]:g} after {last:g} min", fill="black")
         draw.text((left, 22), f"from {low:g} to {top:g}", fill="grey")
     sheet.save(path)
+
+
+SHIPPED = Path(__file__).parents[1] / "weights" / "previs.safetensors"

@@ -25,7 +25,8 @@ from typing import Any, BinaryIO
 from torch import Tensor
 
 from models.errors import RushesError
-from models.weight_files.safetensors_header import FORMAT, ITEM_BYTES, NAME
+from models.weight_files.package_header import FORMAT
+from models.weight_files.safetensors_header import ITEM_BYTES, NAME
 from models.weight_files.tensors import DTYPE_NAMES, bytes_of
 
 PART, JOURNAL = "package.part", "journal.jsonl"

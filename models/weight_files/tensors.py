@@ -20,7 +20,8 @@ from torch import Tensor
 
 from models.card import Card
 from models.errors import BadInput, RushesError
-from models.weight_files.safetensors_header import FORMAT, NAME, Entry, Header, card_from_json, package_header
+from models.weight_files.package_header import FORMAT, card_from_json, package_header
+from models.weight_files.safetensors_header import NAME, Entry, Header
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

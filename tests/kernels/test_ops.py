@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels import ops
-from kernels.rowwise import reference
+from kernels.linear import reference
 
 OPS = {name: op for name, op in vars(ops).items() if hasattr(op, "__wrapped__")}
 
@@ -34,7 +34,7 @@ def test_integer_products_are_exact_where_the_processor_saturates(python) -> Non
     """Processors without VNNI sum pairs in 16 bits; oneDNN can be held to their instructions. Ours must notice."""
     code = """
 import torch
-from kernels import reference
+from kernels.linear import reference
 q, w = torch.full((65, 2100), 127, dtype=torch.int8), torch.full((33, 2100), -127, dtype=torch.int8)
 print(bool((reference.int_matmul(q, w) == -127 * 127 * 2100).all()))
 """

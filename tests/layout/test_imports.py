@@ -94,9 +94,9 @@ SCREEN = {"textual", "rich"}
         ("from appliance.machine.device import probe; probe()", HEAVY | {"numpy"}),
         ("import models.cost.footprint, models.weight_files.safetensors_header", HEAVY | {"numpy"}),
         (
-            "from models.controls.films import control_films; from models.controls.rays import rays;"
-            "from models.controls.tokens import context; from models.training.shots import shoot, scenes;"
-            "shot = scenes.shot(5, 5, 32, 48); control_films(shot), rays(shot), context(shot)",
+            "from models.controls.films import control_films; from models.controls.rays import camera_rays;"
+            "from models.controls.tokens import context_tokens; from models.training.shots import shoot, scenes;"
+            "shot = scenes.shot(5, 5, 32, 48); control_films(shot), camera_rays(shot), context_tokens(shot)",
             HEAVY | {"array_api_compat"},
         ),
         # With torch, but without its compiler, which some arithmetic on the meta device and custom ops wake: seconds.

@@ -121,8 +121,7 @@ def drawn(network, seed: int) -> dict:
 @pytest.fixture(scope="session")
 def states() -> dict[str, dict]:
     """A Wan that is small everywhere: its transformer, another expert, its words' encoder and its autoencoder."""
-    from models.card import WAN_14B
-    from models.cost.text_encoder import TextCard
+    from models.card import WAN_14B, TextCard
     from models.dit.wan import Transformer
     from models.encoders.umt5 import TextEncoder
     from models.vae.wan import KINDS, WanVAE

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from rich.segment import Segment
 from textual.color import Color
 
-from appliance.cli.page import cells, wrap
 from appliance.direction.shot import from_plain
 from appliance.library.connection import connect
 from appliance.library.library import Library
+from appliance.text_width import cells, wrap
 from tui.output_filter import CleanLines
-from tui.screens.dialogs import facts
+from tui.widgets.facts import facts
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "\x1b]0;owned\x07 \x1b]52;c;b3duZWQ=\x07 \x9b2J \u202etxt.exe [bold]x[/] [/] \x00"

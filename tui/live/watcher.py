@@ -98,7 +98,7 @@ class Watcher(threading.Thread):
 def look_at_machine() -> MachineSeen:
     """The machine and its daemon in a few words."""
     from appliance.daemon import instance as house
-    from appliance.machine.device import probe
+    from appliance.machine.probe import probe
     from appliance.units import bytes_words, count_words
 
     device = probe()

@@ -14,16 +14,17 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from appliance.cli.page import cells, cut
 from appliance.library.forecast import outlook
 from appliance.library.take import Status, Take
 from appliance.measuring.result import Measured
 from appliance.safe_text import clean
 from appliance.shooting import requests as doing
+from appliance.text_width import cells, cut
 from models.errors import RushesError
 from tui.live.messages import LibraryChanged, MachineSeen, Snapshot, Told
 from tui.live.watcher import Watcher, look_at_machine
-from tui.screens.dialogs import Confirm, Page, facts, key_table
+from tui.screens.dialogs import Confirm, Page
+from tui.widgets.facts import facts, key_table
 from tui.widgets.take_list import TakeList
 from tui.wording.take_lines import details, in_full, now_line
 

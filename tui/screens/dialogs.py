@@ -12,16 +12,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
-from appliance.cli.page import wrap
 from appliance.safe_text import clean
-
-_KEY_NAMES = {
-    "slash": "/",
-    "fullwidth_solidus": "",
-    "question_mark": "?",
-    "fullwidth_question_mark": "",
-    "escape": "esc",
-}
+from tui.widgets.facts import facts
 
 
 class Confirm(ModalScreen[bool]):
@@ -86,26 +78,3 @@ class Page(ModalScreen[None]):
     def action_scroll(self, by: int) -> None:
         """A line up or down."""
         self.query_one(VerticalScroll).scroll_relative(y=by, animate=False)
-
-
-def facts(rows: Sequence[tuple[str, str]], width: int) -> Content:
-    """Two columns in `width` cells: names in the quiet colour, then what they are, wrapped beneath itself."""
-    names = max((len(name) for name, _ in rows), default=0)
-    room = max(8, width - names - 2)
-    lines: list[Content] = []
-    for name, text in rows:
-        shown = [part for line in clean(text, keep_newlines=True).split("\n") for part in wrap(line, room)]
-        for index, line in enumerate(shown):
-            head = name if index == 0 else ""
-            lines.append(Content.assemble((f"{head:<{names}}  ", "$quiet"), line))
-    return Content("\n").join(lines)
-
-
-def key_table(*sources: type) -> list[tuple[str, str]]:
-    """(keys, what they do) of the bindings of screens and widgets; help can never disagree with what keys do."""
-    rows = []
-    for source in sources:
-        for binding in source.__dict__["BINDINGS"]:
-            names = [_KEY_NAMES.get(key, key) for key in binding.key.split(",")]
-            rows.append((" ".join(name for name in names if name), binding.description))
-    return rows

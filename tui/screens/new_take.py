@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 
 from appliance.safe_text import clean
 from models.errors import RushesError
-from tui.screens.dialogs import facts
+from tui.widgets.facts import facts
 
 Chosen = tuple[Path, str | None]  # a shot file, and the model to shoot it with; None: as it says itself
 OFFERS = 200  # shot files of the current folder that are offered

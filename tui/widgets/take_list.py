@@ -15,9 +15,9 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from appliance.cli.page import cells, cut, pad
 from appliance.library.take import Take
 from appliance.safe_text import clean
+from appliance.text_width import cells, cut, pad
 from appliance.units import when
 from tui.wording.take_lines import state, time_words
 

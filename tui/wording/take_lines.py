@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from appliance.cli.page import cut, pad
 from appliance.library.progress import progress
 from appliance.library.take import Status, Take
 from appliance.measuring.result import Measured, verdict_words
 from appliance.safe_text import clean
+from appliance.text_width import cut, pad
 from appliance.units import against, bytes_words, missed_words, seconds_words, when
 
 # The word of every state, by which it is found too, and the style it is drawn with; the word alone is enough.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.controls.tokens import SAMPLES
+from models.controls.films import SAMPLES
 from models.stage import render as stage
 from models.stage.blocking import Array, Blocking
 from models.stage.defocus import DISCS, LEVELS

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.card import PREVIS
-from models.controls import tokens as conditions
+from models.controls.rays import camera_rays
+from models.controls.tokens import context_tokens
 from models.rendering.keyframes import keyframes
 from models.stage.blocking import Blocking
 from models.training.run import nothing
@@ -56,7 +57,7 @@ def encode(seed: int, film: dict[str, Tensor], vae: VAE, device: str) -> dict[st
 
 def told(shot: Blocking) -> dict[str, Tensor]:
     """What is told of a shot in numbers: rays (24, F, H, W) float16; context (n, 64)."""
-    rays, context = conditions.rays(shot), conditions.context(shot)
+    rays, context = camera_rays(shot), context_tokens(shot)
     return {"rays": torch.from_numpy(rays).half(), "context": torch.from_numpy(context)}
 
 

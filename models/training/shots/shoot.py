@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.controls.tokens import SAMPLES, code_depth
+from models.controls.films import SAMPLES, code_depth
 from models.stage import render as stage
 from models.stage.blocking import Blocking
 from models.stage.model_sheet import sheet

@@ -10,7 +10,7 @@ import pytest
 from appliance.catalog.installed import facts_of, prove
 from models.card import TINY
 from models.errors import BadInput
-from models.weight_files.safetensors_header import FORMAT, card_to_json
+from models.weight_files.package_header import FORMAT, card_to_json
 
 DATA = bytes(range(256)) * 3
 

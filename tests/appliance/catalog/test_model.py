@@ -9,15 +9,14 @@ from PIL import Image
 
 from appliance.capability.prompt import NEGATIVE
 from appliance.catalog.model import chosen, named, names, to_shoot, words_known
-from appliance.daemon.attempt import Orders, RenderTake
-from appliance.daemon.serve import Patience
+from appliance.daemon.attempt import Orders, Patience, RenderTake
 from appliance.daemon.worker_process import Renderer
 from appliance.direction.document import from_json, from_toml, to_toml
 from appliance.direction.shot import from_plain, load
 from appliance.library import embeddings
 from appliance.library.library import Library
 from appliance.library.take import Status
-from appliance.machine.device import probe
+from appliance.machine.probe import probe
 from appliance.planning.plan import Plan
 from appliance.processes import owner
 from appliance.shooting.quote import must_shoot, plan_direction, read

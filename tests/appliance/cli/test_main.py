@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.cli.page import cells
 from appliance.direction.shot import from_plain
 from appliance.library.library import Library
+from appliance.text_width import cells
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOT = ROOT / "appliance" / "examples" / "mara_crosses.toml"

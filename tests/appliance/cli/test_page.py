@@ -7,8 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.cli.page import cells, cut, pad, plain, say, say_json, table
+from appliance.cli.page import plain, say, say_json, table
 from appliance.library.take import Status
+from appliance.text_width import cells, cut, pad
 
 
 def test_wide_characters_take_two_cells_and_marks_none():

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.daemon.attempt import Orders, RenderTake
-from appliance.daemon.serve import Patience
+from appliance.daemon.attempt import Orders, Patience, RenderTake
 from appliance.daemon.worker_process import Renderer
 from appliance.direction.shot import from_plain
 from appliance.library.library import Library
 from appliance.library.take import Status
-from appliance.machine.device import Gpu, probe
+from appliance.machine.device import Gpu
+from appliance.machine.probe import probe
 from appliance.planning.plan import Plan
 from appliance.processes import owner
 

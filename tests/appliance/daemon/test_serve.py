@@ -219,8 +219,8 @@ def test_a_house_has_one_daemon(house):
 def test_a_film_that_was_published_but_not_noted_is_noted_and_not_rendered_again(house):
     import numpy as np
 
-    from appliance.atomic_files import publish_take
     from appliance.daemon.recovery import film_of
+    from appliance.delivery.publish import publish_take
     from appliance.delivery.take_files import TakeFacts, TakeWriter
 
     house.queue("crash")  # what would happen if it were rendered

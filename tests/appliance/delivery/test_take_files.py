@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from appliance.atomic_files import file_sha256, publish_take, published
+from appliance.atomic_files import file_sha256
 from appliance.delivery.labels import aigc as label
 from appliance.delivery.media.stills import filmstrip_png, picture_png
 from appliance.delivery.media.verify import probe_video
+from appliance.delivery.publish import publish_take, published
 from appliance.delivery.take_files import TakeFacts, TakeWriter
 from models.errors import RushesError
 

@@ -11,7 +11,7 @@ from appliance.library.connection import connect
 from appliance.library.library import Fenced, Library
 from appliance.library.migrations import STEPS, migrate
 from appliance.library.take import TRANSITIONS, Status
-from appliance.planning.duration import Calibration, Rates
+from appliance.machine.rates import Calibration, Rates
 from models.errors import BadInput, RushesError
 
 HERE = "box boot1 100"

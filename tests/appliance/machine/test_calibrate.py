@@ -7,7 +7,7 @@ import pytest
 from appliance.cli import main as cli
 from appliance.library.library import Library
 from appliance.machine import calibrate
-from appliance.machine.device import probe
+from appliance.machine.probe import probe
 from appliance.processes import machine_name
 from models.errors import RushesError
 

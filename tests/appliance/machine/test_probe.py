@@ -3,7 +3,8 @@
 import pytest
 
 from appliance.machine import device
-from appliance.machine.device import Gpu, probe
+from appliance.machine.device import Gpu
+from appliance.machine.probe import probe
 
 GIB = 2**30
 CARD = Gpu(0, "GPU-aa1", "card", (8, 9), 24 * GIB, 20 * GIB)

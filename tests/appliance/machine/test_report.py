@@ -7,8 +7,10 @@ import pytest
 
 from appliance.daemon import instance as house
 from appliance.machine.datasheets import named, sheets
-from appliance.machine.device import Device, Gpu, probe
-from appliance.machine.report import machine_rows, process_name, remarks
+from appliance.machine.device import Device, Gpu
+from appliance.machine.probe import probe
+from appliance.machine.report import machine_rows, remarks
+from appliance.operations.doctor import process_name
 
 MIB, GIB = 2**20, 2**30
 HOST = Device(

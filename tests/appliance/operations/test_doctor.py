@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from appliance.machine.datasheets import named
-from appliance.machine.device import Device, probe
+from appliance.machine.device import Device
+from appliance.machine.probe import probe
 from appliance.operations import doctor as checks
 from kernels.toolchain import driver
 

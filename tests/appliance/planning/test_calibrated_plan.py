@@ -6,8 +6,8 @@ import pytest
 
 from appliance.direction.shot import from_plain
 from appliance.machine.device import Device, Gpu
+from appliance.machine.rates import Calibration, Rates
 from appliance.planning.calibrated_plan import CREDIBLE, Experience, Miss, lessened, planned
-from appliance.planning.duration import Calibration, Rates
 from appliance.planning.plan import Plan, Refusal
 from models.card import PREVIS, WAN_14B
 

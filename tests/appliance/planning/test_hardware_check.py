@@ -80,7 +80,7 @@ def test_after_its_limit_nothing_more_is_begun(capsys):
 
 
 def test_without_a_gpu_it_says_so_in_one_line(capsys):
-    from appliance.machine.device import probe
+    from appliance.machine.probe import probe
 
     if probe().gpus:
         pytest.skip("a GPU is here")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from appliance.direction.shot import ShotDirection
 from appliance.machine.device import Device, Gpu
-from appliance.planning.duration import Calibration, Rates
-from appliance.planning.fit import DISK_RESERVE_BYTES, disk_bytes, steps_of
+from appliance.machine.rates import Calibration, Rates
+from appliance.planning.fit import DISK_RESERVE_BYTES, disk_bytes
 from appliance.planning.plan import Plan, Refusal, plan
-from models.card import CARDS, PREVIS, WAN_1_3B, WAN_14B, few_steps
+from models.card import CARDS, PREVIS, WAN_1_3B, WAN_14B, few_steps, steps_of
 from models.cost.footprint import footprint
 from models.errors import BadInput
 from models.geometry import Geometry

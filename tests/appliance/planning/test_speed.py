@@ -9,7 +9,8 @@ import pytest
 
 from appliance.machine.datasheets import named
 from appliance.machine.device import Device
-from appliance.planning.duration import Pace, Rates
+from appliance.machine.rates import Rates
+from appliance.planning.duration import Pace
 from appliance.planning.speed import gpu_speed
 from models.card import WAN_1_3B, WAN_14B
 from models.geometry import Geometry

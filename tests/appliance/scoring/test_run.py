@@ -17,8 +17,7 @@ from appliance.cli.score import record
 from appliance.scoring.axes import AXES
 from appliance.scoring.page import HEAD, markdown, picture, table_rows
 from appliance.scoring.run import axes_named
-from appliance.scoring.scorecard import FILMS, Sweep, cross_talk, row_of, summed_up
-from appliance.scoring.stats import response
+from appliance.scoring.scorecard import FILMS, Sweep, cross_talk, response, row_of, summed_up
 from models.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,7 +15,7 @@ from appliance.direction.document import to_json
 from appliance.direction.shot import from_plain
 from appliance.library.library import Library
 from appliance.library.take import Status
-from appliance.machine.device import probe
+from appliance.machine.probe import probe
 from appliance.planning.plan import Plan, plan
 from appliance.processes import PARENT_PID, machine_name
 
@@ -131,7 +131,7 @@ def test_a_measurement_that_fails_is_noted_and_costs_no_take(capfd):
     """Nothing was developed here, so there is nothing to measure."""
     from appliance.blocking.solve import block
     from appliance.measuring.frames import Kept
-    from appliance.worker.__main__ import _measured
+    from appliance.worker.take import _measured
 
     class Notes(list):
         def report(self, kind, **facts):

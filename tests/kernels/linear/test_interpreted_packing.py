@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels.rowwise import reference
+from kernels.linear import reference
 
 SIZES = {  # name: (N, K, group)
     "one group": (1, 64, 64),

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kernels import ops
+from kernels.linear import reference
 from kernels.linear.packing import pack_int4, quantize_int4, unpack_int4
-from kernels.rowwise import reference
 
 GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
 

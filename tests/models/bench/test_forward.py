@@ -14,7 +14,7 @@ from models.dit.wan import Transformer
 from models.geometry import Geometry
 from models.loading.quantize import load_quantized
 from models.placement import Placement
-from models.weight_files.safetensors_header import card_to_json
+from models.weight_files.package_header import card_to_json
 
 SMALL = replace(WAN_1_3B, dim=128, ffn=256, heads=2, layers=9, text_dim=32, text_len=8)
 JOB = Job(SMALL, Geometry(5, 32, 48), forwards=2)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from models.card import PREVIS
-from models.controls import tokens as conditions
+from models.controls.films import code_depth, control_films
+from models.controls.rays import camera_rays
+from models.controls.tokens import context_tokens
 from models.stage import render as stage
 from models.training.shots import scenes
 
@@ -18,7 +20,7 @@ SEEDS = (0, 3, 4, 8, 17)
 
 def unfolded(blocking):
     """Moments and directions (T, H, W, 3) of every frame, read back out of the 24 channels."""
-    channels = conditions.rays(blocking).astype(np.float64)
+    channels = camera_rays(blocking).astype(np.float64)
     six = channels.reshape(6, 4, *channels.shape[1:])  # component, sub-frame, latent frame, row, column
     frames = np.moveaxis(six, 0, -1).swapaxes(0, 1).reshape(-1, *channels.shape[2:], 6)[3:]
     return frames[..., :3], frames[..., 3:]
@@ -45,7 +47,7 @@ def test_the_first_frame_is_the_origin(seed):
 
 def test_the_first_frame_fills_its_group_and_four_frames_share_a_latent(staged):
     eye = np.array([[0.1 * t, 1.0, 4.0] for t in range(9)])
-    channels = conditions.rays(staged(frames=9, eye=eye, subject_distance_m=2.0))
+    channels = camera_rays(staged(frames=9, eye=eye, subject_distance_m=2.0))
     assert channels.shape == (24, 3, 6, 8) and channels.dtype == np.float32
     moment_y = channels[4:8, :, 3, 4]  # component 1: y of o x d; in the middle of the picture d is nearly (0, 0, 1)
     direction_z = channels[20:24, :, 3, 4]
@@ -85,12 +87,12 @@ def test_a_zoom_narrows_the_rays(staged):
     [(0.0, 3.0, 1.0), (3.0, 3.0, 0.5), (9.0, 3.0, 0.25), (math.inf, 3.0, 0.0), (1.0, 3.0, 0.75)],
 )
 def test_coded_depth_by_hand(depth, unit, code):
-    assert conditions.code_depth(np.array([depth]), unit)[0] == pytest.approx(code)
+    assert code_depth(np.array([depth]), unit)[0] == pytest.approx(code)
 
 
 def test_the_control_films_are_the_stages():
     blocking = scenes.shot(7, 5, 32, 48)
-    previs, depth = conditions.control_films(blocking)
+    previs, depth = control_films(blocking)
     assert previs.shape == (5, 32, 48, 3) and depth.shape == (5, 32, 48)
     assert previs.dtype == depth.dtype == np.float32
     third = stage.render_frame(blocking, 3, samples=2)
@@ -104,7 +106,7 @@ def test_the_control_films_are_the_stages():
 @pytest.mark.parametrize("seed", range(40))
 def test_tokens_are_finite_bounded_and_fit_the_card(seed):
     blocking = scenes.shot(seed, 17, 128, 224)
-    tokens = conditions.context(blocking)
+    tokens = context_tokens(blocking)
     assert tokens.shape == (6 + len(blocking.subjects), PREVIS.text_dim) and tokens.dtype == np.float32
     assert len(tokens) <= PREVIS.text_len
     assert np.isfinite(tokens).all() and np.abs(tokens).max() <= 4
@@ -117,7 +119,7 @@ def test_a_crowd_and_the_darkest_lens_still_fit(staged, lamp, person):
     lamps = tuple(lamp(name=name, rgb=(0.0, 0.0, 0.0), size_deg=0.0) for name in ("key", "fill", "rim"))
     crowd = tuple(person(at=(i, 0, 0), hat=(0.1, 0.1, 0.1)) for i in range(9))
     extreme = staged(lights=lamps, subjects=crowd, focal_mm=200, t_stop=22.0, focus_m=np.array([1e5]))
-    tokens = conditions.context(extreme)
+    tokens = context_tokens(extreme)
     assert tokens.shape == (12, 64) and np.isfinite(tokens).all() and np.abs(tokens).max() <= 4
 
 
@@ -163,7 +165,7 @@ def dressed_in_blue(shot):
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_token_says_what_was_directed_and_the_others_stay(shot, name):
     kind, change = CHANGES[name]
-    before, after = conditions.context(shot), conditions.context(change(shot))
+    before, after = context_tokens(shot), context_tokens(change(shot))
     changed = [i for i in range(len(before)) if not np.array_equal(before[i], after[i])]
     if name == "dolly":  # people and lamps are told as the moving camera sees them
         assert kind in changed
@@ -186,5 +188,5 @@ def test_tokens_are_told_from_the_camera_not_from_the_world(staged, lamp, person
         subjects=(person(at=tuple(spin @ [0.5, 0, 0] + [5, 0, -3]), heading_deg=20 - 70),),
     )
     np.testing.assert_allclose(there.c2w[0, :, :3], optics.rotation(70, 0, 0), atol=1e-12)
-    np.testing.assert_allclose(conditions.context(there), conditions.context(here), atol=1e-6)
-    np.testing.assert_allclose(conditions.rays(there), conditions.rays(here), atol=1e-6)
+    np.testing.assert_allclose(context_tokens(there), context_tokens(here), atol=1e-6)
+    np.testing.assert_allclose(camera_rays(there), camera_rays(here), atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.card import CARDS, PREVIS, WAN_1_3B, WAN_5B, WAN_14B, WAN_A14B
+from models.card import CARDS, PREVIS, WAN_1_3B, WAN_5B, WAN_14B, WAN_A14B, reads_text
 from models.cost import text_encoder as text_sizes
 from models.cost.activations import stream_bytes, work_bytes
 from models.cost.flops import film_flops
@@ -109,7 +109,7 @@ def test_the_text_encoder_as_published():
     assert text_sizes.PARAMETERS == 5_680_910_336
     assert pytest.approx(193, abs=0.1) == text_sizes.LAYER_PARAMETERS / 1e6
     assert pytest.approx(6.7, abs=0.05) == text_sizes.FILE_BYTES / 1e9
-    assert text_sizes.embedding_bytes(WAN_14B) == 2 * 4 * MIB and not text_sizes.reads_text(PREVIS)
+    assert text_sizes.embedding_bytes(WAN_14B) == 2 * 4 * MIB and not reads_text(PREVIS)
     assert text_sizes.staying_bytes("gpu") > 10 * text_sizes.reading_bytes(WAN_14B, "streamed") / 2
 
 

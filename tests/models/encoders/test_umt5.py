@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.cost.text_encoder import LAYER_BYTES, LAYER_PARAMETERS, UMT5_XXL, TextCard
+from models.card import UMT5_XXL, TextCard
+from models.cost.text_encoder import LAYER_BYTES, LAYER_PARAMETERS
 from models.dit.linear import Int8Linear
 from models.encoders.names import original_text_name
 from models.encoders.umt5 import NEAREST, TextEncoder, distance_buckets, text_dtype

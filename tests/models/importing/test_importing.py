@@ -16,13 +16,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kernels import ops
-from models.card import CARDS, WAN_14B
-from models.cost.text_encoder import TextCard
+from models.card import CARDS, WAN_14B, TextCard
 from models.dit.wan import Transformer
 from models.encoders.names import _TEXT_BLOCK, _TEXT_WHOLE
 from models.importing.wan_names import diffusers_coder_name, diffusers_name
 from models.loading.quantize import load_quantized
-from models.weight_files.safetensors_header import card_from_json
+from models.weight_files.package_header import card_from_json
 from models.weight_files.tensors import open_package
 
 ROOT = Path(__file__).parents[3]

@@ -13,7 +13,7 @@ from models.dit.linear import Int4Linear, Int8Linear
 from models.dit.wan import Transformer
 from models.errors import BadInput
 from models.loading.quantize import READERS, SCHEME, SCHEME_INT4, errors, hadamard_of, load_quantized, quantize
-from models.weight_files.safetensors_header import SCHEMES, card_to_json
+from models.weight_files.package_header import SCHEMES, card_to_json
 from models.weight_files.tensors import open_package, save
 
 DEEP = replace(TINY, name="deep", layers=9)

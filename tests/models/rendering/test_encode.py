@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from models.card import TINY as FILM
-from models.cost.text_encoder import TextCard
+from models.card import TextCard
 from models.dit.wan import Transformer
 from models.encoders.names import original_text_name
 from models.encoders.tokenizer import Tokenizer
 from models.loading.quantize import load_quantized
 from models.loading.streaming import place
 from models.placement import Placement
-from models.rendering.context import filled_up, read
+from models.rendering.encode import filled_up, read
 
 CARD = TextCard("umt5-tiny", words=800, dim=32, ffn=48, heads=4, layers=2)
 TEXTS = ["  A woman\n walks, &amp;amp; turns.  ", "", "Licensed " * 300]

@@ -17,7 +17,7 @@ from models.rendering.checkpoint import Checkpoints
 from models.rendering.guidance import Guide, Reading
 from models.rendering.sampler import State, denoise, noise, schedule
 from models.rendering.step_cache import ALWAYS, EasyCache
-from models.training.__main__ import SHIPPED
+from models.training.release import SHIPPED
 from models.training.shots import scenes
 
 CARD = Card("small", dim=24, ffn=32, heads=2, layers=2, in_channels=16, text_dim=16, text_len=8, whole_times=True)

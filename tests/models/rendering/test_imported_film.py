@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from models.card import WAN_1_3B, Card
-from models.controls import tokens as conditions
+from models.controls.films import control_films
+from models.controls.rays import camera_rays
 from models.dit.wan import Transformer
 from models.encoders.clip import VisionCard, VisionTower
 from models.errors import BadInput
@@ -27,7 +28,7 @@ from models.rendering.render import begin, render
 from models.rendering.sampler import schedule
 from models.training.shots import scenes
 from models.vae.wan import KINDS, WanVAE
-from models.weight_files.safetensors_header import card_to_json
+from models.weight_files.package_header import card_to_json
 from models.weight_files.tensors import save
 
 diffusers = pytest.importorskip("diffusers")
@@ -260,7 +261,7 @@ def test_hints_are_what_vace_was_trained_on(exact, package, blocking) -> None:
     pipe = theirs(package(T2V), diffusers.WanPipeline)
     model, request = loading.load(path, "cpu"), asked(first=picture(1))
     reading = conditioning.condition_house(model, blocking, request, words.contexts(model, request, "cpu")[0])
-    depth = torch.from_numpy(conditions.control_films(blocking)[1])[None, None].expand(1, 3, -1, -1, -1) * 2 - 1
+    depth = torch.from_numpy(control_films(blocking)[1])[None, None].expand(1, 3, -1, -1, -1) * 2 - 1
     depth = depth.clone()
     depth[:, :, 0] = torch.from_numpy(request.first).permute(2, 0, 1) / 127.5 - 1
     made = torch.ones(1, 1, *depth.shape[2:])
@@ -298,7 +299,7 @@ def test_control_reaches_the_film(package, blocking, card: Card) -> None:
         rays = bare.beside.rays
         assert rays.shape == (1, 24, 3, 64, 96)
         cells = F.avg_pool2d(rays.flatten(0, 1), 8)  # the middle of a cell is the mean of its pixels, nearly
-        expected = torch.from_numpy(conditions.rays(blocking))
+        expected = torch.from_numpy(camera_rays(blocking))
         assert float((cells - expected).abs().max()) < 0.01
     else:
         assert bare.maps[:, :16].any()

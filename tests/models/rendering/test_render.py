@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from models.card import TINY
-from models.controls import tokens as conditions
+from models.controls.films import SAMPLES, control_films
+from models.controls.rays import camera_rays
+from models.controls.tokens import context_tokens
 from models.dit.wan import Transformer
 from models.errors import BadInput
 from models.events import NOTHING, Conditioned, Decoded, Loaded, Noted, Request, Resumed, Settings, Stepped
@@ -22,7 +24,7 @@ from models.stage import render as stage
 from models.stage.model_sheet import sheet
 from models.training.shots import scenes
 from models.vae.previs import VAE
-from models.weight_files.safetensors_header import card_to_json
+from models.weight_files.package_header import card_to_json
 from models.weight_files.tensors import open_package, save
 
 
@@ -127,7 +129,7 @@ def test_the_network_reads_what_training_showed_it(blocking, package):
     model = loading.load(package, "cpu")
     with torch.inference_mode():
         reading = render.condition(model, blocking)
-        previs, depth = conditions.control_films(blocking)
+        previs, depth = control_films(blocking)
         coded = [
             model.vae.encode((torch.from_numpy(f).permute(3, 0, 1, 2)[None] * 2 - 1).to(model.vae.analysis[1].weight))
             for f in (previs, np.repeat(depth[..., None], 3, -1))
@@ -136,14 +138,14 @@ def test_the_network_reads_what_training_showed_it(blocking, package):
     assert (reading.maps[:, :20] == 0).all()
     torch.testing.assert_close(reading.maps[:, 20:36], coded[0])
     torch.testing.assert_close(reading.maps[:, 36:52], coded[1])
-    np.testing.assert_array_equal(reading.maps[0, 52:].numpy(), conditions.rays(blocking))
-    np.testing.assert_array_equal(reading.contexts[0][0].numpy(), conditions.context(blocking))
+    np.testing.assert_array_equal(reading.maps[0, 52:].numpy(), camera_rays(blocking))
+    np.testing.assert_array_equal(reading.contexts[0][0].numpy(), context_tokens(blocking))
 
 
 def test_the_sheet_of_its_people_is_read_where_the_card_has_a_reference(blocking, package, sheeted):
     assert film(blocking, sheeted).shape == film(blocking, package).shape
     model = loading.load(sheeted, "cpu")
-    drawn = stage.render_frame(sheet(blocking), 0, samples=conditions.SAMPLES).rgb
+    drawn = stage.render_frame(sheet(blocking), 0, samples=SAMPLES).rgb
     still = torch.from_numpy(drawn).permute(2, 0, 1)[None, :, None] * 2 - 1
     with torch.inference_mode():
         reading = render.condition(model, blocking)

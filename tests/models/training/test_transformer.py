@@ -14,7 +14,9 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from models.card import TINY
-from models.controls import tokens as conditions
+from models.controls.films import SAMPLES, code_depth
+from models.controls.rays import camera_rays
+from models.controls.tokens import context_tokens
 from models.dit.wan import Transformer
 from models.loading.load import load, unload
 from models.rendering.keyframes import keyframe_mask
@@ -86,10 +88,10 @@ def test_footage_is_the_stage_in_bytes(work):
         }  # fmt: skip
         assert all(tensor.dtype == torch.uint8 for tensor in film.values())
     blocking = scenes.shot(seed, frames, HEIGHT, WIDTH)
-    one = stage.render_frame(blocking, 4, samples=conditions.SAMPLES)
+    one = stage.render_frame(blocking, 4, samples=SAMPLES)
     for name, true in (("rgb", one.rgb), ("previs", one.previs)):
         assert np.abs(film[name][4].numpy() / 255 - true).max() <= 0.5 / 255 + 1e-6
-    coded = conditions.code_depth(one.depth, blocking.subject_distance_m)
+    coded = code_depth(one.depth, blocking.subject_distance_m)
     assert np.abs(film["depth"][4].numpy() / 255 - coded).max() <= 0.5 / 255 + 1e-6
 
 
@@ -137,8 +139,8 @@ def test_encoded_shots_have_unit_latents_and_their_conditions(encoded):
         for name in ("rgb", "previs", "depth", "key"):
             assert shot[name].shape == (16, frames, 12, 14) and shot[name].dtype == torch.float16
         blocking = scenes.shot(seed, 4 * frames - 3, HEIGHT, WIDTH)
-        np.testing.assert_allclose(shot["rays"].numpy(), conditions.rays(blocking), atol=2e-3)
-        np.testing.assert_array_equal(shot["context"].numpy(), conditions.context(blocking))
+        np.testing.assert_allclose(shot["rays"].numpy(), camera_rays(blocking), atol=2e-3)
+        np.testing.assert_array_equal(shot["context"].numpy(), context_tokens(blocking))
         at = latents.given(seed, blocking.frames)
         torch.testing.assert_close(shot["mask"][None].float(), keyframe_mask((frames, 12, 14), at))
         if 0 in at:  # a causal code: the first frame alone

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from models.card import CARDS, PREVIS, TINY
 from models.errors import BadInput, RushesError
-from models.weight_files.safetensors_header import FORMAT, MAX_TENSORS, card_from_json, card_to_json, read_header
+from models.weight_files.package_header import FORMAT, card_from_json, card_to_json
+from models.weight_files.safetensors_header import MAX_TENSORS, read_header
 from models.weight_files.tensors import open_package, save
 
 METADATA = {"scheme": "none", "card": card_to_json(TINY), "licence": "Apache-2.0", "training": "{}"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from appliance.cli.page import cells
 from appliance.library.library import Library
 from appliance.library.take import Status
+from appliance.text_width import cells
 from tui.app import Desk
 from tui.screens.board import Board
 from tui.screens.dialogs import Confirm, Page

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from appliance.capability.reference_pictures import read_picture
 from appliance.delivery.media import stills as pictures
-from appliance.delivery.media.stills import read_picture
 from models.errors import BadInput
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)

@@ -1,0 +1,20 @@
+"""One look at this machine: its devices and what is free of them now."""
+
+from __future__ import annotations
+
+import os
+
+from appliance.machine.device import Device
+
+
+def probe(thorough: bool = False) -> Device:
+    """This machine, now. Takes some milliseconds; the first call with a GPU some tens.
+
+    `thorough` also asks av for its encoders and measures the model store, which takes half a second more.
+    """
+    import pynvml
+
+    from appliance.machine.host import find_host
+    from appliance.machine.nvml import find_gpus
+
+    return find_gpus(find_host(thorough), pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))
