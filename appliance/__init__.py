@@ -1,10 +1,12 @@
 """What every layer needs: paths, units, safe text, atomic files, child processes.
 
+May import: models, appliance.cli.
     atomic_files Files appear whole or not at all: write beside, fsync, link without overwriting, fsync the folder
     paths        Where things live: one folder per house (home), and the weights that ship with the program
     processes    Child processes that cannot outlive their purpose: started in their own session, dead with their
                  parent, told apart by how they ended
     safe_text    Text that people or files supply, made safe to show: a terminal must never obey it
+    text_width   How wide text is on a terminal: counted, padded, cut and wrapped in cells
     units        Bytes and seconds in words: humanising happens only at the edge, where a person reads
 Folders, each of which imports only those above it and the files here:
     direction    a shot as typed values: the fields, their rules, its file

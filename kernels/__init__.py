@@ -1,6 +1,6 @@
 """The operations that models call, and which implementation runs where.
 
-May import: torch, triton; never models, appliance or tui.
+May import: kernels.rowwise, kernels.vae, kernels.linear, kernels.attention.
     dispatch  Which way each operation goes on which device: one table, read from the top
     ops       The operations models call
     raycast   A film of boxes and capsules on a floor, a ray at a time: the procedural stage of models on a GPU

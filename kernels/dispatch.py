@@ -52,7 +52,7 @@ class Choice:
     @property
     def dtype(self) -> torch.dtype:
         """`dtype_name`, as torch's own."""
-        import torch
+        import torch  # torch
 
         return getattr(torch, self.dtype_name)
 
@@ -103,7 +103,7 @@ def choose(device: torch.device) -> Choice:
     """The row of a device. Whatever is not CUDA computes as the processor does, in plain torch."""
     if device.type != "cuda":
         return _of_processor()
-    import torch
+    import torch  # torch
 
     return _of_gpu(torch.cuda.current_device() if device.index is None else device.index)
 
@@ -122,13 +122,13 @@ def choice_for(capability: tuple[int, int] | None, name: str) -> Choice:
 
 @lru_cache
 def _of_gpu(index: int) -> Choice:
-    import torch
+    import torch  # torch
 
     return choice_for(torch.cuda.get_device_capability(index), torch.cuda.get_device_name(index))
 
 
 @lru_cache
 def _of_processor() -> Choice:
-    import torch
+    import torch  # torch
 
     return choice_for(None, BF16_INSTRUCTIONS if torch.cpu._is_avx512_bf16_supported() else "")

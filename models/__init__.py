@@ -1,5 +1,6 @@
 """What every layer speaks: cards, geometry, events, errors.
 
+May import: nothing of ours.
     card         The sizes of a model, as data: one frozen record, and the named models we know
     errors       Errors for people: one line that names what is wrong, the value, what is allowed and the way out
     events       What a render is asked for and what it reports: torch-free, so the daemon and the desk can speak of it

@@ -1,5 +1,6 @@
 """The application around the screens.
 
+May import: appliance, tui.live, tui.screens.
     app           The desk: the application around the screens
     output_filter The last gate before the terminal: no text, from whatever file or person, may command it
 Folders, each of which imports only those above it and the files here:

@@ -141,7 +141,7 @@ def _files() -> list[Path]:
 
 def known() -> list[Known]:
     """The named cards, smallest first."""
-    from models.cost.transformer import parameters, weights_bytes
+    from models.cost.transformer import parameters, weights_bytes  # start-up
 
     found = [
         Known(c.name, c.layers, c.dim, c.heads, parameters(c), weights_bytes(c, "int8"), c.name == PREVIS.name)

@@ -35,7 +35,7 @@ class Model:
         """What it is told of a direction, and what it is told not to show; both empty where it reads no words. A model
         that is not guided by its words is told nothing of the second.
         """
-        from appliance.capability.prompt import negative, prompt
+        from appliance.capability.prompt import negative, prompt  # start-up
 
         if self.reader is None:
             return "", ""

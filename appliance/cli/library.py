@@ -179,6 +179,6 @@ def _plan_words(take: Take) -> str:
 
 
 def _direction_lines(take: Take) -> list[str]:
-    from appliance.direction.document import from_json, to_toml
+    from appliance.direction.document import from_json, to_toml  # start-up
 
     return to_toml(from_json(take.direction_json)).rstrip().split("\n")

@@ -13,9 +13,9 @@ from models.errors import BadInput, RushesError
 
 def doctor(args: Namespace) -> int:
     """Whether this machine can shoot: every check is done, the first failing one makes the exit code 1."""
-    from appliance.machine.probe import probe
-    from appliance.machine.report import machine_rows, remarks
-    from appliance.operations.doctor import examine, process_name
+    from appliance.machine.probe import probe  # start-up
+    from appliance.machine.report import machine_rows, remarks  # start-up
+    from appliance.operations.doctor import examine, process_name  # start-up
 
     rates = _calibrate(args.json) if args.calibrate else None
     checks, machine = examine(), probe(thorough=True)
@@ -44,11 +44,14 @@ def doctor(args: Namespace) -> int:
 
 def _calibrate(quiet: bool) -> dict[str, Any]:
     """Measures this machine and keeps the figures; says them unless they go into a document."""
-    from appliance.library.library import Library
-    from appliance.machine import calibrate
+    from appliance.library.library import Library  # start-up
+    from appliance.library.machines import keep_rates  # start-up
+    from appliance.machine import calibrate  # start-up
+    from appliance.processes import machine_name  # start-up
 
     with Library.open() as library:
-        documents = calibrate.calibrate(library)
+        documents = calibrate.calibrate()
+        keep_rates(library, machine_name(), documents)
     if not quiet:
         facts(calibrate.rows(documents))
         say("", "Kept: quotes for this machine are made from these figures from now on.", "")
@@ -57,7 +60,7 @@ def _calibrate(quiet: bool) -> dict[str, Any]:
 
 def serve(args: Namespace) -> int:
     """Be the daemon of this house, in this terminal."""
-    from appliance.daemon import serve as daemon
+    from appliance.daemon import serve as daemon  # start-up
 
     daemon.serve(until_idle=args.until_idle)
     return 0

@@ -129,21 +129,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     match args.verb:
         case "score":
-            from appliance.cli import score as verbs
+            from appliance.cli import score as verbs  # start-up
         case "doctor" | "serve" | "desk":
-            from appliance.cli import machine as verbs  # type: ignore[no-redef]
+            from appliance.cli import machine as verbs  # type: ignore[no-redef]  # start-up
         case "models":
-            from appliance.cli import models as verbs  # type: ignore[no-redef]
+            from appliance.cli import models as verbs  # type: ignore[no-redef]  # start-up
         case "shoot" | "quote" | "preview" | "retake" | "example":
-            from appliance.cli import shoot as verbs  # type: ignore[no-redef]
+            from appliance.cli import shoot as verbs  # type: ignore[no-redef]  # start-up
         case _:
-            from appliance.cli import library as verbs  # type: ignore[no-redef]
+            from appliance.cli import library as verbs  # type: ignore[no-redef]  # start-up
     return getattr(verbs, args.verb)(args)
 
 
 def _explain(error: Exception) -> tuple[str, int]:
     """One line and an exit code for whatever was raised."""
-    from models.errors import RushesError
+    from models.errors import RushesError  # start-up
 
     if isinstance(error, RushesError):
         return str(error), error.exit_code
@@ -231,6 +231,6 @@ def _unknown_verb(message: str) -> str:
 
 
 def _clean(line: str) -> str:
-    from appliance.safe_text import one_line
+    from appliance.safe_text import one_line  # start-up
 
     return one_line(line, limit=2000)

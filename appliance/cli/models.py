@@ -17,7 +17,7 @@ def models(args: Namespace) -> int:
     """The models that are here, and the architectures that Rushes knows; or `import`, or `check`."""
     if args.action is not None:
         return {"import": bring_in, "check": check}[args.action](args)
-    from appliance.catalog.installed import house, known, shipped, waiting
+    from appliance.catalog.installed import house, known, shipped, waiting  # start-up
 
     package, others, unfinished = shipped(), house(), waiting()
     if args.json:
@@ -68,8 +68,8 @@ def models(args: Namespace) -> int:
 
 def bring_in(args: Namespace) -> int:
     """Import a checkpoint into the house."""
-    from appliance.catalog.importer import bring_in
-    from appliance.cli.follow import progress_stream
+    from appliance.catalog.importer import bring_in  # start-up
+    from appliance.cli.follow import progress_stream  # start-up
 
     done = bring_in(list(_passed_on(args)), args.paths, progress_stream(args.json))
     if args.json:
@@ -83,7 +83,7 @@ def bring_in(args: Namespace) -> int:
 
 def check(args: Namespace) -> int:
     """Prove a package whole, and tell all that it says of itself."""
-    from appliance.catalog.installed import named, prove
+    from appliance.catalog.installed import named, prove  # start-up
 
     package = named(args.name)
     digest = prove(package)

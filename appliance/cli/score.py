@@ -23,8 +23,8 @@ RECORD, PAGE, HEADING = "SCORES.json", "TRAINING.md", "## Scorecard"
 
 def score(args: Namespace) -> int:
     """Films of known doses, measured; a table, one JSON document and a picture."""
-    from appliance.scoring.run import axes_named
-    from appliance.scoring.run import score as scored
+    from appliance.scoring.run import axes_named  # start-up
+    from appliance.scoring.run import score as scored  # start-up
 
     axes, out, package = (
         axes_named(args.axis or (), args.doses),
@@ -55,7 +55,7 @@ def score(args: Namespace) -> int:
 
 def record(document: dict[str, Any], folder: Path) -> None:
     """Keeps a scorecard beside the weights it is of: SCORES.json whole, and its table as a section of TRAINING.md."""
-    from appliance.scoring.page import markdown
+    from appliance.scoring.page import markdown  # start-up
 
     page = folder / PAGE
     before, _, rest = page.read_text(encoding="utf-8").partition(f"{HEADING}\n")
@@ -66,14 +66,14 @@ def record(document: dict[str, Any], folder: Path) -> None:
 
 
 def _write(document: dict[str, Any], out: Path) -> None:
-    from appliance.scoring.page import picture
+    from appliance.scoring.page import picture  # start-up
 
     for name, data in ((SCORES, json_bytes(document)), (PICTURE, picture(document))):
         replace(write_part(out / name, data), out / name)
 
 
 def _show(document: dict[str, Any], out: Path) -> None:
-    from appliance.scoring.page import HEAD, cross_talk_rows, remarks, table_rows
+    from appliance.scoring.page import HEAD, cross_talk_rows, remarks, table_rows  # start-up
 
     say("")
     table(HEAD, table_rows(document), stretch=0)

@@ -68,7 +68,7 @@ def quote(args: Namespace) -> int:
 
 def preview(args: Namespace) -> int:
     """The blocking rendered by the stage: exact, at once, without the model."""
-    from appliance.delivery.previs import SKETCH, render_previs
+    from appliance.delivery.previs import SKETCH, render_previs  # start-up
 
     source = Path(args.file)
     target = Path(args.out or ".")
@@ -112,7 +112,7 @@ def retake(args: Namespace) -> int:
 
 def _elsewhere(args: Namespace) -> Device | None:
     """The machine that --on and --ram describe; None for this one."""
-    from appliance.machine.datasheets import elsewhere
+    from appliance.machine.datasheets import elsewhere  # start-up
 
     if args.on is None:
         if args.ram is not None:

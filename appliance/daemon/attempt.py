@@ -59,19 +59,20 @@ class RenderTake:
 
     def plan(self, device: Device | None = None) -> bool:
         """Decides what this machine (None: as it is now) does about the direction; False when that ended the take."""
-        from appliance.catalog.installed import cards_here
-        from appliance.catalog.model import to_shoot, words_known
-        from appliance.direction.document import from_json
-        from appliance.machine.probe import probe
-        from appliance.planning.calibrated_plan import Experience, kind_of, planned
-        from appliance.planning.plan import Refusal
+        from appliance.catalog.installed import cards_here  # start-up
+        from appliance.catalog.model import to_shoot, words_known  # start-up
+        from appliance.direction.document import from_json  # start-up
+        from appliance.library.machines import machine_history  # start-up
+        from appliance.machine.probe import probe  # start-up
+        from appliance.planning.calibrated_plan import kind_of, planned  # start-up
+        from appliance.planning.plan import Refusal  # start-up
 
         miss = missed(self.take)
         try:
             direction = from_json(self.take.direction_json)
             model = to_shoot(direction.model)
             pictures = model.pictures(direction)
-            known, read_before = Experience.of(self.library, model.card), words_known(self.library, model, direction)
+            known, read_before = machine_history(self.library, model.card), words_known(self.library, model, direction)
             outcome, nominal_seconds = planned(
                 direction, device or probe(), model.card, known, self.take.device, miss, cards_here(), model.held,
                 read_before,
@@ -172,8 +173,8 @@ class RenderTake:
 
     def _words(self, model: Model) -> dict[str, Any]:
         """What the model is told in words, with what its encoder made of them before."""
-        from appliance.library.embeddings import known
-        from appliance.worker.protocol import packed
+        from appliance.library.embeddings import known  # start-up
+        from appliance.worker.protocol import packed  # start-up
 
         positive, negative = self._texts
         before = known(self.library, model.reader, self._texts) if model.reader else ()
@@ -181,8 +182,8 @@ class RenderTake:
 
     def _keep(self, embedding: Any) -> None:
         """Words that were read need not be read again."""
-        from appliance.library.embeddings import keep
-        from appliance.worker.protocol import unpacked
+        from appliance.library.embeddings import keep  # start-up
+        from appliance.worker.protocol import unpacked  # start-up
 
         if self._model is not None and self._model.reader is not None:
             try:
@@ -302,7 +303,7 @@ class RenderTake:
 
 def missed(take: Take) -> Miss | None:
     """The plan of an earlier attempt that ran out of memory."""
-    from appliance.planning.calibrated_plan import Miss
+    from appliance.planning.calibrated_plan import Miss  # start-up
 
     return None if take.missed_place is None else Miss(take.missed_place, take.missed_bytes or 0)
 

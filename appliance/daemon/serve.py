@@ -28,6 +28,7 @@ from appliance.daemon.recovery import note_published
 from appliance.daemon.worker_process import Renderer
 from appliance.library.connection import LibraryBusy, LibraryFull
 from appliance.library.library import Fenced, Library
+from appliance.library.machines import note_machine
 from appliance.library.take import Take
 from appliance.machine.probe import probe
 from models.errors import RushesError
@@ -118,14 +119,14 @@ class _Daemon:
         """What an earlier daemon, or a full disk, left half done: films published but not noted are noted, orphaned
         takes queued again, half-written files swept away. And this machine is entered among those that render.
         """
-        from appliance.atomic_files import sweep
+        from appliance.atomic_files import sweep  # start-up
 
         try:
             for take in note_published(self.library):
                 log(f"take {take.slate} had been published: noted")
             for take in self.library.recover(self.owner, "the daemon ended while it rendered"):
                 log(f"take {take.slate} was left rendering: {take.status}")
-            self.library.machine_seen(process.machine_name(), asdict(probe()))
+            note_machine(self.library, process.machine_name(), asdict(probe()))
         except (LibraryFull, LibraryBusy) as error:
             log(str(error))
         if self.library.takes_folder.is_dir():

@@ -44,11 +44,11 @@ def render_previs(direction: ShotDirection, target: Path) -> Previs:
     """Write the previs film of a direction and its filmstrip. An older previs is replaced: it is a sketch. Any other
     file is not. Raises BadInput.
     """
-    from appliance.atomic_files import replace, write_part
-    from appliance.blocking.solve import block
-    from appliance.delivery.media.mp4 import Mp4Writer
-    from appliance.delivery.media.stills import filmstrip_png
-    from appliance.delivery.media.verify import probe_video
+    from appliance.atomic_files import replace, write_part  # start-up
+    from appliance.blocking.solve import block  # start-up
+    from appliance.delivery.media.mp4 import Mp4Writer  # start-up
+    from appliance.delivery.media.stills import filmstrip_png  # start-up
+    from appliance.delivery.media.verify import probe_video  # start-up
 
     started = time.monotonic()
     if not target.parent.is_dir():
@@ -74,7 +74,7 @@ def render_previs(direction: ShotDirection, target: Path) -> Previs:
 def _chunks(blocking: Blocking) -> Iterator[np.ndarray]:
     import numpy as np
 
-    from models.stage.render import render
+    from models.stage.render import render  # start-up
 
     waiting: list[np.ndarray] = []
     for frame in render(blocking):

@@ -72,17 +72,27 @@ def stated(
     return pairs.items()
 
 
+class UnknownField(BadInput):
+    """A key that no field of its table has, nor one like it. Whoever knows all tables may know where it belongs."""
+
+    def __init__(self, where: str, asked: str, advice: str) -> None:
+        super().__init__(f"{where} is not a field: {advice}")
+        self.where, self.asked = where, asked
+
+
 def unknown(path: str, key: Any, names: Iterable[str]) -> BadInput:
-    """The refusal of a key that no field has, with the nearest that one has: here, else in the whole direction."""
+    """The refusal of a key that no field has, with the nearest that one has in this table."""
     names, asked = list(names), fold(str(key))
     where = join(path, clean(str(key))[:40])
     if asked in _MEANT:
         return BadInput(f"{where} is not a field: state {_MEANT[asked]} instead")
-    if near := _near(asked, names) or _elsewhere(asked):
+    if near := _near(asked, names):
         return BadInput(f'{where} is not a field: did you mean "{near}"?')
     if asked in MOVES:
-        return BadInput(f'{where} is not a field: a move is a table of its own, [[moves]] with type = "{asked}"')
-    return BadInput(f"{where} is not a field: the fields here are {', '.join(names)}")
+        advice = f'a move is a table of its own, [[moves]] with type = "{asked}"'
+    else:
+        advice = f"the fields here are {', '.join(names)}"
+    return UnknownField(where, asked, advice)
 
 
 def _near(asked: str, names: Iterable[str]) -> str | None:
@@ -90,11 +100,9 @@ def _near(asked: str, names: Iterable[str]) -> str | None:
     return found[0] if found else None
 
 
-def _elsewhere(asked: str) -> str | None:
-    """The path of a field that is named so but lies in another table; None where there is none, or more than one."""
-    from appliance.direction.shot import ShotDirection  # deferred: it imports this module
-
-    paths = [row.path for row in table(ShotDirection)]
+def path_of(asked: str, of: type) -> str | None:
+    """The path of the one field anywhere in `of` whose name is nearest to `asked`; None for none, or more than one."""
+    paths = [row.path for row in table(of)]
     name = _near(asked, [path.rpartition(".")[2] for path in paths])
     found = [path for path in paths if path.rpartition(".")[2] == name]
     return found[0] if len(found) == 1 else None

@@ -38,15 +38,15 @@ from the preset. The declarations are the one table of fields: parsing, checking
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from appliance.direction.camera import Camera, Format, Frame, Lens, Move, Time
 from appliance.direction.constraints import check
 from appliance.direction.fields import choice, integer, listing, named, nested, specs, string, word
 from appliance.direction.notes import Continuity, Refs, Text, Tolerances
-from appliance.direction.parsing import read, stated
+from appliance.direction.parsing import UnknownField, path_of, read, stated
 from appliance.direction.staging import Character, Light, SetChoice, Subject
+from models.errors import BadInput
 from models.geometry import snap_frames
 
 
@@ -110,18 +110,9 @@ class ShotDirection:
 
 def from_plain(data: Any) -> ShotDirection:
     """A direction from dicts, lists, strings and numbers. Raises BadInput for the first thing that is wrong."""
-    return ShotDirection(**dict(stated(ShotDirection, data, "", {}, {})))
-
-
-def load(path: str | Path) -> ShotDirection:
-    """The direction in a .toml or .json file. Raises BadInput in one line."""
-    from appliance.direction.document import load_file  # deferred: it imports this module
-
-    return load_file(Path(path))
-
-
-def obeyed(direction: ShotDirection, card_name: str) -> dict[str, str]:
-    """What a model makes of each field this direction states: exact, approximate, text-only or ignored."""
-    from appliance.capability.report import levels_of_stated  # deferred: it imports this module
-
-    return levels_of_stated(direction, card_name)
+    try:
+        return ShotDirection(**dict(stated(ShotDirection, data, "", {}, {})))
+    except UnknownField as error:
+        if path := path_of(error.asked, ShotDirection):
+            raise BadInput(f'{error.where} is not a field: did you mean "{path}"?') from None
+        raise

@@ -13,7 +13,7 @@ from appliance.direction.light_presets import PRESET_ALIASES, PRESETS
 
 
 def _set_names() -> tuple[str, ...]:
-    from models.stage.sets import NAMES  # deferred: it loads numpy, 0.25 s that `rushes --help` need not wait for
+    from models.stage.sets import NAMES  # start-up: it loads numpy, 0.25 s that `rushes --help` need not wait for
 
     return NAMES
 

@@ -7,7 +7,6 @@ in another thread.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Iterable, Sequence
@@ -26,7 +25,6 @@ from models.errors import BadInput
 
 if TYPE_CHECKING:
     from appliance.direction.shot import ShotDirection
-    from appliance.machine.rates import Calibration, Rates
     from appliance.measuring.result import Measured
 
 __all__ = ["Fenced", "Library"]
@@ -72,7 +70,7 @@ class Library(Ledger):
         It becomes the next take of its slate, or the one that the direction states (of a retake it never is: that
         number is `prev_take`'s). Raises BadInput when a take of that number exists.
         """
-        from appliance.direction.document import to_json
+        from appliance.direction.document import to_json  # start-up
 
         seed = secrets.randbelow(LONGEST_SEED) if direction.seed is None else direction.seed
         direction_json = to_json(replace(direction, seed=seed))
@@ -244,71 +242,6 @@ class Library(Ledger):
         return self.rows("PRAGMA data_version")[0][0]
 
     # Machines
-
-    def machine_seen(self, name: str, facts: dict[str, object]) -> None:
-        """Remembers what a machine is, and that it was here now."""
-        now = time.time()
-        with self.immediate():
-            self._db.execute(
-                "INSERT INTO machines (name, facts_json, first_seen, last_seen) VALUES (?, ?, ?, ?) ON CONFLICT (name) "
-                "DO UPDATE SET facts_json = excluded.facts_json, last_seen = excluded.last_seen",
-                (clean(name), json.dumps(facts), now, now),
-            )
-
-    def machines(self) -> list[tuple[str, dict[str, object], float]]:
-        """(name, facts, last seen) of every machine, the latest first."""
-        rows = self.rows("SELECT name, facts_json, last_seen FROM machines ORDER BY last_seen DESC")
-        return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
-
-    def keep_rates(self, name: str, documents: dict[str, dict[str, object]]) -> None:
-        """Remembers what a machine was measured to do: place ("cpu", "cuda:0") -> document of
-        models/bench/device_rates.py.
-        """
-        now = time.time()
-        with self.immediate():
-            self._db.execute(
-                "INSERT INTO machines (name, facts_json, first_seen, last_seen, rates_json, rates_at) "
-                "VALUES (?, '{}', ?, ?, ?, ?) ON CONFLICT (name) "
-                "DO UPDATE SET rates_json = excluded.rates_json, rates_at = excluded.rates_at",
-                (clean(name), now, now, json.dumps(documents), now),
-            )
-
-    def rates(self, name: str) -> dict[str, Rates]:
-        """What a machine was measured to do, by place; empty before `rushes doctor --calibrate`."""
-        from appliance.machine.rates import rates_of
-
-        rows = self.rows("SELECT rates_json FROM machines WHERE name = ? AND rates_json IS NOT NULL", clean(name))
-        return {place: rates_of(document) for row in rows for place, document in json.loads(row[0]).items()}
-
-    def calibrations(self, card: str, machine: str, last: int = 20) -> dict[tuple[str, str], Calibration]:
-        """Measured over nominal seconds of a card's last delivered takes on a machine, the median, and the most memory
-        that one took over its predicted peak: by precision and kind of device ("cpu" | "cuda").
-
-        Nominal is the prediction before calibration was applied to it: else the ratio would chase itself. Takes that
-        were begun twice do not count: the last attempt had only the rest to do. Nor do those that began before the
-        machine's rates were measured: they were predicted by others.
-        """
-        from statistics import median
-
-        from appliance.machine.rates import Calibration
-
-        rows = self.rows(
-            "SELECT precision, device_kind, seconds / nominal_seconds, "
-            "max(1.0, coalesce(1.0 * peak_bytes / predicted_bytes, 1.0)) FROM takes WHERE card = ? AND machine = ? "
-            "AND status = 'delivered' AND fence = 1 AND seconds > 0 AND nominal_seconds > 0 AND precision IS NOT NULL "
-            "AND device_kind IS NOT NULL AND started_at > "
-            "coalesce((SELECT rates_at FROM machines WHERE name = takes.machine), 0) ORDER BY id DESC LIMIT 1000",
-            card,
-            clean(machine),
-        )
-        takes: dict[tuple[str, str], list[tuple[float, float]]] = {}
-        for precision, kind, took, memory in rows:
-            takes.setdefault((precision, kind), []).append((took, memory))
-        found = {}
-        for key, ratios in takes.items():
-            times, memories = zip(*ratios[:last], strict=True)
-            found[key] = Calibration(median(times), len(times), max(memories))
-        return found
 
     # Upkeep
 

@@ -1,7 +1,7 @@
 """What this machine does, measured on request and kept: `rushes doctor --calibrate`.
 
 Devices are measured by a child process that loads torch (models/bench/device_rates.py); the disk is measured here. The
-library keeps the documents by machine and place, and every later quote is made from them.
+caller keeps the documents in the library, and every later quote is made from them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import psutil
 
@@ -23,22 +22,18 @@ from appliance.safe_text import one_line
 from appliance.units import count_words
 from models.errors import RushesError
 
-if TYPE_CHECKING:
-    from appliance.library.library import Library
-
 BUSY = 0.5  # of the cores that others work on: figures are then a mixture of this machine and of what they do
 LONGEST_S = 300  # that measuring one place may take; the first use of a GPU compiles kernels
 
 
-def calibrate(library: Library) -> dict[str, Document]:
-    """Measures every place of this machine that can render, and keeps what is found. Raises RushesError."""
+def calibrate() -> dict[str, Document]:
+    """Measures every device that can render: "cpu" or "cuda:0" -> its document. Raises RushesError."""
     device, others = probe(), psutil.getloadavg()[0]
     disk = read_speed(paths.weights())
     documents = {place: measured(place, device.cores) for place in places(device)}
     documents["cpu"]["troubles"] += busy_words(others, device.cores)
     for document in documents.values():
         document["rates"]["disk_bytes_s"] = disk.bytes_s if disk else None
-    library.keep_rates(process.machine_name(), documents)
     return documents
 
 

@@ -14,7 +14,7 @@ def probe(thorough: bool = False) -> Device:
     """
     import pynvml
 
-    from appliance.machine.host import find_host
-    from appliance.machine.nvml import find_gpus
+    from appliance.machine.host import find_host  # start-up
+    from appliance.machine.nvml import find_gpus  # start-up
 
     return find_gpus(find_host(thorough), pynvml, os.environ.get("CUDA_VISIBLE_DEVICES"))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 Document = dict[str, Any]
@@ -41,3 +42,11 @@ class Rates:
     copy_bytes_s: float | None = None  # inside the device's memory
     upload_bytes_s: float | None = None  # pinned host memory to the device
     disk_bytes_s: float | None = None  # reading the model store, not from the page cache
+
+
+@dataclass(frozen=True, slots=True)
+class MachineHistory:
+    """What one machine has shown of itself with one card: measured rates, and how its takes compared with plans."""
+
+    rates: Mapping[str, Rates] = field(default_factory=dict)  # by place: "cpu", "cuda:0"
+    calibrations: Mapping[tuple[str, str], Calibration] = field(default_factory=dict)  # by precision and device kind

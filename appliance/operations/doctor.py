@@ -71,14 +71,14 @@ def kernels_of(device: Device) -> Check:
         return Check("kernels", True, "not needed: without a GPU everything is plain torch")
     if not device.torch_has_cuda:
         return Check("kernels", True, f"not used: torch {device.torch} renders on the CPU")
-    from kernels.toolchain.driver import way
+    from kernels.toolchain.driver import way  # start-up
 
     found = way(paths.kernels())
     return Check("kernels", found.kind != "none", found.words, found.remedy)
 
 
 def _weights() -> Check:
-    from appliance.catalog.installed import prove, shipped
+    from appliance.catalog.installed import prove, shipped  # start-up
 
     facts = shipped()
     digest = prove(facts)
@@ -103,7 +103,7 @@ def _disk() -> Check:
 
 
 def _database() -> Check:
-    from appliance.library.connection import sqlite3, sqlite_version_ok
+    from appliance.library.connection import sqlite3, sqlite_version_ok  # start-up
 
     return Check(
         "sqlite", sqlite_version_ok(), f"SQLite {sqlite3.sqlite_version}",
@@ -112,7 +112,7 @@ def _database() -> Check:
 
 
 def _library() -> Check:
-    from appliance.library.library import Library
+    from appliance.library.library import Library  # start-up
 
     with Library.open() as library:
         faults = library.faults()
@@ -133,7 +133,7 @@ def process_name(pid: int) -> str | None:
     """What a process is called; None for the daemon of this house and what it started."""
     import psutil
 
-    from appliance.daemon.instance import daemon_pid
+    from appliance.daemon.instance import daemon_pid  # start-up
 
     try:
         process = psutil.Process(pid)

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from appliance import processes as process
 from appliance.machine.device import Device
-from appliance.machine.rates import Calibration, Rates
+from appliance.machine.rates import Calibration, MachineHistory
 from appliance.planning.plan import Plan, Refusal, plan
 from models.card import PREVIS, Card
 
 if TYPE_CHECKING:
     from appliance.direction.shot import ShotDirection
-    from appliance.library.library import Library
 
 # After a plan ran out of memory, the next may count on this share of what that one had: more is not credible, because
 # what allocators hold back, by which plans are off, is of this order.
 CREDIBLE = 0.85
-
-
-@dataclass(frozen=True, slots=True)
-class Experience:
-    """What was measured of a machine and a card."""
-
-    rates: Mapping[str, Rates] = field(default_factory=dict)  # by place: "cpu", "cuda:0"
-    calibrations: Mapping[tuple[str, str], Calibration] = field(default_factory=dict)  # by precision and device kind
-
-    @classmethod
-    def of(cls, library: Library, card: Card) -> Experience:
-        """What the library knows of this machine."""
-        here = process.machine_name()
-        return cls(library.rates(here), library.calibrations(card.name, here))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +36,7 @@ def planned(
     direction: ShotDirection,
     device: Device,
     card: Card,
-    known: Experience,
+    known: MachineHistory,
     request: str | None = None,
     miss: Miss | None = None,
     packages: frozenset[str] = frozenset({PREVIS.name}),

@@ -225,7 +225,7 @@ def _geometry(outcome: Plan, card: Card) -> Geometry:
 
 
 def _attention(machine: Device) -> str:
-    from kernels.dispatch import choice_for
+    from kernels.dispatch import choice_for  # start-up
 
     gpu = machine.gpus[0]
     return choice_for(gpu.capability or (7, 5), gpu.name).attention

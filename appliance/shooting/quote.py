@@ -38,13 +38,13 @@ class Quoted:
     @property
     def fits(self) -> bool:
         """Whether the machine can shoot it."""
-        from appliance.planning.plan import Plan
+        from appliance.planning.plan import Plan  # start-up
 
         return isinstance(self.outcome, Plan)
 
     def require_plan(self) -> Plan:
         """The plan. Raises RushesError with the reason and the ways out where the machine cannot shoot it."""
-        from appliance.planning.plan import Plan
+        from appliance.planning.plan import Plan  # start-up
 
         if isinstance(self.outcome, Plan):
             return self.outcome
@@ -82,7 +82,7 @@ class Quoted:
 
     def _queue(self, plan: Plan, now: float) -> list[tuple[str, str]]:
         """When it would be done behind what waits already."""
-        from appliance.library.forecast import Outlook
+        from appliance.library.forecast import Outlook  # start-up
 
         if self.ahead is None or not self.ahead.takes:
             return []
@@ -91,7 +91,7 @@ class Quoted:
 
     def _weights(self) -> list[tuple[str, str]]:
         """Where the weights are of another model than the one that ships; or that they are not here."""
-        from models.card import PREVIS
+        from models.card import PREVIS  # start-up
 
         if self.card == PREVIS.name:
             return []
@@ -102,11 +102,12 @@ class Quoted:
 
     def to_json(self) -> dict[str, object]:
         """The quote as `rushes quote --json` gives it: what fits has a plan, what does not has a refusal."""
-        from appliance.direction.shot import obeyed
+        from appliance.capability.report import levels_of_stated  # start-up
 
         return {
             "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
-            "obeyed": obeyed(self.direction, self.card), "on": self.on, "model": self.card, "ahead": self.ahead,
+            "obeyed": levels_of_stated(self.direction, self.card),
+            "on": self.on, "model": self.card, "ahead": self.ahead,
             "package": self.package,
         }  # fmt: skip
 
@@ -120,10 +121,10 @@ def read(path: Path, seed: int | None = None, quality: str | None = None, model:
     """The direction of a file, with what was asked in place of its values. The paths of its pictures are from the
     file's own folder, whoever renders it where. Raises BadInput.
     """
-    from appliance.direction.shot import load
+    from appliance.direction.document import load_file  # start-up
 
     asked: dict[str, Any] = {"seed": seed, "quality": quality, "model": model}
-    direction = replace(load(path), **{name: value for name, value in asked.items() if value is not None})
+    direction = replace(load_file(path), **{name: value for name, value in asked.items() if value is not None})
     folder, refs = path.absolute().parent, direction.refs
     stated = {name: value for name in ("first", "last") if (value := getattr(refs, name)) is not None}
     beside: dict[str, Any] = {name: str((folder / value).resolve()) for name, value in stated.items()}
@@ -136,13 +137,14 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
 
     `on` is another machine (appliance/machine/datasheets.py, elsewhere): nothing that was measured here holds there.
     """
-    from appliance.catalog.installed import cards_here
-    from appliance.catalog.model import chosen, named, words_known
-    from appliance.library.forecast import outlook
-    from appliance.library.library import Library
-    from appliance.machine.probe import probe
-    from appliance.planning.calibrated_plan import Experience, planned
-    from appliance.planning.plan import plan
+    from appliance.catalog.installed import cards_here  # start-up
+    from appliance.catalog.model import chosen, named, words_known  # start-up
+    from appliance.library.forecast import outlook  # start-up
+    from appliance.library.library import Library  # start-up
+    from appliance.library.machines import machine_history  # start-up
+    from appliance.machine.probe import probe  # start-up
+    from appliance.planning.calibrated_plan import planned  # start-up
+    from appliance.planning.plan import plan  # start-up
 
     direction, card, own = chosen(direction)
     held = None if own is None else own.precision
@@ -154,7 +156,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
         there = plan(direction, on, card, None, device or "gpu", packages=cards_here(), held=held)
         return Quoted(path, direction, there, on, card.name, None, own)
     with Library.open() as library:
-        known, live = Experience.of(library, card), library.board(recent=0)
+        known, live = machine_history(library, card), library.board(recent=0)
         read_before = own is not None and words_known(library, named(own.name), direction)
     outcome, _ = planned(direction, probe(), card, known, device, None, cards_here(), held, read_before)
     return Quoted(path, direction, outcome, None, card.name, outlook(live, time.time()), own)
@@ -164,13 +166,13 @@ def must_shoot(*quotes: Quoted) -> None:
     """Asked before anything is queued. Raises where a model is not here, or not whole, a picture none, or the machine
     cannot shoot.
     """
-    from appliance.catalog.model import to_shoot
+    from appliance.catalog.model import to_shoot  # start-up
 
     for quoted in quotes:
         shown = to_shoot(quoted.direction.model).pictures(quoted.direction)
         quoted.require_plan()
         if paths := [path for path in (shown["first"], shown["last"], *(path for _, path in shown["keys"])) if path]:
-            from appliance.capability.reference_pictures import look_at
+            from appliance.capability.reference_pictures import look_at  # start-up
 
             for path in paths:
                 look_at(Path(path))
@@ -178,7 +180,7 @@ def must_shoot(*quotes: Quoted) -> None:
 
 def again(take: Take, seed: int | None = None) -> ShotDirection:
     """A take's direction with another seed: the given one, or (None) the one that is drawn when it is queued."""
-    from appliance.direction.document import from_json
+    from appliance.direction.document import from_json  # start-up
 
     return replace(from_json(take.direction_json), seed=seed)
 
@@ -190,10 +192,10 @@ def examples() -> list[Path]:
 
 def obeyed_words(direction: ShotDirection, card: str) -> list[tuple[str, str]]:
     """(level, fields) of what this direction states: what the model does not obey exactly by name, the rest counted."""
-    from appliance.direction.shot import obeyed
+    from appliance.capability.report import levels_of_stated  # start-up
 
     levels: dict[str, list[str]] = {}
-    for name, level in obeyed(direction, card).items():
+    for name, level in levels_of_stated(direction, card).items():
         levels.setdefault(level, []).append(name)
     exact = len(levels.pop("exact", []))
     named = [(level, ", ".join(levels[level])) for level in ("ignored", "text-only", "approximate") if level in levels]

@@ -9,9 +9,9 @@ def queue(path: Path, model: str | None = None) -> str:
     """Put a shot file, to be shot with another model where one is named, at the end of the queue, and make sure that a
     daemon serves it.
     """
-    from appliance.daemon import instance as house
-    from appliance.library.library import Library
-    from appliance.shooting.quote import must_shoot, quote
+    from appliance.daemon import instance as house  # start-up
+    from appliance.library.library import Library  # start-up
+    from appliance.shooting.quote import must_shoot, quote  # start-up
 
     quoted = quote(path, model)
     must_shoot(quoted)
@@ -23,8 +23,8 @@ def queue(path: Path, model: str | None = None) -> str:
 
 def cancel(take_id: int) -> str:
     """Ask for the end of a take."""
-    from appliance.library.library import Library
-    from appliance.library.take import Status
+    from appliance.library.library import Library  # start-up
+    from appliance.library.take import Status  # start-up
 
     with Library.open() as library:
         take = library.request_cancel(take_id)
@@ -33,9 +33,9 @@ def cancel(take_id: int) -> str:
 
 def retake(take_id: int) -> str:
     """Queue a take's direction again with a new seed."""
-    from appliance.daemon import instance as house
-    from appliance.library.library import Library
-    from appliance.shooting.quote import again, must_shoot, plan_direction
+    from appliance.daemon import instance as house  # start-up
+    from appliance.library.library import Library  # start-up
+    from appliance.shooting.quote import again, must_shoot, plan_direction  # start-up
 
     with Library.open() as library:
         old = library.take(take_id)

@@ -14,11 +14,11 @@ def render_film(line: Line, order: Order) -> dict[str, Any]:
     """
     import numpy as np
 
-    from appliance.blocking.solve import block
-    from appliance.direction.document import from_json
-    from appliance.planning.plan import Plan
-    from models.events import Decoded, Settings
-    from models.rendering.render import render
+    from appliance.blocking.solve import block  # start-up
+    from appliance.direction.document import from_json  # start-up
+    from appliance.planning.plan import Plan  # start-up
+    from models.events import Decoded, Settings  # start-up
+    from models.rendering.render import render  # torch
 
     blocking, plan = block(from_json(order["direction"])), Plan.from_json(order["plan"])
     assert plan.seed is not None

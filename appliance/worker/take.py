@@ -19,18 +19,28 @@ from appliance.worker.protocol import Line, Order
 
 def render_take(line: Line, order: Order) -> dict[str, Any]:
     """Renders one take into hidden files beside its final names; returns what the daemon needs to publish it."""
-    from appliance.blocking.solve import block
-    from appliance.capability.reference_pictures import read_picture
-    from appliance.delivery.take_files import TakeFacts, TakeWriter
-    from appliance.direction.document import from_json
-    from appliance.direction.shot import obeyed
-    from appliance.machine.host import find_host
-    from appliance.measuring.frames import Kept
-    from appliance.planning.plan import Plan
-    from appliance.worker.protocol import packed, unpacked
-    from models.events import Conditioned, Decoded, Loaded, Noted, Request, Resumed, Settings, Stepped, Worded
-    from models.placement import stage_frames
-    from models.rendering.render import render
+    from appliance.blocking.solve import block  # start-up
+    from appliance.capability.reference_pictures import read_picture  # start-up
+    from appliance.capability.report import levels_of_stated  # start-up
+    from appliance.delivery.take_files import TakeFacts, TakeWriter  # start-up
+    from appliance.direction.document import from_json  # start-up
+    from appliance.machine.host import find_host  # start-up
+    from appliance.measuring.frames import Kept  # start-up
+    from appliance.planning.plan import Plan  # start-up
+    from appliance.worker.protocol import packed, unpacked  # start-up
+    from models.events import (  # start-up
+        Conditioned,
+        Decoded,
+        Loaded,
+        Noted,
+        Request,
+        Resumed,
+        Settings,
+        Stepped,
+        Worded,
+    )  # start-up
+    from models.placement import stage_frames  # start-up
+    from models.rendering.render import render  # torch
 
     began = time.monotonic()
     _reset_peak()
@@ -103,7 +113,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
                 take=order["slate"],
                 take_id=take,
                 direction=json.loads(order["direction"]),
-                asked=obeyed(direction, plan.card),
+                asked=levels_of_stated(direction, plan.card),
                 blocking_sha256=blocking.digest(),
                 plan=json.loads(order["plan"]),
                 model=order["model"],
@@ -153,7 +163,7 @@ def _peak(device: str) -> int:
     """
     import torch
 
-    from models.cost.footprint import CONTEXT_BYTES
+    from models.cost.footprint import CONTEXT_BYTES  # start-up
 
     if device != "cpu":
         return torch.cuda.max_memory_reserved(device) + CONTEXT_BYTES["cuda"]

@@ -1,6 +1,6 @@
 """Int8 attention and the preparation of queries, keys, values.
 
-May import: kernels.rowwise, kernels.dispatch.
+May import: kernels.rowwise.
     int8         K6: attention of every token to every token: int8 scores, float16 or float8 values, one pass over the
                  keys
     queries_keys K2: the rows of a query or key matrix -> normed over their whole width, turned by their token's place,

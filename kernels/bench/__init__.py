@@ -1,6 +1,6 @@
 """Timings and baselines (python -m kernels.bench as today).
 
-May import: the rest of kernels.
+May import: kernels, kernels.rowwise, kernels.vae, kernels.linear, kernels.attention, kernels.toolchain.
     baselines What one would use instead of our kernels: torch's libraries, and plain expressions for torch.compile to
               fuse
     cases     What `kernels.bench` measures: the cases of each operation at the shapes of a Wan block

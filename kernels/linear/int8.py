@@ -22,7 +22,7 @@ from kernels.dispatch import choose
 from kernels.linear.tiles import capability_of, product_class, tile_for
 
 GROUP_M = 8
-ROWS_AT_ONCE = 4096  # of torch's product: 226 MB of sums at the 13824 columns of a 14B feed-forward, not gigabytes
+PRODUCT_ROWS = 4096  # of torch's product: 226 MB of sums at the 13824 columns of a 14B feed-forward, not gigabytes
 
 
 @triton.jit
@@ -131,8 +131,8 @@ def through_torch(
     (M, K), N = q.shape, weight.shape[0]
     y = torch.empty((M, N), dtype=dtype, device=q.device)
     columns = padded(weight, -N % 8, -K % 8).t()
-    for start in range(0, M, ROWS_AT_ONCE):
-        rows = q[start : start + ROWS_AT_ONCE]
+    for start in range(0, M, PRODUCT_ROWS):
+        rows = q[start : start + PRODUCT_ROWS]
         total = torch._int_mm(padded(rows, max(17 - len(rows), 0), -K % 8), columns)
         epilogue_kernel[triton.cdiv(len(rows), 16), triton.cdiv(N, 256)](
             total, scale[start:], weight_scale, scale if bias is None else bias, y[start:], len(rows), N,

@@ -37,7 +37,7 @@ GROUP = 64
 LOWEST, HIGHEST = -8, 7  # of four bits
 LARGEST_MULTIPLIER = 15  # 8 * 16 would be 128
 TRIES = 4  # multipliers of a group: from the one that clips nothing down; a fifth is never better
-ROWS_AT_ONCE = 1024  # 57 MB of a 14B feed-forward in float32, of which a search holds a few copies
+SEARCH_ROWS = 1024  # 57 MB of a 14B feed-forward in float32, of which a search holds a few copies
 
 
 class Int4(NamedTuple):
@@ -55,7 +55,7 @@ def quantize_int4(w: Tensor, group: int = GROUP) -> Int4:
     ValueError where K is no multiple of the group, or the group no power of two of at least 16.
     """
     check(w.shape[1], group)
-    parts = [_search(rows.float().unflatten(1, (-1, group))) for rows in w.split(ROWS_AT_ONCE)]
+    parts = [_search(rows.float().unflatten(1, (-1, group))) for rows in w.split(SEARCH_ROWS)]
     level, multiplier, scale = (torch.cat(column) for column in zip(*parts, strict=True))
     return Int4(pack_int4(level, group), multiplier, scale)
 

@@ -1,6 +1,6 @@
 """Normalise, scale, rotate and quantise rows.
 
-May import: torch, triton.
+May import: nothing of ours.
     hadamard      The block-Hadamard rotation: it spreads an outlier over its block, so that int8 rows keep their small
                   values
     layer_norm    K1

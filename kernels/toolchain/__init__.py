@@ -1,6 +1,6 @@
 """Triton without a compiler: its driver, ahead-of-time builds, compile-only checks.
 
-May import: the rest of kernels, but bench.
+May import: kernels, kernels.rowwise, kernels.vae, kernels.linear, kernels.attention.
     compile_only A GPU that is not here
     driver       How Triton gets the C module that launches its kernels, also on a box without a compiler
     launches     Every launch that matters, without data: what is compiled ahead of time, and what the tests hold to a

@@ -89,7 +89,7 @@ def prepare(folder: Path | None = None) -> None:
     # names the library, and the loader finds it as it does for torch.
     os.environ.setdefault("TRITON_LIBCUDA_PATH", str(folder))
     settle(Path(os.environ["TRITON_CACHE_DIR"]))
-    from triton import knobs
+    from triton import knobs  # torch
 
     knobs.build.impl = partial(provide, folder)
 

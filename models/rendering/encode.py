@@ -78,7 +78,7 @@ def sizes(package: Package, part: str, card: type[TextCard] | type[VisionCard]) 
 
 def _read(model: Model, texts: Sequence[str], where: str) -> tuple[Embedding, ...]:
     """Texts through the encoder, which is gone when they are read."""
-    from models.encoders.tokenizer import (
+    from models.encoders.tokenizer import (  # start-up
         Tokenizer,  # here: a machine that renders or trains the shipped model needs none
     )
 

@@ -1,5 +1,7 @@
 """The small model that ships with the product (python -m models.training as today).
 
+May import: models, models.stage, models.weight_files, models.dit, models.vae, models.controls, models.loading,
+models.rendering, models.training.shots.
     autoencoder  Trains the autoencoder on random crops of footage: pictures, previs and depth, since all three pass
                  through it
     budget       A training in a few calls of so many minutes each: which call this is, and what its minutes are for

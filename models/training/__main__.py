@@ -82,18 +82,18 @@ def train(options: argparse.Namespace, began: float) -> None:
     """Whatever is left to do, from `began` on, as time.monotonic() counts."""
     import torch
 
-    from models.loading.load import load, unload
-    from models.training import autoencoder as vae_fit
-    from models.training import detail as detail_fit
-    from models.training import evaluate as check
-    from models.training import release as package
-    from models.training import run as state
-    from models.training import transformer as fit
-    from models.training.carry import Carry
-    from models.training.disk_footage import Ahead
-    from models.training.gpu_footage import Stock
-    from models.training.shots import latents
-    from models.vae.previs import VAE
+    from models.loading.load import load, unload  # start-up
+    from models.training import autoencoder as vae_fit  # start-up
+    from models.training import detail as detail_fit  # start-up
+    from models.training import evaluate as check  # start-up
+    from models.training import release as package  # start-up
+    from models.training import run as state  # start-up
+    from models.training import transformer as fit  # start-up
+    from models.training.carry import Carry  # start-up
+    from models.training.disk_footage import Ahead  # start-up
+    from models.training.gpu_footage import Stock  # start-up
+    from models.training.shots import latents  # start-up
+    from models.vae.previs import VAE  # start-up
 
     torch.set_num_threads(options.threads)
     torch.backends.cudnn.benchmark = True  # a training has few shapes

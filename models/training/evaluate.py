@@ -33,7 +33,7 @@ PREVIS_CHANNELS = slice(20, 52)  # of a Reading: after mask and keyframe, the la
 
 
 def main() -> None:
-    from models.training.release import SHIPPED
+    from models.training.release import SHIPPED  # start-up
 
     parser = argparse.ArgumentParser(prog="python -m models.training.evaluate", description=__doc__)
     parser.add_argument("--package", type=Path, default=SHIPPED)

@@ -16,12 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.training.shots.latents import nothing
+
 SAVE_SECONDS = 60.0
 WARM_UP = 100  # steps
-
-
-def nothing() -> None:
-    """What is done besides, where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)

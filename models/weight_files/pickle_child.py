@@ -33,7 +33,7 @@ def main(path: Path, folder: Path) -> None:
     """Read, write, report."""
     confine.die_with_parent()
     unguarded = [] if confine.leave_network() else ["the network was not cut off"]
-    from models.weight_files.tensors import (
+    from models.weight_files.tensors import (  # torch
         write,  # torch starts threads, and a process with threads cannot leave its network
     )
 

@@ -1,76 +1,84 @@
-"""The arrows of the map, enforced: tui -> appliance -> models -> kernels, never back; torch only where it belongs."""
+"""Torch, the database driver and the screen are loaded only where they belong: read in the source, and tried."""
 
-import ast
+from __future__ import annotations
+
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("kernels", "models", "appliance", "tui")  # each may import those before it, and itself
-FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TORCH_FREE_MODELS = ("models.stage", "models.controls", "models.cost", "models.weight_files")  # and the root files
-WITH_TORCH = {  # of models.weight_files
-    "models.weight_files.tensors", "models.weight_files.gguf_blocks", "models.weight_files.package_writer",
-    "models.weight_files.pickle_child",
-}  # fmt: skip
-# a plan reads which way a card computes; the doctor, ours
-TORCH_FREE_KERNELS = {"kernels.dispatch", "kernels.toolchain.driver"}
+sys.path.insert(0, str(Path(__file__).parent))
+
+from tree import imported, modules
+
 HEAVY = {"torch", "triton", "safetensors"}
+# Folders whose modules load torch, and in the others the modules that may. `models` itself: root files do not.
+WITH_TORCH = {
+    "kernels.linear", "kernels.rowwise", "kernels.attention", "kernels.vae", "kernels.bench", "kernels.toolchain",
+    "models.dit", "models.vae", "models.encoders", "models.importing", "models.loading", "models.rendering",
+    "models.training", "models.training.shots", "models.bench", "appliance.worker",
+}  # fmt: skip
+MODULES_WITH_TORCH = {
+    "kernels.ops", "kernels.raycast", "models.weight_files.tensors", "models.weight_files.gguf_blocks",
+    "models.weight_files.package_writer", "models.weight_files.pickle_child",
+}  # fmt: skip
+# Torch-free modules of folders that load torch: a plan reads which kernels a GPU runs, the doctor how Triton compiles,
+# and the daemon speaks to its worker.
+TORCH_FREE = {"kernels.dispatch", "kernels.toolchain.driver", "models.vae.tiling", "appliance.worker.protocol"}
 
 
-def imports(path: Path):
-    """Every import in a file, deferred ones too, as (module, line)."""
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}:{node.lineno} imports relatively; imports are flat"
-            yield node.module or "", node.lineno
+def loads_torch(name: str) -> bool:
+    """Whether a module of ours may load torch."""
+    path = modules()[name].path
+    if name in TORCH_FREE or path.name == "__init__.py":
+        return False
+    return name in MODULES_WITH_TORCH or ".".join(path.parent.parts) in WITH_TORCH
 
 
-def test_there_is_something_to_check():
-    assert {path.parts[0] for path in FILES} == set(PACKAGES)
+def test_torch_stays_behind_its_wall():
+    """No torch-free module imports torch, nor one of ours that may load it, but in a child process: see `# torch`."""
+    wrong = []
+    for name, module in modules().items():
+        if loads_torch(name):
+            continue
+        lines = module.text.splitlines()
+        for imports, line, where in imported(module):
+            ours = imports
+            while ours and ours not in modules():
+                ours = ours.rpartition(".")[0]
+            heavy = (imports.split(".")[0] in HEAVY and where != "types") or (ours and loads_torch(ours))
+            if heavy and not (where == "function" and "# torch" in lines[line - 1]):
+                wrong.append(f"{module.path}:{line} imports {imports}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_point_down(path):
-    below = PACKAGES[: PACKAGES.index(path.parts[0]) + 1]
-    for module, line in imports(path):
-        top = module.split(".")[0]
-        assert top not in PACKAGES or top in below, f"{path}:{line} imports {module}, which lies above it"
+def test_every_torch_free_module_imports_without_torch(python):
+    """In one process in which torch, triton and safetensors cannot be imported at all."""
+    names = [name for name, module in modules().items() if not loads_torch(name) and "__main__" not in name]
+    assert len(names) > 150
+    code = f"""
+import importlib, sys
+for heavy in {sorted(HEAVY)}:
+    sys.modules[heavy] = None
+for name in {names}:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(name, error)
+"""
+    done = python("-c", code)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] in ("appliance", "tui")], ids=str)
-def test_only_the_worker_touches_torch(path):
-    if path == Path("appliance/worker/__main__.py"):
-        return
-    for module, line in imports(path):
-        parts = module.split(".")
-        if module not in TORCH_FREE_KERNELS:
-            assert parts[0] not in {"torch", "triton", "kernels"}, f"{path}:{line} imports {module}"
-        if parts[0] == "models" and len(parts) > 1:
-            assert parts[1] in TORCH_FREE_MODELS, f"{path}:{line} imports {module}, which loads torch"
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "models"], ids=str)
-def test_the_torch_free_models_are_torch_free(path):
-    if path.stem not in TORCH_FREE_MODELS or len(path.parts) > 2:
-        return
-    for module, line in imports(path):
-        parts = module.split(".")
-        assert parts[0] not in HEAVY | {"kernels"}, f"{path}:{line} imports {module}"
-        if parts[0] == "models" and len(parts) > 1:
-            assert parts[1] in TORCH_FREE_MODELS, f"{path}:{line} imports {module}, which loads torch"
-
-
-@pytest.mark.parametrize("path", FILES, ids=str)
-def test_one_sqlite_in_a_process(path):
+def test_one_sqlite_in_a_process():
     """sqlite3 beside pysqlite3 would put two SQLites in one process, whose locks cancel each other."""
-    for module, line in imports(path):
-        allowed = path == Path("appliance/library/connection.py")  # chooses the driver that sqlite-utils would
-        assert allowed or module.split(".")[0] not in {"sqlite3", "pysqlite3"}, (
-            f"{path}:{line}: take sqlite3 from appliance.library.connection"
-        )
+    wrong = [
+        f"{module.path}:{line}: take sqlite3 from appliance.library.connection"
+        for name, module in modules().items()
+        for imports, line, _ in imported(module)
+        if imports.split(".")[0] in {"sqlite3", "pysqlite3"} and name != "appliance.library.connection"
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 DESK = HEAVY | {"numpy", "PIL", "av", "sqlite_utils", "kernels"}
@@ -80,22 +88,20 @@ SCREEN = {"textual", "rich"}
 @pytest.mark.parametrize(
     ("code", "never"),
     [
-        ("import tui.app", DESK),
-        ("import tui.screens.board", DESK),
+        ("import tui.app, tui.screens.board", DESK),
         ("import appliance.cli.main", HEAVY | SCREEN | {"numpy", "PIL", "av", "sqlite_utils"}),
         ("import appliance.cli.library", HEAVY | SCREEN | {"numpy", "av", "sqlite_utils"}),
-        ("import appliance.cli.shoot", HEAVY | SCREEN),
-        ("import appliance.cli.machine", HEAVY | SCREEN),
-        ("import appliance.daemon", HEAVY | SCREEN | {"numpy", "av", "sqlite_utils"}),
+        ("import appliance.cli.shoot, appliance.cli.machine", HEAVY | SCREEN),
+        ("import appliance.daemon.serve", HEAVY | SCREEN | {"numpy", "av", "sqlite_utils"}),
         ("import appliance.planning.plan", HEAVY | {"numpy", "av", "pynvml", "psutil"}),
         ("import appliance.delivery.labels.aigc", HEAVY | {"numpy", "av", "PIL"}),
         ("import appliance.direction.document", HEAVY | SCREEN | {"numpy"}),
         ("from appliance.direction.document import from_toml; from_toml('[set]')", HEAVY | SCREEN),
-        ("from appliance.machine.device import probe; probe()", HEAVY | {"numpy"}),
-        ("import models.cost.footprint, models.weight_files.safetensors_header", HEAVY | {"numpy"}),
+        ("from appliance.machine.probe import probe; probe()", HEAVY | {"numpy"}),
+        ("import models.cost.footprint, models.weight_files.package_header", HEAVY | {"numpy"}),
         (
             "from models.controls.films import control_films; from models.controls.rays import camera_rays;"
-            "from models.controls.tokens import context_tokens; from models.training.shots import shoot, scenes;"
+            "from models.controls.tokens import context_tokens; from models.training.shots import scenes, shoot;"
             "shot = scenes.shot(5, 5, 32, 48); control_films(shot), camera_rays(shot), context_tokens(shot)",
             HEAVY | {"array_api_compat"},
         ),

@@ -48,10 +48,10 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         """Until stopped. A library that cannot be read is said once and tried again."""
-        from appliance.library.library import (
+        from appliance.library.library import (  # start-up
             Library,  # after the first paint: the driver costs more than the whole desk
         )
-        from models.errors import RushesError
+        from models.errors import RushesError  # start-up
 
         told = ""
         while not self._stopped.is_set():
@@ -97,9 +97,9 @@ class Watcher(threading.Thread):
 
 def look_at_machine() -> MachineSeen:
     """The machine and its daemon in a few words."""
-    from appliance.daemon import instance as house
-    from appliance.machine.probe import probe
-    from appliance.units import bytes_words, count_words
+    from appliance.daemon import instance as house  # start-up
+    from appliance.machine.probe import probe  # start-up
+    from appliance.units import bytes_words, count_words  # start-up
 
     device = probe()
     if device.gpus:

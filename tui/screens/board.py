@@ -131,7 +131,7 @@ class Board(Screen[None]):
 
     def action_start(self) -> None:
         """Choose a shot and queue it."""
-        from tui.screens.new_take import Chosen, Start
+        from tui.screens.new_take import Chosen, Start  # start-up
 
         def chosen(shot: Chosen | None) -> None:
             if shot is not None:

@@ -106,7 +106,7 @@ class Start(ModalScreen[Chosen | None]):
     @work(thread=True, exclusive=True, group="quote", exit_on_error=False)
     def _quote(self, asked: tuple[str, str | None]) -> None:
         """Read and plan on a thread: it loads numpy the first time."""
-        from appliance.shooting.quote import quote
+        from appliance.shooting.quote import quote  # start-up
 
         try:
             quoted = quote(Path(asked[0]).expanduser(), asked[1])
@@ -136,7 +136,7 @@ class Start(ModalScreen[Chosen | None]):
     @work(thread=True, group="models", exit_on_error=False)
     def _look_for_models(self) -> None:
         """The packages of the house, on a thread: they may lie on a slow disk."""
-        from appliance.catalog.model import names
+        from appliance.catalog.model import names  # start-up
 
         self.post_message(self.Models(names()))
 
@@ -161,7 +161,7 @@ class Start(ModalScreen[Chosen | None]):
 
 def offers(folder: Path) -> list[tuple[str, Path]]:
     """(what to show, path) of the shot files in a folder, then of those that ship with Rushes."""
-    from appliance.shooting.quote import examples
+    from appliance.shooting.quote import examples  # start-up
 
     here = sorted(path for path in folder.glob("*.toml") if path.name != "pyproject.toml")[:OFFERS]
     return [(f"./{path.name}", path) for path in here] + [(f"example  {path.stem}", path) for path in examples()]

@@ -1,4 +1,6 @@
 """One file a widget, each testable without a screen.
 
-take_list The list of takes: one row each, drawn line by line, so that ten thousand cost what forty do
+May import: appliance, appliance.library, tui.wording.
+    facts     Facts and keys as two-column tables
+    take_list The list of takes: one row each, drawn line by line, so that ten thousand cost what forty do
 """

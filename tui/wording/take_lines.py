@@ -102,15 +102,15 @@ def _times(take: Take, now: float) -> str:
 
 def _direction(take: Take) -> list[tuple[str, str]]:
     """Camera, lens, light and cast of the direction, each as one line where it says something."""
-    from appliance.direction.document import from_json
-    from tui.wording.direction_lines import lines
+    from appliance.direction.document import from_json  # start-up
+    from tui.wording.direction_lines import lines  # start-up
 
     return lines(from_json(take.direction_json))
 
 
 def in_full(take: Take, now: float, measures: Sequence[Measured] = ()) -> list[tuple[str, str]]:
     """Everything about a take, the whole direction as the file would say it included."""
-    from appliance.direction.document import from_json, to_toml
+    from appliance.direction.document import from_json, to_toml  # start-up
 
     toml = to_toml(from_json(take.direction_json)).rstrip()
     return [*details(take, now, measures), ("", ""), ("direction", clean(toml, keep_newlines=True))]

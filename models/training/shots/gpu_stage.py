@@ -117,10 +117,10 @@ def film(tables: Tables, device: str) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.cache
 def _kernel():
-    from kernels.toolchain import driver
+    from kernels.toolchain import driver  # torch
 
     driver.prepare()  # before Triton is loaded
-    from kernels import raycast
+    from kernels import raycast  # torch
 
     return raycast
 

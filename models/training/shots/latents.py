@@ -22,7 +22,6 @@ from models.controls.rays import camera_rays
 from models.controls.tokens import context_tokens
 from models.rendering.keyframes import keyframes
 from models.stage.blocking import Blocking
-from models.training.run import nothing
 from models.training.shots import scenes
 from models.training.shots import shoot as footage
 from models.vae.previs import VAE
@@ -31,6 +30,10 @@ FILMS = ("rgb", "previs", "depth")
 KNOWN = ("key", "mask", "sheet")  # what else may be shown: frames of the film, and its people on a model sheet
 LOOK_SECONDS = 20.0
 GIVEN = ("first", "first", "first", "ends", "ends", "last", "any")  # frames of a film as keyframes, as often as named
+
+
+def nothing() -> None:
+    """The callback where there is nothing to do."""
 
 
 def encode_all(films: Path, folder: Path, vae: VAE, device: str, seconds: float = math.inf) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.blocking.solve import albedo, block
-from appliance.direction.shot import ShotDirection, from_plain, load
+from appliance.direction.document import load_file
+from appliance.direction.shot import ShotDirection, from_plain
 from models.stage import sets
 from models.stage.appearance import appearance
 from models.stage.render import project, render_frame
@@ -61,14 +62,14 @@ def test_nothing_stated_is_33_frames_of_the_set_and_a_subject_is_framed_from_the
 
 
 def test_the_same_direction_is_the_same_blocking_and_seeds_do_not_move_the_camera():
-    shot = load(EXAMPLES[0])
-    assert block(shot).digest() == block(load(EXAMPLES[0])).digest()
+    shot = load_file(EXAMPLES[0])
+    assert block(shot).digest() == block(load_file(EXAMPLES[0])).digest()
     assert block(ShotDirection(seed=1)).digest() == block(ShotDirection(seed=2)).digest()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_block_and_show_their_subject_in_every_frame(path):
-    shot = load(path)
+    shot = load_file(path)
     b = block(shot)
     check(b)
     assert b.frames == 33
@@ -83,7 +84,7 @@ def test_examples_block_and_show_their_subject_in_every_frame(path):
 
 
 def test_maras_pan_follows_her_to_the_door():
-    b = block(load(next(path for path in EXAMPLES if path.stem == "mara_crosses")))
+    b = block(load_file(next(path for path in EXAMPLES if path.stem == "mara_crosses")))
     pan = np.degrees(np.arctan2(b.c2w[:, 0, 2], -b.c2w[:, 2, 2]))
     assert pan[-1] - pan[0] == pytest.approx(20)
     door = next(p for p in b.set.props if p.size[1] == 1.05)

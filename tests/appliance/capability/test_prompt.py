@@ -12,9 +12,9 @@ from appliance.capability.prompt import NEGATIVE, negative, prompt
 from appliance.capability.report import level
 from appliance.direction import light_presets as presets
 from appliance.direction import vocabulary
-from appliance.direction.document import from_toml
+from appliance.direction.document import from_toml, load_file
 from appliance.direction.fields import table
-from appliance.direction.shot import ShotDirection, load
+from appliance.direction.shot import ShotDirection
 from appliance.shooting.quote import examples
 from models.card import CARDS, WAN_1_3B
 from models.stage import sets
@@ -59,7 +59,7 @@ def said(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", examples(), ids=lambda path: path.stem)
 def test_the_examples(path):
-    assert prompt(load(path)) == EXAMPLES[path.stem]
+    assert prompt(load_file(path)) == EXAMPLES[path.stem]
 
 
 def test_a_shot_that_states_nothing_is_told_its_lens_alone():

@@ -11,8 +11,8 @@ from appliance.capability.prompt import NEGATIVE
 from appliance.catalog.model import chosen, named, names, to_shoot, words_known
 from appliance.daemon.attempt import Orders, Patience, RenderTake
 from appliance.daemon.worker_process import Renderer
-from appliance.direction.document import from_json, from_toml, to_toml
-from appliance.direction.shot import from_plain, load
+from appliance.direction.document import from_json, from_toml, load_file, to_toml
+from appliance.direction.shot import from_plain
 from appliance.library import embeddings
 from appliance.library.library import Library
 from appliance.library.take import Status
@@ -63,7 +63,10 @@ def package(home, empty_package):
 def test_the_shipped_model_is_meant_where_none_is_named(home):
     assert named(None) == named("previs") == to_shoot(None)
     assert (named(None).name, named(None).card, named(None).reader, named(None).held) == ("previs", PREVIS, None, None)
-    assert named(None).texts(load(home / "shot.toml")) == ("", "") and named(None).read(load(home / "shot.toml")) == ()
+    assert (
+        named(None).texts(load_file(home / "shot.toml")) == ("", "")
+        and named(None).read(load_file(home / "shot.toml")) == ()
+    )
 
 
 def test_a_model_of_the_house(home, package):
@@ -72,13 +75,13 @@ def test_a_model_of_the_house(home, package):
     assert (ours.card, ours.sha256, ours.held, ours.path.name) == (CARD, digest, "int8", "ours.safetensors")
     assert (ours.reader.sha256, ours.reader.tokens, ours.reader.dim) == (digest, 512, 64)
     assert names() == ["previs", "ours"]
-    shot = load(home / "shot.toml")
+    shot = load_file(home / "shot.toml")
     assert ours.texts(shot) == ("Read. 35 mm lens.", NEGATIVE) and ours.read(shot) == ours.texts(shot)
 
 
 def test_one_without_guidance_is_told_nothing_of_what_it_should_not_show(home, package):
     package(card=few_steps(CARD, "lightx2v"))
-    shot = load(home / "shot.toml")
+    shot = load_file(home / "shot.toml")
     assert to_shoot("ours").texts(shot) == ("Read. 35 mm lens.", "")
     assert to_shoot("ours").read(shot) == ("Read. 35 mm lens.",)
 
@@ -121,7 +124,7 @@ def test_an_unknown_model_is_refused_with_what_is_here_and_the_way_to_bring_one(
 
 def test_a_shot_names_its_model_in_its_file_and_the_command_line_wins(home):
     (home / "shot.toml").write_text('model = "wan2.1-vace-1.3b"\n' + SHOT.format(action="waits"))
-    stated = load(home / "shot.toml")
+    stated = load_file(home / "shot.toml")
     assert stated.model == "wan2.1-vace-1.3b" == from_toml(to_toml(stated)).model
     assert read(home / "shot.toml").model == "wan2.1-vace-1.3b" and load_with(home, "ours").model == "ours"
 
@@ -163,9 +166,10 @@ def test_a_refusal_names_the_shipped_model_as_a_way_out(home, package):
     package(card=replace(WAN_14B, name="wan2.1-t2v-14b"))
     big = replace(load_with(home, "ours"), time=from_plain({"time": {"duration_s": 30}}).time)
     small = replace(probe(), ram_free_bytes=2 * 2**30, gpus=(), disk_free_bytes=10**12)
-    from appliance.planning.calibrated_plan import Experience, planned
+    from appliance.machine.rates import MachineHistory
+    from appliance.planning.calibrated_plan import planned
 
-    refused, _ = planned(big, small, to_shoot("ours").card, Experience(), None, None, held="int8")
+    refused, _ = planned(big, small, to_shoot("ours").card, MachineHistory(), None, None, held="int8")
     assert any("another model: previs" in way for way in refused.remedies)
 
 
@@ -285,7 +289,7 @@ def test_a_take_whose_model_went_away_fails_with_the_way_out(home, attempt, pack
 
 def test_the_shipped_model_is_remembered_too(home, attempt):
     with Library.open() as library:
-        library.queue(load(home / "shot.toml"))
+        library.queue(load_file(home / "shot.toml"))
         done = attempt(library)
         assert (done.status, done.model, done.model_sha256) == (Status.DELIVERED, "previs", named(None).sha256)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from appliance.direction.document import from_json, from_toml, to_json, to_toml
+from appliance.direction.document import from_json, from_toml, load_file, to_json, to_toml
 from appliance.direction.fields import Spec, defaults, specs
-from appliance.direction.shot import ShotDirection, from_plain, load
+from appliance.direction.shot import ShotDirection, from_plain
 from appliance.direction.vocabulary import MOVES
 from models.errors import BadInput
 
@@ -195,29 +195,29 @@ def test_load_names_the_file(tmp_path):
     shot = tmp_path / "shot.toml"
     shot.write_text("[lens]\nfocal = 35\n")
     with pytest.raises(BadInput, match=r"shot\.toml: lens\.focal is not a field"):
-        load(shot)
+        load_file(shot)
     for path, part in (
         (tmp_path / "none.toml", "no such file"),
         (tmp_path, "it is a folder"),
         ("a\0b", "cannot be read"),
     ):
         with pytest.raises(BadInput) as caught:
-            load(path)
+            load_file(path)
         assert part in str(caught.value) and "\n" not in str(caught.value)
     shot.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BadInput, match="not UTF-8"):
-        load(shot)
+        load_file(shot)
     shot.write_bytes(b"#" * ((1 << 20) + 1))
     with pytest.raises(BadInput, match="1 MiB"):
-        load(shot)
+        load_file(shot)
     record = tmp_path / "shot.json"
     record.write_text(to_json(ShotDirection(scene="9")))
-    assert load(record).scene == "9"
+    assert load_file(record).scene == "9"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_are_valid_shots(path):
-    shot = load(path)
+    shot = load_file(path)
     assert (shot.frames, shot.format.width, shot.format.height) == (33, 224, 128)
     assert from_toml(to_toml(shot)) == shot
     assert shot.seed is not None, "an example is the same film for everybody"

@@ -5,10 +5,10 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from appliance.capability.report import LEVELS, level
+from appliance.capability.report import LEVELS, level, levels_of_stated
 from appliance.direction.fields import Key, table
 from appliance.direction.light_presets import PRESETS, expand
-from appliance.direction.shot import Lens, Move, ShotDirection, Subject, from_plain, obeyed
+from appliance.direction.shot import Lens, Move, ShotDirection, Subject, from_plain
 from appliance.direction.staging import Character, Mark
 from appliance.direction.vocabulary import MOVES, SIZES
 from models.errors import BadInput
@@ -292,7 +292,7 @@ def test_a_shot_is_told_what_becomes_of_what_it_states():
         "subjects": [{"id": "mara", "gaze": "camera"}], "cast": {"mara": {"hat": "#ffffff"}},
         "lens": {"focal_mm": [{"t_s": 0, "value": 35}]}, "text": {"action": "she waits"},
     })  # fmt: skip
-    assert obeyed(shot, "previs") == {
+    assert levels_of_stated(shot, "previs") == {
         "lens.focal_mm": "exact",
         "subjects[0].id": "exact",
         "subjects[0].gaze": "ignored",
@@ -300,4 +300,4 @@ def test_a_shot_is_told_what_becomes_of_what_it_states():
         "text.action": "ignored",
     }
     with pytest.raises(BadInput, match="sora"):
-        obeyed(shot, "sora")
+        levels_of_stated(shot, "sora")

@@ -9,6 +9,7 @@ from appliance.direction.document import from_json
 from appliance.direction.shot import from_plain
 from appliance.library.connection import connect
 from appliance.library.library import Fenced, Library
+from appliance.library.machines import calibrations, keep_rates, machines, measured_rates, note_machine
 from appliance.library.migrations import STEPS, migrate
 from appliance.library.take import TRANSITIONS, Status
 from appliance.machine.rates import Calibration, Rates
@@ -69,7 +70,7 @@ def test_no_look_at_the_queue_or_at_a_shot_reads_the_whole_history(library):
     asked: list[str] = []
     library._db.set_trace_callback(asked.append)
     library.take(1), library.take("12C T1"), library.take("12C"), library.takes(limit=1), library.board()
-    library.waiting(), library.events(1), library.calibrations("previs", "box"), library.queue(shot())
+    library.waiting(), library.events(1), calibrations(library, "previs", "box"), library.queue(shot())
     library.claim(HERE, 60)
     library._db.set_trace_callback(None)
     read = [sql for sql in asked if sql.startswith("SELECT")]
@@ -140,8 +141,8 @@ def test_a_take_lives_through_claim_progress_and_delivery(library):
     assert done.ended and done.ended_at >= done.started_at >= done.queued_at
     assert [event.kind for event in library.events(1)] == ["queued", "rendering", "delivered"]
     assert (done.predicted_bytes, done.peak_bytes) == (6, 5)
-    assert library.calibrations("previs", "box") == {("int8", "cpu"): Calibration(1.5, takes=1)}
-    assert library.calibrations("other", "box") == library.calibrations("previs", "another") == {}
+    assert calibrations(library, "previs", "box") == {("int8", "cpu"): Calibration(1.5, takes=1)}
+    assert calibrations(library, "other", "box") == calibrations(library, "previs", "another") == {}
 
 
 def rendered(library, seconds, precision="int8", kind="cpu", peak=None):
@@ -159,38 +160,38 @@ def test_takes_are_calibrated_by_their_median_for_each_precision_and_kind_of_dev
     for seconds in (1.0, 2.0, 3.0):
         rendered(library, seconds, kind="cuda")
     rendered(library, 30.0, precision="bf16", kind="cuda")
-    measured = library.calibrations("previs", "box")
+    measured = calibrations(library, "previs", "box")
     assert {key: (round(found.ratio, 6), found.takes) for key, found in measured.items()} == {
         ("int8", "cpu"): (1.15, 4), ("int8", "cuda"): (0.2, 3), ("bf16", "cuda"): (3.0, 1)
     }  # fmt: skip
-    assert library.calibrations("previs", "box", last=2)["int8", "cpu"] == Calibration((9.0 + 1.1) / 2, 2)
+    assert calibrations(library, "previs", "box", last=2)["int8", "cpu"] == Calibration((9.0 + 1.1) / 2, 2)
 
 
 def test_the_most_memory_that_a_take_took_over_its_prediction_is_remembered(library):
     for peak in (None, 90, 108, 103):
         rendered(library, 10.0, peak=peak)
-    assert library.calibrations("previs", "box") == {("int8", "cpu"): Calibration(1.0, 4, memory=1.08)}
-    assert library.calibrations("previs", "box", last=1) == {("int8", "cpu"): Calibration(1.0, 1, memory=1.03)}
+    assert calibrations(library, "previs", "box") == {("int8", "cpu"): Calibration(1.0, 4, memory=1.08)}
+    assert calibrations(library, "previs", "box", last=1) == {("int8", "cpu"): Calibration(1.0, 1, memory=1.03)}
 
 
 def test_takes_before_the_rates_were_measured_say_nothing_of_predictions_by_them(library):
     rendered(library, 20.0)
-    library.keep_rates("box", {"cpu": {"rates": {"flops_int8": 1e12, "copy_bytes_s": None}}})
-    assert library.calibrations("previs", "box") == {}
+    keep_rates(library, "box", {"cpu": {"rates": {"flops_int8": 1e12, "copy_bytes_s": None}}})
+    assert calibrations(library, "previs", "box") == {}
     rendered(library, 12.0)
-    assert library.calibrations("previs", "box") == {("int8", "cpu"): Calibration(1.2, takes=1)}
+    assert calibrations(library, "previs", "box") == {("int8", "cpu"): Calibration(1.2, takes=1)}
 
 
 def test_rates_belong_to_a_machine_and_its_places(library):
-    assert library.rates("box") == {}
-    library.machine_seen("box", {"cores": 2})
+    assert measured_rates(library, "box") == {}
+    note_machine(library, "box", {"cores": 2})
     odd = {"flops_int8": float("inf"), "flops_bf16": -1, "copy_bytes_s": "fast", "upload_bytes_s": True}
-    library.keep_rates("box", {"cpu": {"rates": {"flops_int8": 1e12, "flops_bf16": 2e12}}, "cuda:0": {"rates": odd}})
-    library.machine_seen("box", {"cores": 4})  # what was measured outlives another look at the machine
-    assert library.rates("box") == {"cpu": Rates(flops_int8=1e12, flops_bf16=2e12), "cuda:0": Rates()}
-    assert library.rates("another") == {}
-    library.keep_rates("another", {"cpu": {}})
-    assert library.rates("another") == {"cpu": Rates()}
+    keep_rates(library, "box", {"cpu": {"rates": {"flops_int8": 1e12, "flops_bf16": 2e12}}, "cuda:0": {"rates": odd}})
+    note_machine(library, "box", {"cores": 4})  # what was measured outlives another look at the machine
+    assert measured_rates(library, "box") == {"cpu": Rates(flops_int8=1e12, flops_bf16=2e12), "cuda:0": Rates()}
+    assert measured_rates(library, "another") == {}
+    keep_rates(library, "another", {"cpu": {}})
+    assert measured_rates(library, "another") == {"cpu": Rates()}
 
 
 def test_a_library_of_the_first_format_keeps_its_takes_and_forgets_how_they_were_predicted(tmp_path):
@@ -344,9 +345,9 @@ def test_control_characters_are_disarmed_on_the_way_in_and_on_the_way_out(librar
 
 
 def test_machines_are_remembered(library):
-    library.machine_seen("edit-1", {"cores": 2})
-    library.machine_seen("edit-1", {"cores": 4})
-    ((name, facts, seen),) = library.machines()
+    note_machine(library, "edit-1", {"cores": 2})
+    note_machine(library, "edit-1", {"cores": 4})
+    ((name, facts, seen),) = machines(library)
     assert (name, facts, seen > 0) == ("edit-1", {"cores": 4}, True)
 
 

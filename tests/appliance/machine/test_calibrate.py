@@ -6,6 +6,7 @@ import pytest
 
 from appliance.cli import main as cli
 from appliance.library.library import Library
+from appliance.library.machines import measured_rates
 from appliance.machine import calibrate
 from appliance.machine.probe import probe
 from appliance.processes import machine_name
@@ -33,7 +34,7 @@ def test_what_is_measured_is_kept_and_quoted_from(home, capsys):
     assert found["rates"]["upload_bytes_s"] is None and found["rates"]["disk_bytes_s"] > 1e5
     assert found["block"]["seconds"] > 0 and all("measure again at rest" in words for words in found["troubles"])
     with Library.open() as library:
-        rates = library.rates(machine_name())["cpu"]
+        rates = measured_rates(library, machine_name())["cpu"]
     assert rates.flops_int8 == found["rates"]["flops_int8"] and rates.upload_bytes_s is None
     if not probe().gpus:
         assert quoted()["measured"]

@@ -6,8 +6,8 @@ import pytest
 
 from appliance.direction.shot import from_plain
 from appliance.machine.device import Device, Gpu
-from appliance.machine.rates import Calibration, Rates
-from appliance.planning.calibrated_plan import CREDIBLE, Experience, Miss, lessened, planned
+from appliance.machine.rates import Calibration, MachineHistory, Rates
+from appliance.planning.calibrated_plan import CREDIBLE, Miss, lessened, planned
 from appliance.planning.plan import Plan, Refusal
 from models.card import PREVIS, WAN_14B
 
@@ -24,47 +24,49 @@ FILM = from_plain({"seed": 1, "time": {"duration_s": 5.0}, "format": {"width": 8
 
 def test_rates_are_those_of_the_place_that_is_planned():
     fast, slow = Rates(flops_int8=1e12, flops_bf16=1e12), Rates(flops_int8=1e10, flops_bf16=1e10)
-    quick, _ = planned(SHOT, BARE, PREVIS, Experience({"cpu": fast, "cuda:0": slow}))
-    dull, _ = planned(SHOT, BARE, PREVIS, Experience({"cpu": slow, "cuda:0": fast}))
+    quick, _ = planned(SHOT, BARE, PREVIS, MachineHistory({"cpu": fast, "cuda:0": slow}))
+    dull, _ = planned(SHOT, BARE, PREVIS, MachineHistory({"cpu": slow, "cuda:0": fast}))
     assert isinstance(quick, Plan) and isinstance(dull, Plan)
     assert quick.device == dull.device == "cpu" and quick.measured and dull.seconds > 5 * quick.seconds
-    plain, _ = planned(SHOT, BARE, PREVIS, Experience())
+    plain, _ = planned(SHOT, BARE, PREVIS, MachineHistory())
     assert not plain.measured
 
 
 def test_takes_correct_only_plans_of_their_precision_and_kind_of_device():
     ratios = {("int8", "cpu"): Calibration(2.0, 9), ("int8", "cuda"): Calibration(0.5, 9)}
     for machine, ratio in ((BARE, 2.0), (BOX, 0.5)):
-        plain, nominal = planned(SHOT, machine, PREVIS, Experience())
-        corrected, still = planned(SHOT, machine, PREVIS, Experience({}, ratios))
+        plain, nominal = planned(SHOT, machine, PREVIS, MachineHistory())
+        corrected, still = planned(SHOT, machine, PREVIS, MachineHistory({}, ratios))
         assert plain.seconds == nominal == still  # the measure that later takes are held to does not move with them
         assert corrected.seconds == pytest.approx(ratio * nominal) and corrected.measured
         assert corrected.memory_bytes == plain.memory_bytes
-    other, nominal = planned(SHOT, BOX, PREVIS, Experience({}, {("bf16", "cuda"): Calibration(3.0, 9)}))
+    other, nominal = planned(SHOT, BOX, PREVIS, MachineHistory({}, {("bf16", "cuda"): Calibration(3.0, 9)}))
     assert other.seconds == nominal
 
 
 def test_memory_that_takes_took_beyond_their_prediction_is_not_counted_on_again():
-    first, _ = planned(FILM, BOX, WAN_14B, Experience(), "gpu")
-    known = Experience({}, {("int8", "cuda"): Calibration(1.0, 3, memory=1.5), ("int8", "cpu"): Calibration(1.0, 1)})
+    first, _ = planned(FILM, BOX, WAN_14B, MachineHistory(), "gpu")
+    known = MachineHistory(
+        {}, {("int8", "cuda"): Calibration(1.0, 3, memory=1.5), ("int8", "cpu"): Calibration(1.0, 1)}
+    )
     second, _ = planned(FILM, BOX, WAN_14B, known, "gpu")
     assert first.memory_bytes > BOX.gpus[0].free_bytes / 1.5 >= second.memory_bytes
     assert (
         "one of them took 50% more memory than was predicted: so much less of what is free is counted on" in second.why
     )
-    stage, _ = planned(SHOT, BARE, PREVIS, Experience({}, {("int8", "cpu"): Calibration(1.0, 3, memory=1.5)}))
+    stage, _ = planned(SHOT, BARE, PREVIS, MachineHistory({}, {("int8", "cpu"): Calibration(1.0, 3, memory=1.5)}))
     assert not any("more memory" in words for words in stage.why), "the stage takes what is free"
 
 
 def test_after_a_miss_the_next_plan_is_smaller_and_then_it_is_the_cpu():
-    first, _ = planned(FILM, BOX, WAN_14B, Experience(), "gpu")
-    second, _ = planned(FILM, BOX, WAN_14B, Experience(), "gpu", Miss(first.device, first.memory_bytes))
+    first, _ = planned(FILM, BOX, WAN_14B, MachineHistory(), "gpu")
+    second, _ = planned(FILM, BOX, WAN_14B, MachineHistory(), "gpu", Miss(first.device, first.memory_bytes))
     assert second.device == first.device and second.memory_bytes <= CREDIBLE * first.memory_bytes
     assert second.placement != first.placement
-    first, _ = planned(SHOT, BOX, PREVIS, Experience())
-    second, _ = planned(SHOT, BOX, PREVIS, Experience(), None, Miss(first.device, first.memory_bytes))
+    first, _ = planned(SHOT, BOX, PREVIS, MachineHistory())
+    second, _ = planned(SHOT, BOX, PREVIS, MachineHistory(), None, Miss(first.device, first.memory_bytes))
     assert (first.device, second.device) == ("cuda:0", "cpu")  # so small a model does not get smaller on its GPU
-    refused, _ = planned(SHOT, BARE, PREVIS, Experience(), None, Miss("cpu", second.memory_bytes))
+    refused, _ = planned(SHOT, BARE, PREVIS, MachineHistory(), None, Miss("cpu", second.memory_bytes))
     assert isinstance(refused, Refusal)
 
 

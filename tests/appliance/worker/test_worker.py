@@ -14,6 +14,7 @@ import pytest
 from appliance.direction.document import to_json
 from appliance.direction.shot import from_plain
 from appliance.library.library import Library
+from appliance.library.machines import calibrations
 from appliance.library.take import Status
 from appliance.machine.probe import probe
 from appliance.planning.plan import Plan, plan
@@ -331,7 +332,7 @@ def test_from_queue_to_film_with_the_real_daemon_and_worker(package, tmp_path, s
             assert ended.status is Status.DELIVERED, (ended.error, (tmp_path / "daemon.log").read_text())
             assert hashlib.sha256(ended.path.read_bytes()).hexdigest() == ended.sha256
             assert 0 < ended.seconds < 60 and ended.step == ended.steps
-        [calibration] = library.calibrations("previs", machine_name()).values()
+        [calibration] = calibrations(library, "previs", machine_name()).values()
         assert calibration.takes == 2
 
 
@@ -373,6 +374,6 @@ def test_a_killed_daemon_and_a_killed_worker_cost_a_step_and_never_the_film(pack
             assert page["resumed_after"] >= 3 * (fence > 1)
             assert (f"resumed after step {page['resumed_after']} of 10" in history) == (fence > 1), history
         assert len(films) == 1
-        [calibration] = library.calibrations("previs", machine_name()).values()
+        [calibration] = calibrations(library, "previs", machine_name()).values()
         assert calibration.takes == 1  # half a render says nothing of a whole one
     assert list((tmp_path / "checkpoints").iterdir()) == []

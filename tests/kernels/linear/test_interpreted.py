@@ -44,7 +44,7 @@ def interpret_all() -> dict[str, torch.Tensor]:
         name: int8_linear.launch(*product_of(m, n, k, bias), act, dtype)
         for name, (m, n, k, bias, act, dtype) in PRODUCTS.items()
     }
-    int8_linear.ROWS_AT_ONCE = 64
+    int8_linear.PRODUCT_ROWS = 64
     for name, (m, n, k, bias, act, dtype) in THROUGH_TORCH.items():
         q, scale, w, weight_scale, b = product_of(m, n, k, bias)
         y = int8_linear.through_torch(calm(q), scale, calm(w), weight_scale, b, act, dtype)
