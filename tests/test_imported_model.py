@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from appliance.daemon.attempt import Orders, Patience, RenderTake
+from appliance.daemon.attempt import RenderTake, StopFlag, Timeouts
 from appliance.daemon.instance import daemon_pid
-from appliance.daemon.worker_process import Renderer
+from appliance.daemon.worker_process import WorkerProcess
 from appliance.delivery.media.verify import probe_video
 from appliance.library.library import Library
 from appliance.library.take import Status
@@ -183,7 +183,7 @@ def apart(one, other):
 
 def attempt(library, folder, kill_after=None):
     """One attempt at the take that waits, by a worker that dies after a step; the take as it stands then."""
-    rendering = RenderTake(library, library.claim(owner(), 60), Patience(), Orders())
+    rendering = RenderTake(library, library.claim(owner(), 60), Timeouts(), StopFlag())
     assert rendering.plan()
     worker = Mortal(kill_after, folder / "worker.log")
     try:
@@ -193,7 +193,7 @@ def attempt(library, folder, kill_after=None):
     return library.take(rendering.take.id)
 
 
-class Mortal(Renderer):
+class Mortal(WorkerProcess):
     """A worker that is killed when it has reported a step."""
 
     def __init__(self, step, log):

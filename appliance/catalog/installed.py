@@ -60,7 +60,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class InstalledPackage:
     """A package of the house, or a file that should be one."""
 
     name: str
@@ -72,7 +72,7 @@ class Own:
     trouble: str = ""  # why it is none
 
 
-def house() -> list[Own]:
+def house() -> list[InstalledPackage]:
     """The packages in the house's folder, by name; what cannot be read is told, not hidden."""
     found = []
     for path in _files():
@@ -80,15 +80,15 @@ def house() -> list[Own]:
             header = package_header(path, "import it again")
             card = card_from_json(header.metadata["card"]).name
         except BadInput as error:
-            found.append(Own(path.stem, path, trouble=one_line(str(error))))
+            found.append(InstalledPackage(path.stem, path, trouble=one_line(str(error))))
             continue
         parts = {PARTS[name.partition(".")[0]]: None for name in header.entries if name.partition(".")[0] in PARTS}
         precision = PRECISIONS[header.metadata["scheme"]]
-        found.append(Own(path.stem, path, card, precision, tuple(parts), header.file_bytes))
+        found.append(InstalledPackage(path.stem, path, card, precision, tuple(parts), header.file_bytes))
     return found
 
 
-def priced(model: str | None) -> tuple[Card, Own | None]:
+def priced(model: str | None) -> tuple[Card, InstalledPackage | None]:
     """The card of a model, by the name of a package of the house or of a card, and the package that is here of it.
 
     None is the model that ships. Raises BadInput for a name that is neither.

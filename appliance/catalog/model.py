@@ -94,7 +94,7 @@ def named(name: str | None) -> Model:
     return Model(name, card, path, digest, packages.PRECISIONS[header.metadata["scheme"]], reader, lacks)
 
 
-def chosen(direction: ShotDirection) -> tuple[ShotDirection, Card, packages.Own | None]:
+def chosen(direction: ShotDirection) -> tuple[ShotDirection, Card, packages.InstalledPackage | None]:
     """The direction with the name of the package that it will be shot with, its card, and the package where it is the
     house's. A card's name stands for the package that is here of it, and where none is, the card can still be priced.
     Raises BadInput for a name that is neither.

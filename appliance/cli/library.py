@@ -11,7 +11,7 @@ from typing import Any
 from appliance.cli.follow import ending
 from appliance.cli.page import facts, plain, say, say_json, table
 from appliance.delivery.publish import BESIDE
-from appliance.library.forecast import outlook
+from appliance.library.forecast import forecast
 from appliance.library.library import Library
 from appliance.library.progress import progress
 from appliance.library.take import Status, Take
@@ -33,7 +33,7 @@ def board(args: Namespace) -> int:
     if going or waiting:
         rows = [_live_row(take, now) for take in (*going, *waiting)]
         table(("#", "slate", "action", "state", "left"), rows, stretch=2)
-        say("", outlook(takes, now).words(now))
+        say("", forecast(takes, now).words(now))
     else:
         say("Nothing is queued. `rushes shoot FILE` queues a shot; `rushes example` gives one to start from.")
     if over:
@@ -57,7 +57,7 @@ def takes(args: Namespace) -> int:
             for take in found
         ]  # fmt: skip
         table(("#", "slate", "state", "queued", "quoted", "took", "as asked", "action"), rows, stretch=7)
-        if not args.words and args.status is None and (left := outlook(found, now)).takes:
+        if not args.words and args.status is None and (left := forecast(found, now)).takes:
             say("", left.words(now))
     elif args.words or args.status:
         say("No take matches.")

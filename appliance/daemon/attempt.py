@@ -14,7 +14,7 @@ from appliance.atomic_files import sweep
 from appliance.daemon import checkpoints
 from appliance.daemon.instance import log
 from appliance.daemon.recovery import film_of
-from appliance.daemon.worker_process import Renderer, RendererDied
+from appliance.daemon.worker_process import WorkerDied, WorkerProcess
 from appliance.delivery.publish import BESIDE, publish_take
 from appliance.library.connection import LibraryBusy, LibraryFull
 from appliance.library.library import Library
@@ -26,14 +26,14 @@ from models.errors import RushesError
 if TYPE_CHECKING:
     from appliance.catalog.model import Model
     from appliance.machine.device import Device
-    from appliance.planning.calibrated_plan import Miss
+    from appliance.planning.calibrated_plan import OutOfMemory
     from appliance.planning.plan import Plan
 
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Orders:
+class StopFlag:
     """What the daemon has been told by signals."""
 
     stopping: bool = False
@@ -42,7 +42,7 @@ class Orders:
 class RenderTake:
     """The life of one claimed take. Raises Fenced when the take turns out to be somebody else's by now."""
 
-    def __init__(self, library: Library, take: Take, patience: Patience, orders: Orders) -> None:
+    def __init__(self, library: Library, take: Take, patience: Timeouts, orders: StopFlag) -> None:
         self.library = library
         self.take = take
         self.patience = patience
@@ -99,7 +99,7 @@ class RenderTake:
         self._surely(lambda: self.library.record(self.take, phase="starting", step=0, steps=outcome.steps, **facts))
         return True
 
-    def with_worker(self, worker: Renderer) -> None:
+    def with_worker(self, worker: WorkerProcess) -> None:
         """Has the worker render it, and sees it to its end: delivered, failed, cancelled or back in the queue."""
         assert self._plan is not None and self._model is not None
         self._clear_names()
@@ -120,13 +120,13 @@ class RenderTake:
             )
             worker.heard_at = time.monotonic()
             self._follow(worker)
-        except RendererDied as error:
+        except WorkerDied as error:
             self._take_from(worker)
             if process.oom_kills() > oom_kills:
                 return self._out_of_memory("cpu", str(error))
             self._release(str(error))
 
-    def _follow(self, worker: Renderer) -> None:
+    def _follow(self, worker: WorkerProcess) -> None:
         assert self._plan is not None
         silence_s = max(self.patience.silence_s, self.patience.silence_quotes * self._plan.seconds_high)
         while True:
@@ -251,7 +251,7 @@ class RenderTake:
             phase="",
         )
 
-    def _beat(self, worker: Renderer, now: float) -> None:
+    def _beat(self, worker: WorkerProcess, now: float) -> None:
         """Extends the lease and looks for a wish to cancel: in time, and at once when somebody else has written."""
         with _not_now():
             version = self.library.data_version()
@@ -262,7 +262,7 @@ class RenderTake:
                 self._cancel_asked_at = now
                 worker.order(order="cancel", take=self.take.id)
 
-    def _take_from(self, worker: Renderer) -> None:
+    def _take_from(self, worker: WorkerProcess) -> None:
         """Ends the worker; what it had half written goes before the take is said to have ended."""
         self.worker_is_spent = True
         worker.end()
@@ -301,11 +301,11 @@ class RenderTake:
                 self.film.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def missed(take: Take) -> Miss | None:
+def missed(take: Take) -> OutOfMemory | None:
     """The plan of an earlier attempt that ran out of memory."""
-    from appliance.planning.calibrated_plan import Miss  # start-up
+    from appliance.planning.calibrated_plan import OutOfMemory  # start-up
 
-    return None if take.missed_place is None else Miss(take.missed_place, take.missed_bytes or 0)
+    return None if take.missed_place is None else OutOfMemory(take.missed_place, take.missed_bytes or 0)
 
 
 @contextlib.contextmanager
@@ -318,7 +318,7 @@ def _not_now() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Timeouts:
     """How long the daemon waits for what. Seconds, and bytes of disk."""
 
     poll_s: float = 0.2  # between looks at the queue, at cancels and at the clock

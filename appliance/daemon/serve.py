@@ -22,10 +22,10 @@ from types import FrameType
 from appliance import paths
 from appliance import processes as process
 from appliance.daemon import checkpoints
-from appliance.daemon.attempt import Orders, Patience, RenderTake
+from appliance.daemon.attempt import RenderTake, StopFlag, Timeouts
 from appliance.daemon.instance import HouseLock, log, only_daemon
 from appliance.daemon.recovery import note_published
-from appliance.daemon.worker_process import Renderer
+from appliance.daemon.worker_process import WorkerProcess
 from appliance.library.connection import LibraryBusy, LibraryFull
 from appliance.library.library import Fenced, Library
 from appliance.library.machines import note_machine
@@ -35,7 +35,7 @@ from models.errors import RushesError
 
 
 def serve(
-    until_idle: bool = False, worker_command: Sequence[str] | None = None, patience: Patience | None = None
+    until_idle: bool = False, worker_command: Sequence[str] | None = None, patience: Timeouts | None = None
 ) -> None:
     """Serves this house's queue until SIGTERM or SIGINT, or until it is idle where asked.
 
@@ -44,7 +44,7 @@ def serve(
     """
     with stop_signals() as orders, only_daemon() as lock, Library.open() as library:
         command = worker_command or process.module_command("appliance.worker")
-        daemon = _Daemon(lock, library, command, patience or Patience(), orders, until_idle)
+        daemon = _Daemon(lock, library, command, patience or Timeouts(), orders, until_idle)
         try:
             daemon.run()
         finally:
@@ -52,9 +52,9 @@ def serve(
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Orders]:
+def stop_signals() -> Iterator[StopFlag]:
     """While the block runs, SIGTERM and SIGINT ask: finish what must be finished now, give the take back, leave."""
-    orders = Orders()
+    orders = StopFlag()
 
     def stop(number: int, frame: FrameType | None) -> None:
         orders.stopping = True
@@ -75,8 +75,8 @@ class _Daemon:
         lock: HouseLock,
         library: Library,
         command: Sequence[str],
-        patience: Patience,
-        orders: Orders,
+        patience: Timeouts,
+        orders: StopFlag,
         until_idle: bool,
     ) -> None:
         self.lock = lock
@@ -86,7 +86,7 @@ class _Daemon:
         self.until_idle = until_idle
         self.owner = process.owner()
         self.orders = orders
-        self.worker: Renderer | None = None
+        self.worker: WorkerProcess | None = None
         self.idle_since = time.monotonic()
         self.kept_up_at = time.monotonic()
         self.short_of_disk = False
@@ -158,7 +158,7 @@ class _Daemon:
             if rendering.plan():
                 if self.worker is None or self.worker.exited():
                     self.end_worker()
-                    self.worker = Renderer(self.command, paths.daemon_log())
+                    self.worker = WorkerProcess(self.command, paths.daemon_log())
                 rendering.with_worker(self.worker)
         except Fenced as error:
             log(str(error))

@@ -33,11 +33,11 @@ from models.errors import RushesError
 LONGEST_LINE_BYTES = 8 * 2**20  # an embedding of 512 tokens of 4096 numbers is 5.6 million characters
 
 
-class RendererDied(RushesError):
+class WorkerDied(RushesError):
     """The worker is gone, or makes no sense: its text says how it ended."""
 
 
-class Renderer:
+class WorkerProcess:
     """One worker process. It is ended, never mended: a fault of CUDA is cured only by a new process."""
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
@@ -46,7 +46,7 @@ class Renderer:
             with open(log, "ab") as output:
                 self._process = process.start_child(command, output.fileno())
         except OSError as error:
-            raise RendererDied(f"the renderer could not be started: {error.strerror or error}") from error
+            raise WorkerDied(f"the renderer could not be started: {error.strerror or error}") from error
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._unread = b""
@@ -64,7 +64,7 @@ class Renderer:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
         except OSError as error:
-            raise RendererDied(self._last_words()) from error
+            raise WorkerDied(self._last_words()) from error
 
     def reports(self, wait_s: float) -> list[dict[str, Any]]:
         """What it has said, waiting at most so long for the first word. Raises RendererDied at its end."""
@@ -74,17 +74,17 @@ class Renderer:
             return []
         data = os.read(pipe, 1 << 16)
         if not data:
-            raise RendererDied(self._last_words())
+            raise WorkerDied(self._last_words())
         self.heard_at = time.monotonic()
         *lines, self._unread = (self._unread + data).split(b"\n")
         if len(self._unread) > LONGEST_LINE_BYTES:
-            raise RendererDied("the renderer says something endless")
+            raise WorkerDied("the renderer says something endless")
         try:
             reports = [json.loads(line) for line in lines if line.strip()]
         except ValueError as error:
-            raise RendererDied("the renderer says something that is no report") from error
+            raise WorkerDied("the renderer says something that is no report") from error
         if not all(isinstance(report, dict) for report in reports):
-            raise RendererDied("the renderer says something that is no report")
+            raise WorkerDied("the renderer says something that is no report")
         return reports
 
     def end(self, grace_s: float = 0.0) -> int:

@@ -56,11 +56,11 @@ def connect(path: Path) -> sqlite3.Connection:
     WAL with synchronous=FULL: what is acknowledged survives a power cut (measured: NORMAL lost commits in 119 of 180
     cuts, FULL in none). Transactions are ours to begin and end. One connection belongs to one thread.
     """
-    with told(path):
+    with explain_sqlite_errors(path):
         _create_empty(path)
         connection = sqlite3.connect(str(path), timeout=BUSY_SECONDS, isolation_level=None)
     try:
-        with told(path):
+        with explain_sqlite_errors(path):
             connection.row_factory = sqlite3.Row
             _use_wal(connection, path)
             connection.execute("PRAGMA synchronous = FULL")
@@ -117,7 +117,7 @@ def _code(error: Exception) -> int:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def explain_sqlite_errors(path: Path) -> Iterator[None]:
     """Turns what SQLite and the system say about the library's file into one readable line with the way out."""
     try:
         yield

@@ -11,7 +11,7 @@ from appliance.units import count_words, seconds_words, when
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class QueueForecast:
     """What is still to do in the house."""
 
     takes: int  # that render or wait
@@ -33,8 +33,8 @@ class Outlook:
         return when(now + self.seconds, now)
 
 
-def outlook(takes: Iterable[Take], now: float) -> Outlook:
+def forecast(takes: Iterable[Take], now: float) -> QueueForecast:
     """What is left of the takes that render, and all of those that wait, one after the other."""
     left = [progress(take, now).left_seconds for take in takes if not take.ended]
     known = [seconds for seconds in left if seconds is not None]
-    return Outlook(len(left), sum(known), len(left) - len(known))
+    return QueueForecast(len(left), sum(known), len(left) - len(known))

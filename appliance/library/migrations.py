@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance import atomic_files as publish
-from appliance.library.connection import APPLICATION_ID, told
+from appliance.library.connection import APPLICATION_ID, explain_sqlite_errors
 from models.errors import RushesError
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable
 
     An older library that holds takes is copied beside itself first, as NAME-format-N.backup.
     """
-    with told(path):
+    with explain_sqlite_errors(path):
         found = _format(connection, path, newest=len(steps))
         if found == len(steps):
             return

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.library.connection import told
+from appliance.library.connection import explain_sqlite_errors
 from appliance.library.rows import COLUMNS, TAKES, take_of
 from appliance.library.take import TRANSITIONS, Status, Take
 from appliance.measuring.result import Measured
@@ -49,7 +49,7 @@ class Ledger:
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
         """One transaction that may write: all of it, or nothing."""
-        with told(self.path):
+        with explain_sqlite_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -61,7 +61,7 @@ class Ledger:
 
     def rows(self, sql: str, *values: object) -> list[sqlite3.Row]:
         """Every row, read to the end."""
-        with told(self.path):
+        with explain_sqlite_errors(self.path):
             return self._db.execute(sql, values).fetchall()
 
     def find(self, where: str, *values: object) -> list[Take]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from appliance.measuring.alignment import PARAMETERS, RIDGE, KeyFrame, Pose, Solved, sampled
 from appliance.measuring.camera_path import refined
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.optical_flow import Array, corners, follow, grey
 from appliance.measuring.track import CameraTrack, still_camera
 from models.stage.blocking import Blocking
@@ -27,13 +27,13 @@ NOISE_PX = 0.05  # of a track at the least
 ROUNDS = 12
 
 
-def measure_camera(film: Array, ground: Ground) -> CameraTrack:
+def measure_camera(film: Array, ground: GroundTruth) -> CameraTrack:
     """The camera of `film` (T, h, w, 3), 8-bit or in 0..1; of the blocking's ground, depth and mask of key frames."""
     pictures = grey(film)
     return refined(pictures, ground, _chained(pictures, ground))
 
 
-def _chained(pictures: Array, ground: Ground) -> CameraTrack:
+def _chained(pictures: Array, ground: GroundTruth) -> CameraTrack:
     """The camera by corners, from key frame to key frame: never far off, but what each is off by adds up."""
     frames, blocking = len(pictures), ground.blocking
     track = still_camera(frames, float(blocking.focal_px[0]))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from appliance.measuring.alignment import LIKE, PARAMETERS, KeyFrame, Pose, metres
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.optical_flow import Array
 from appliance.measuring.track import CameraTrack, still_camera
 from models.stage.blocking import Blocking
@@ -24,7 +24,7 @@ SHARE, GROWN = 0.4, 1.4  # of a key frame's pixels still seen; and how much larg
 WITH_EXPOSURE = PARAMETERS + 2
 
 
-def refined(pictures: Array, ground: Ground, chained: CameraTrack) -> CameraTrack:
+def refined(pictures: Array, ground: GroundTruth, chained: CameraTrack) -> CameraTrack:
     """The camera of grey pictures (T, h, w), looked for from `chained`; what that did not measure stays as it is."""
     track, frames = still_camera(len(pictures), float(chained.focal_px[0])), len(pictures)
     track.scored[:] = chained.scored

@@ -19,14 +19,14 @@ from models.stage.blocking import Array, Blocking
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Measurement:
     """What a look at a take found, and how long it took."""
 
     rows: list[Measured]
     seconds: float
 
 
-class Kept:
+class FrameBuffer:
     """The pictures of one take, in the order they are developed."""
 
     def __init__(self, blocking: Blocking) -> None:
@@ -47,12 +47,12 @@ class Kept:
                 self._pictures.append(cv2.resize(codes, self.size, interpolation=cv2.INTER_AREA) if small else codes)
             self._seen += 1
 
-    def measure(self, tolerances: Tolerances) -> Look:
+    def measure(self, tolerances: Tolerances) -> Measurement:
         """Every axis of the take that can be measured."""
         began = time.monotonic()
         film, smaller = np.stack(self._pictures), self._blocking.height / self.size[1]
         rows = measure(film, self._reduced(), tolerances, drift_scale=smaller / self.every)
-        return Look(rows, time.monotonic() - began)
+        return Measurement(rows, time.monotonic() - began)
 
     def _reduced(self) -> Blocking:
         """The blocking of the pictures that were kept."""

@@ -14,7 +14,7 @@ MARGIN_PX = 3  # of the picture's edge, and around people
 BESIDE_PX, STEP = 7, 1.3  # within so many pixels depth grows by no more than this, or one thing hides another
 
 
-class Ground:
+class GroundTruth:
     """The stage's frames of one blocking, one ray a pixel.
 
     Whole frames are kept where `frame` or `film` was asked for; of the others depth and mask alone, so that a long

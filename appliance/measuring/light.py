@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.optical_flow import Array, unit
 from models.stage import render as stage
 from models.stage.blocking import Blocking
@@ -43,7 +43,7 @@ class Light:
     apart_deg: float  # between key and fill: where they come from one side, their ratio cannot be told
 
 
-def measure_light(film: Array, ground: Ground, index: int, t: int) -> Light | None:
+def measure_light(film: Array, ground: GroundTruth, index: int, t: int) -> Light | None:
     """The key on person `index` in frame t of a film (T, h, w, 3), 8-bit or in 0..1; None where too little of them is
     seen.
     """
@@ -118,7 +118,7 @@ class _Surface:
     size_deg: float  # of the key: a larger lamp has wider highlights
 
 
-def _surface(ground: Ground, t: int, mask: Array, picture: Array) -> _Surface:
+def _surface(ground: GroundTruth, t: int, mask: Array, picture: Array) -> _Surface:
     blocking, shown = ground.blocking, ground.frame(t)
     rows, columns = np.nonzero(mask)
     every = -(-len(rows) // MOST_PX)

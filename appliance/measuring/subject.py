@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.optical_flow import Array, unit
 from models.stage import render as stage
 from models.stage.blocking import Appearance
@@ -44,7 +44,7 @@ class Found:
         return min(self.share, self.explained) >= ENOUGH
 
 
-def find_subject(film: Array, ground: Ground, index: int, frames: Sequence[int]) -> list[Found]:
+def find_subject(film: Array, ground: GroundTruth, index: int, frames: Sequence[int]) -> list[Found]:
     """The person `index` of a blocking in some frames of a film (T, h, w, 3), 8-bit or in 0..1; frames where the
     blocking shows too little of them are left out.
     """
@@ -57,7 +57,7 @@ def find_subject(film: Array, ground: Ground, index: int, frames: Sequence[int])
     return found
 
 
-def recognise(film: Array, ground: Ground, index: int, found: Found, looks: Sequence[Appearance]) -> int | None:
+def recognise(film: Array, ground: GroundTruth, index: int, found: Found, looks: Sequence[Appearance]) -> int | None:
     """Which of `looks` the person is most like: an index into them. None where the film is as like to the empty set.
 
     Who looks like somebody else is not found by `find_subject`: such a person is looked at where the blocking has them.

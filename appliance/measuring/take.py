@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from appliance.measuring.camera import measure_camera
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.light import Light, asked_light, measure_light
 from appliance.measuring.optical_flow import corners, follow, grey
 from appliance.measuring.result import Measured
@@ -33,7 +33,7 @@ def measure(film: Array, blocking: Blocking, tolerances: Tolerances, drift_scale
 
     `drift_scale`: pixels a frame of the take, for one of these, where the film is the take reduced.
     """
-    ground = Ground(blocking)
+    ground = GroundTruth(blocking)
     return [
         *_camera(film, ground, tolerances, drift_scale),
         *_people(film, ground, tolerances),
@@ -41,7 +41,7 @@ def measure(film: Array, blocking: Blocking, tolerances: Tolerances, drift_scale
     ]
 
 
-def _camera(film: Array, ground: Ground, allowed: Tolerances, drift_scale: float) -> Iterator[Measured]:
+def _camera(film: Array, ground: GroundTruth, allowed: Tolerances, drift_scale: float) -> Iterator[Measured]:
     blocking = ground.blocking
     if blocking.frames < 2:
         return
@@ -79,7 +79,7 @@ def locked_off(blocking: Blocking) -> bool:
     return bool(np.ptp(blocking.c2w, axis=0).max() < 1e-6 and np.ptp(blocking.focal_mm) < 1e-6)
 
 
-def standing_drift(film: Array, ground: Ground) -> float | None:
+def standing_drift(film: Array, ground: GroundTruth) -> float | None:
     """How far a locked-off picture moved from its first frame to its last, in pixels a frame; None: not measured."""
     pictures = grey(film[[0, -1]])
     points = corners(pictures[0], ground.standing(0))
@@ -89,7 +89,7 @@ def standing_drift(film: Array, ground: Ground) -> float | None:
     return float(np.median(np.linalg.norm((seen - points)[sure], axis=1)) / (len(film) - 1))
 
 
-def _people(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measured]:
+def _people(film: Array, ground: GroundTruth, allowed: Tolerances) -> Iterator[Measured]:
     blocking = ground.blocking
     diagonal = math.hypot(blocking.width, blocking.height)
     frames = np.unique(np.linspace(0, blocking.frames - 1, FRAMES_LOOKED_AT).round().astype(int)).tolist()
@@ -111,7 +111,7 @@ def _people(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measur
 SIZE_PCT = 12.0  # half of a step between neighbouring sizes of the ladder of shots (1.25 to 1.6 x)
 
 
-def _light(film: Array, ground: Ground, allowed: Tolerances) -> Iterator[Measured]:
+def _light(film: Array, ground: GroundTruth, allowed: Tolerances) -> Iterator[Measured]:
     blocking = ground.blocking
     if not blocking.subjects or not any(lamp.name == "key" for lamp in blocking.lights):
         return

@@ -20,7 +20,7 @@ CREDIBLE = 0.85
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class OutOfMemory:
     """A plan that ran out of memory: where, and how many bytes of it it had counted on."""
 
     place: str  # "cpu": the machine's own memory
@@ -38,7 +38,7 @@ def planned(
     card: Card,
     known: MachineHistory,
     request: str | None = None,
-    miss: Miss | None = None,
+    miss: OutOfMemory | None = None,
     packages: frozenset[str] = frozenset({PREVIS.name}),
     held: str | None = None,
     text_cached: bool = False,
@@ -73,7 +73,7 @@ def tightened(device: Device, calibrations: Mapping[tuple[str, str], Calibration
     return replace(device, gpus=gpus)
 
 
-def lessened(device: Device, miss: Miss) -> Device:
+def lessened(device: Device, miss: OutOfMemory) -> Device:
     """The machine as a plan may count on it after one ran out of memory there."""
     credible = int(CREDIBLE * miss.bytes)
     if miss.place == "cpu":

@@ -29,7 +29,7 @@ UNMEASURED = (0.3, 2.0)  # of the estimate: how far off arithmetic alone has to 
 RATED = (0.6, 1.6)  # the same where the rates were measured here, but no take
 
 
-class Pace:
+class BlockTimes:
     """How long the blocks of one expert take at a precision, a source and a batch: each its work, or its way here."""
 
     def __init__(self, card: Card, geometry: Geometry, precision: str, speed: Speed, batch: int, source: str) -> None:
@@ -62,7 +62,7 @@ class Pace:
         return self._first[stay]
 
 
-def beside_seconds(card: Card, geometry: Geometry, precision: str, speed: Speed, cores: int, tile: int) -> float:
+def fixed_seconds(card: Card, geometry: Geometry, precision: str, speed: Speed, cores: int, tile: int) -> float:
     """Everything but words and steps: start, weights from the disk, control films, coding, the film's file, and how it
     is measured.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from appliance.machine.device import Device
 from appliance.machine.rates import Calibration
-from appliance.planning.placements import Ask, Way, gpu_at, sized
+from appliance.planning.placements import Candidate, PlanRequest, gpu_at, sized
 from appliance.units import bytes_words, count_words, seconds_words
 from models.cost.footprint import Footprint
 
@@ -26,7 +26,9 @@ PRECISION = {
 }
 
 
-def way_words(ask: Ask, device: Device, place: str, way: Way, calibration: Calibration | None) -> list[str]:
+def way_words(
+    ask: PlanRequest, device: Device, place: str, way: Candidate, calibration: Calibration | None
+) -> list[str]:
     """One line for each thing that was decided; what is plain is left out."""
     size = sized(ask, place, way)
     why = [where_words(size, device, place), *placement_words(ask, way, size)]
@@ -62,7 +64,7 @@ def where_words(size: Footprint, device: Device, place: str) -> str:
     return f"on {place}, {gpu.name} ({gpu.uuid}): {needed} of {free} free memory, beside it {beside}"
 
 
-def placement_words(ask: Ask, way: Way, size: Footprint) -> list[str]:
+def placement_words(ask: PlanRequest, way: Candidate, size: Footprint) -> list[str]:
     """What stays, what passes, and how much of the film is worked on at once."""
     found, placement = [], way.placement
     stay, layers = placement.resident_blocks, ask.card.layers

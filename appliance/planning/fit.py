@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from appliance.machine.device import Device
-from appliance.planning.placements import Ask, gpu_at, room_of, smallest
+from appliance.planning.placements import PlanRequest, gpu_at, room_of, smallest
 from appliance.planning.speed import cpu_speed
 from appliance.units import bytes_words, count_words, seconds_words
 from models.card import Card
@@ -39,7 +39,7 @@ def usable_places(device: Device, request: str | None) -> tuple[list[str], list[
     return [name for name in usable if request in ("gpu", "cuda", name)], turned_down
 
 
-def why_not(ask: Ask, device: Device, place: str) -> str | None:
+def why_not(ask: PlanRequest, device: Device, place: str) -> str | None:
     """Why it cannot run there; None when it can."""
     if ask.geometry.tokens > MAX_TOKENS:
         g = ask.geometry

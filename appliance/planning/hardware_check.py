@@ -31,7 +31,7 @@ from appliance.machine.calibrate import rows as told
 from appliance.machine.device import Device, Gpu
 from appliance.machine.probe import probe
 from appliance.machine.rates import Rates, rates_of
-from appliance.planning.duration import Pace
+from appliance.planning.duration import BlockTimes
 from appliance.planning.placements import gpu_at
 from appliance.planning.plan import Plan, Refusal, plan
 from appliance.planning.speed import gpu_speed
@@ -234,7 +234,7 @@ def _attention(machine: Device) -> str:
 def _forward_s(outcome: Plan, card: Card, machine: Device, rates: Rates) -> float:
     """What the plan's arithmetic gives one forward."""
     speed = gpu_speed(gpu_at(machine, "cuda:0"), machine, outcome.attention, rates)
-    pace = Pace(card, _geometry(outcome, card), outcome.precision, speed, outcome.batch, outcome.placement.source)
+    pace = BlockTimes(card, _geometry(outcome, card), outcome.precision, speed, outcome.batch, outcome.placement.source)
     stay = outcome.placement.resident_blocks
     return pace.forward(card.layers if stay is None else stay)
 

@@ -12,11 +12,11 @@ from functools import lru_cache
 
 from appliance.machine.device import Device, Gpu
 from appliance.machine.rates import Rates
-from appliance.planning.duration import STEP_OVERHEAD_S, Pace, beside_seconds, text_seconds
+from appliance.planning.duration import STEP_OVERHEAD_S, BlockTimes, fixed_seconds, text_seconds
 from appliance.planning.speed import Speed, cpu_speed, gpu_speed
 from kernels.dispatch import choice_for
 from models.card import Card, reads_text
-from models.cost.footprint import RING_BYTES, Footprint, footprint, lying
+from models.cost.footprint import RING_BYTES, Footprint, block_residency_bytes, footprint
 from models.geometry import Geometry
 from models.placement import Placement
 
@@ -29,7 +29,7 @@ HOST_SPARE_BYTES = GIB  # never pinned: the system has to breathe
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PlanRequest:
     """A direction in the numbers that cost something, and what is known beforehand."""
 
     card: Card
@@ -47,7 +47,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Candidate:
     """One way to run, and what it costs."""
 
     precision: str
@@ -81,7 +81,7 @@ def room_of(device: Device, place: str) -> Room:
     return Room(gpu_at(device, place).free_bytes or 0, device.ram_free_bytes)
 
 
-def attention_of(ask: Ask, device: Device, place: str) -> str:
+def attention_of(ask: PlanRequest, device: Device, place: str) -> str:
     """How tokens look at each other there: a draft takes the fast way."""
     if place == "cpu":
         return "sdpa"
@@ -90,7 +90,7 @@ def attention_of(ask: Ask, device: Device, place: str) -> str:
     return choice.fast_attention if ask.quality == "draft" else choice.attention
 
 
-def precisions(ask: Ask, device: Device, place: str) -> tuple[str, ...]:
+def precisions(ask: PlanRequest, device: Device, place: str) -> tuple[str, ...]:
     """Those to try, the best first: the one that the package holds, where one is here. 4 bits only in a draft; bf16
     only where int8 is no faster: on a B200, whose integer units were cut.
     """
@@ -105,7 +105,7 @@ def precisions(ask: Ask, device: Device, place: str) -> tuple[str, ...]:
     return (*fine, "int4") if ask.quality == "draft" else fine
 
 
-def smallest(ask: Ask, device: Device, place: str) -> Footprint:
+def smallest(ask: PlanRequest, device: Device, place: str) -> Footprint:
     """The least memory that it can be made in there: no block stays, little of the film at once."""
     precision = precisions(ask, device, place)[-1]
     placement = Placement(None if place == "cpu" else 0, "disk", FFN_ROWS[-1], _tiles(ask.geometry)[-1])
@@ -113,11 +113,11 @@ def smallest(ask: Ask, device: Device, place: str) -> Footprint:
     return footprint(ask.card, ask.geometry, precision, place, placement, attention, _texts(ask, device, place)[-1], 1)
 
 
-def best_way(ask: Ask, device: Device, place: str) -> Way | None:
+def best_way(ask: PlanRequest, device: Device, place: str) -> Candidate | None:
     """The quickest way that fits; None where none does. A draft may take a coarser precision for being quicker."""
     attention, rates = attention_of(ask, device, place), ask.rates.get(place)
     speed = cpu_speed(device, rates) if place == "cpu" else gpu_speed(gpu_at(device, place), device, attention, rates)
-    found: list[Way] = []
+    found: list[Candidate] = []
     for precision in precisions(ask, device, place):
         quickest = min(
             _ways(ask, device, place, precision, attention, speed),
@@ -130,12 +130,14 @@ def best_way(ask: Ask, device: Device, place: str) -> Way | None:
     return min(found, key=lambda way: round(way.seconds, 3), default=None)
 
 
-def _ways(ask: Ask, device: Device, place: str, precision: str, attention: str, speed: Speed) -> Iterator[Way]:
+def _ways(
+    ask: PlanRequest, device: Device, place: str, precision: str, attention: str, speed: Speed
+) -> Iterator[Candidate]:
     """Every way of a precision that fits, the plainest first: of two equally quick ones the plainer is taken."""
     card, geometry, room, cores = ask.card, ask.geometry, room_of(device, place), device.cores
     on_gpu = place != "cpu"
-    paces: dict[tuple[int, str], Pace] = {}
-    beside = {tile: beside_seconds(card, geometry, precision, speed, cores, tile) for tile in _tiles(geometry)}
+    paces: dict[tuple[int, str], BlockTimes] = {}
+    beside = {tile: fixed_seconds(card, geometry, precision, speed, cores, tile) for tile in _tiles(geometry)}
     for text in _texts(ask, device, place):
         words_s = text_seconds(card, text, speed)
         for batch in (1, card.passes) if on_gpu and card.passes > 1 else (1,):
@@ -147,18 +149,18 @@ def _ways(ask: Ask, device: Device, place: str, precision: str, attention: str, 
                 if laid is None or (text == "gpu" and laid[0] is not None):
                     continue
                 stay, source = laid
-                pace = paces.get((batch, source)) or Pace(card, geometry, precision, speed, batch, source)
+                pace = paces.get((batch, source)) or BlockTimes(card, geometry, precision, speed, batch, source)
                 paces[batch, source] = pace
                 count = card.layers if stay is None else stay
                 launches_s = ask.steps * STEP_OVERHEAD_S if on_gpu else 0.0
                 steps_s = launches_s + forwards * pace.forward(count) + pace.first(count)
-                yield Way(
+                yield Candidate(
                     precision, Placement(stay, source, rows, tile), attention, text, batch, size,
                     beside[tile] + words_s + steps_s, pace.block_s, pace.way_s,
                 )  # fmt: skip
 
 
-def sized(ask: Ask, place: str, way: Way) -> Footprint:
+def sized(ask: PlanRequest, place: str, way: Candidate) -> Footprint:
     """The memory of a way as it was laid."""
     return footprint(
         ask.card, ask.geometry, way.precision, place, way.placement, way.attention, way.text, way.batch
@@ -194,7 +196,7 @@ def _lay(card: Card, precision: str, room: Room, bare: Footprint) -> tuple[int |
 @lru_cache(maxsize=64)
 def _layouts(card: Card, precision: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """For each count of blocks that stay: bytes of the network on the device with its slots, bytes that wait."""
-    laid = [lying(card, precision, stay) for stay in range(card.layers + 1)]
+    laid = [block_residency_bytes(card, precision, stay) for stay in range(card.layers + 1)]
     return tuple(stays + slots for stays, slots, _ in laid), tuple(waiting for _, _, waiting in laid)
 
 
@@ -211,7 +213,7 @@ def _pieces(geometry: Geometry) -> Iterator[tuple[int, int]]:
                 yield tile, rows
 
 
-def _texts(ask: Ask, device: Device, place: str) -> tuple[str, ...]:
+def _texts(ask: PlanRequest, device: Device, place: str) -> tuple[str, ...]:
     """Where the words may be read, the best first: beside the network, or before it through two slots. The encoder
     leaves the range of float16, so a card without bf16 leaves it to the CPU.
     """

@@ -17,7 +17,7 @@ from appliance.machine.rates import Calibration, Rates
 from appliance.planning.duration import interval
 from appliance.planning.explain import way_words
 from appliance.planning.fit import disk_bytes, usable_places, why_not
-from appliance.planning.placements import Ask, Way, best_way, sized
+from appliance.planning.placements import Candidate, PlanRequest, best_way, sized
 from appliance.planning.remedies import no_gpu, ways_out
 from models.card import PREVIS, Card, steps_of
 from models.cost.footprint import Footprint
@@ -126,7 +126,7 @@ def plan(
     return _plan(ask, place, ways[place], calibration, tuple(why))
 
 
-def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
+def _snap(direction: ShotDirection, card: Card) -> tuple[PlanRequest, list[str]]:
     """The direction on the model's grid, and a word on whatever moved."""
     time, form, why = direction.time, direction.format, []
     frames = direction.frames
@@ -141,10 +141,10 @@ def _snap(direction: ShotDirection, card: Card) -> tuple[Ask, list[str]]:
         why.append(f"{asked_size}, {width}x{height} made: the model works in multiples of {grid} pixels")
     geometry = Geometry(frames, height, width, card.space_stride)
     steps = steps_of(direction.quality, card)
-    return Ask(card, geometry, float(time.fps), steps, time.handles_f, direction.seed, direction.quality), why
+    return PlanRequest(card, geometry, float(time.fps), steps, time.handles_f, direction.seed, direction.quality), why
 
 
-def _beyond_training(ask: Ask) -> list[str]:
+def _beyond_training(ask: PlanRequest) -> list[str]:
     """Warnings where a model is asked for what it has not seen."""
     why: list[str] = []
     name, frames = ask.card.name, ask.card.frames
@@ -160,7 +160,7 @@ def _beyond_training(ask: Ask) -> list[str]:
     return why
 
 
-def _plan(ask: Ask, place: str, way: Way, calibration: Calibration | None, why: tuple[str, ...]) -> Plan:
+def _plan(ask: PlanRequest, place: str, way: Candidate, calibration: Calibration | None, why: tuple[str, ...]) -> Plan:
     size, g, rated = sized(ask, place, way), ask.geometry, place in ask.rates
     low, seconds, high = interval(way.seconds, calibration, rated)
     return Plan(

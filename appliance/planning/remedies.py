@@ -8,7 +8,7 @@ from itertools import islice
 
 from appliance.machine.device import Device
 from appliance.planning.fit import DISK_RESERVE_BYTES, MAX_TOKENS, disk_bytes, usable_places, why_not
-from appliance.planning.placements import STORED, Ask, best_way, gpu_at, room_of, smallest
+from appliance.planning.placements import STORED, PlanRequest, best_way, gpu_at, room_of, smallest
 from appliance.units import bytes_words, seconds_words
 from models.card import CARDS, Card, steps_of
 from models.geometry import Geometry, snap_frames, snap_pixels
@@ -17,7 +17,7 @@ SHORTEST_S = 0.5  # of a direction
 LONGEST_S = 7 * 24 * 3600  # on a CPU: beyond it, that it could be made there is no way out
 
 
-def no_gpu(ask: Ask, device: Device, request: str, turned_down: list[str]) -> tuple[str, tuple[str, ...]]:
+def no_gpu(ask: PlanRequest, device: Device, request: str, turned_down: list[str]) -> tuple[str, tuple[str, ...]]:
     """A GPU was asked for by name, and there is none that can be used."""
     if turned_down:
         reason = f"device {request} was asked for, but {turned_down[0]}"
@@ -42,7 +42,7 @@ def no_gpu(ask: Ask, device: Device, request: str, turned_down: list[str]) -> tu
     return reason, tuple(remedies)
 
 
-def ways_out(ask: Ask, device: Device, places: list[str]) -> tuple[str, ...]:
+def ways_out(ask: PlanRequest, device: Device, places: list[str]) -> tuple[str, ...]:
     """Ways out that were tried: each direction, model and place named here fits this machine as it is now."""
 
     found = _less_of_it(ask, device, places, "")
@@ -50,7 +50,7 @@ def ways_out(ask: Ask, device: Device, places: list[str]) -> tuple[str, ...]:
         found.append("other precision: int4, coarser (`rushes models import --precision int4`)")
     for other in _other_models(ask):
         found += _with_model(other, device, places)
-    for other in _little_sisters(ask)[:1]:
+    for other in _smaller_models(ask)[:1]:
         found += _with_model(other, device, places)[:1]
     found += _on_the_cpu(ask, device)
     if ask.request == "cpu" and _fits_a_gpu(ask, device):
@@ -64,12 +64,12 @@ def ways_out(ask: Ask, device: Device, places: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _fits(ask: Ask, device: Device, places: list[str]) -> bool:
+def _fits(ask: PlanRequest, device: Device, places: list[str]) -> bool:
     """Whether some of the places can make it."""
     return any(why_not(ask, device, place) is None for place in places)
 
 
-def _less_of_it(ask: Ask, device: Device, places: list[str], which: str) -> list[str]:
+def _less_of_it(ask: PlanRequest, device: Device, places: list[str], which: str) -> list[str]:
     """Three films at most that fit where the whole does not: a shorter one, a smaller one, or some of both."""
 
     def fits(geometry: Geometry) -> bool:
@@ -85,7 +85,7 @@ def _less_of_it(ask: Ask, device: Device, places: list[str], which: str) -> list
     return found
 
 
-def _on_the_cpu(ask: Ask, device: Device) -> list[str]:
+def _on_the_cpu(ask: PlanRequest, device: Device) -> list[str]:
     """The processor, where it was not asked for and can: by name if it would take longer than it is begun for."""
     seconds = _cpu_seconds(replace(ask, request="cpu"), device)
     if ask.request == "cpu" or seconds is None or seconds > LONGEST_S:
@@ -95,18 +95,18 @@ def _on_the_cpu(ask: Ask, device: Device) -> list[str]:
     return [f"{how}: about {seconds_words(seconds)} here"]
 
 
-def _cpu_seconds(ask: Ask, device: Device) -> float | None:
+def _cpu_seconds(ask: PlanRequest, device: Device) -> float | None:
     """How long it takes on the CPU; None where it does not fit."""
     way = best_way(ask, device, "cpu") if why_not(ask, device, "cpu") is None else None
     return None if way is None else way.seconds
 
 
-def _other_models(ask: Ask) -> list[Ask]:
+def _other_models(ask: PlanRequest) -> list[PlanRequest]:
     """The same film with the models whose weights are here, the largest first."""
     return _largest_first(_with_card(ask, CARDS[name]) for name in ask.packages - {ask.card.name})
 
 
-def _little_sisters(ask: Ask) -> list[Ask]:
+def _smaller_models(ask: PlanRequest) -> list[PlanRequest]:
     """The same film with smaller models that read what this one reads, and whose weights are not here."""
 
     def reads(card: Card) -> tuple[object, ...]:
@@ -116,7 +116,7 @@ def _little_sisters(ask: Ask) -> list[Ask]:
     return _largest_first(_with_card(ask, card) for card in alike if _size_of(card) < _size_of(ask.card))
 
 
-def _largest_first(asks: Iterable[Ask]) -> list[Ask]:
+def _largest_first(asks: Iterable[PlanRequest]) -> list[PlanRequest]:
     return sorted(asks, key=lambda ask: (-_size_of(ask.card), ask.card.name))
 
 
@@ -124,14 +124,14 @@ def _size_of(card: Card) -> int:
     return card.layers * card.dim
 
 
-def _with_card(ask: Ask, card: Card) -> Ask:
+def _with_card(ask: PlanRequest, card: Card) -> PlanRequest:
     """The same film with another model, of which no package is in hand."""
     height, width = (snap_pixels(side, card.space_stride) for side in (ask.geometry.height, ask.geometry.width))
     geometry = Geometry(ask.geometry.frames, height, width, card.space_stride)
     return replace(ask, card=card, geometry=geometry, steps=steps_of(ask.quality, card), held=None, text_cached=False)
 
 
-def _with_model(ask: Ask, device: Device, places: list[str]) -> list[str]:
+def _with_model(ask: PlanRequest, device: Device, places: list[str]) -> list[str]:
     """The film with another model, or what of it that one can make here. How long is said of those that are here."""
     here = ask.card.name in ask.packages
     whence = "whose weights are here" if here else "once it is imported (`rushes models import`)"
@@ -145,13 +145,13 @@ def _with_model(ask: Ask, device: Device, places: list[str]) -> list[str]:
     return [f"{name}, about {seconds_words(min(seconds))}"]
 
 
-def _fits_a_gpu(ask: Ask, device: Device) -> bool:
+def _fits_a_gpu(ask: PlanRequest, device: Device) -> bool:
     """Whether some GPU would hold what the CPU does not."""
     places = usable_places(device, None)[0]
     return any(place != "cpu" and why_not(ask, device, place) is None for place in places)
 
 
-def _make_room(ask: Ask, device: Device, place: str) -> list[str]:
+def _make_room(ask: PlanRequest, device: Device, place: str) -> list[str]:
     """What else would have to be free."""
     found = []
     size, room = smallest(ask, device, place), room_of(device, place)
@@ -177,7 +177,7 @@ def _make_room(ask: Ask, device: Device, place: str) -> list[str]:
     return found
 
 
-def _seconds(ask: Ask, geometry: Geometry) -> float:
+def _seconds(ask: PlanRequest, geometry: Geometry) -> float:
     """What to write as the shot's length to get so many frames, its handles included."""
     return (geometry.frames - 1 - 2 * ask.handles_f) / ask.fps
 
@@ -186,7 +186,7 @@ def _size(geometry: Geometry) -> str:
     return f"format.width = {geometry.width}, format.height = {geometry.height}"
 
 
-def _duration(ask: Ask, geometry: Geometry) -> str:
+def _duration(ask: PlanRequest, geometry: Geometry) -> str:
     return f"time.duration_s = {_seconds(ask, geometry):.2f} ({geometry.frames} frames)"
 
 
@@ -199,7 +199,9 @@ def _longest(g: Geometry, fits: Callable[[Geometry], bool]) -> Geometry | None:
     return replace(g, frames=4 * low + 1) if low else None
 
 
-def _shorter_and_smaller(ask: Ask, smaller: Geometry | None, fits: Callable[[Geometry], bool]) -> Iterator[Geometry]:
+def _shorter_and_smaller(
+    ask: PlanRequest, smaller: Geometry | None, fits: Callable[[Geometry], bool]
+) -> Iterator[Geometry]:
     """Something off the length, and the picture then as large as fits, where it is larger than at the full length."""
     seen = {smaller.width * smaller.height} if smaller else set()
     for share in (0.5, 0.75, 0.9, 0.25, 0.1, 0.05, 0.02):

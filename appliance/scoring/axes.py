@@ -15,7 +15,7 @@ import numpy as np
 from appliance.direction.document import from_toml
 from appliance.direction.shot import ShotDirection
 from appliance.measuring.camera import measure_camera
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.light import Light, asked_light, measure_light
 from appliance.measuring.subject import find_subject, recognise
 from appliance.measuring.track import CameraTrack, angles, asked_camera
@@ -66,7 +66,7 @@ class Axis:
     tolerance: float  # of the mean absolute error (directing acceptance, the tolerances of a shot)
     shot: Callable[[float, int], ShotDirection]  # of a dose and a seed
     asked: Callable[[Blocking], float]  # by the blocking: what a perfect film measures
-    measured: Callable[[Array, Ground], float | None]  # on a film; None: it cannot be told
+    measured: Callable[[Array, GroundTruth], float | None]  # on a film; None: it cannot be told
     curve: Callable[[CameraTrack], Array] | None = None  # of a move of the camera: (T,) how far it has gone
     round: bool = False  # an angle that comes round at 360
 
@@ -92,7 +92,7 @@ def _move(kind: str, amount: str, dose: float) -> str:
 
 def _camera(name: str, unit: str, kind: str, amount: str, doses: tuple[float, ...], tolerance: float,
             curve: Callable[[CameraTrack], Array], size: str = "WS") -> Axis:  # fmt: skip
-    def measured(film: Array, ground: Ground) -> float | None:
+    def measured(film: Array, ground: GroundTruth) -> float | None:
         track = measure_camera(film, ground)
         return float(curve(track)[-1]) if track.whole else None
 
@@ -105,7 +105,7 @@ def _light(name: str, unit: str, doses: tuple[float, ...], tolerance: float, rea
     def asked(blocking: Blocking) -> float:
         return read(asked_light(blocking, blocking.frames // 2))
 
-    def measured(film: Array, ground: Ground) -> float | None:
+    def measured(film: Array, ground: GroundTruth) -> float | None:
         found = measure_light(film, ground, 0, ground.blocking.frames // 2)
         return None if found is None or found.fit < 0.5 else read(found)
 
@@ -125,7 +125,7 @@ def _walked(blocking: Blocking) -> float:
     return float(100 * (ends[1] - ends[0]) / np.hypot(blocking.width, blocking.height))
 
 
-def _seen_walking(film: Array, ground: Ground) -> float | None:
+def _seen_walking(film: Array, ground: GroundTruth) -> float | None:
     blocking = ground.blocking
     found = find_subject(film, ground, 0, (0, blocking.frames - 1))
     if len(found) < 2 or not all(one.sure for one in found):
@@ -134,7 +134,7 @@ def _seen_walking(film: Array, ground: Ground) -> float | None:
     return _walked(blocking) + 100 * (found[1].offset_px[0] - found[0].offset_px[0]) / diagonal
 
 
-def _size(film: Array, ground: Ground) -> float | None:
+def _size(film: Array, ground: GroundTruth) -> float | None:
     blocking = ground.blocking
     found = find_subject(film, ground, 0, (blocking.frames // 2,))
     return _height(blocking) + float(np.log2(found[0].size)) if found and found[0].sure else None
@@ -147,7 +147,7 @@ def _height(blocking: Blocking) -> float:
     return float(np.log2(blocking.subjects[0].appearance.height_m * blocking.focal_px[t] / away / blocking.height))
 
 
-def identity(film: Array, ground: Ground, seed: int) -> bool | None:
+def identity(film: Array, ground: GroundTruth, seed: int) -> bool | None:
     """Whether the person of a film is told from IDENTITIES - 1 others; None where nobody was found."""
     blocking = ground.blocking
     found = find_subject(film, ground, 0, (blocking.frames // 2,))

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from appliance import processes as process
-from appliance.daemon.worker_process import Renderer
+from appliance.daemon.worker_process import WorkerProcess
 from appliance.direction.document import to_json
 from appliance.direction.shot import ShotDirection
 from appliance.machine.probe import probe
@@ -40,7 +40,7 @@ class Films:
         self._folder = tempfile.TemporaryDirectory(prefix="rushes-score-")
         try:
             log = Path(self._folder.name) / "worker.log"
-            self._worker = Renderer(process.module_command(*WORKER), log)
+            self._worker = WorkerProcess(process.module_command(*WORKER), log)
         except BaseException:
             self._folder.cleanup()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.optical_flow import luma
 from appliance.measuring.track import CameraTrack, angles
 from models.stage.blocking import Array, Blocking
@@ -35,7 +35,7 @@ def lag_s(asked: Array, measured: Array, fps: float) -> float | None:
     return None if None in times else float(times[1] - times[0]) / fps  # type: ignore[operator]
 
 
-def flicker(film: Array, ground: Ground) -> float | None:
+def flicker(film: Array, ground: GroundTruth) -> float | None:
     """How much the standing world of a locked-off film changes from frame to frame: temporal standard deviation of a
     pixel's luma, the median pixel's, in % of full scale; None where nothing stands still in sight.
     """

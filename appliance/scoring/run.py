@@ -21,7 +21,7 @@ import numpy as np
 from appliance.blocking.solve import block
 from appliance.catalog.installed import facts_of
 from appliance.measuring.camera import measure_camera
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.take import locked_off, standing_drift
 from appliance.measuring.track import CameraTrack, asked_camera
 from appliance.scoring.axes import AXES, Axis, identity
@@ -72,7 +72,7 @@ def score(package: Path, axes: Sequence[Axis], seeds: int, steps: int | None, te
                 rendered = [films.fetch(shot) for shot in of_seed]
                 for _, _, shot in ahead:  # the worker goes on while these are measured
                     films.order(shot)
-                _measure(sweep, [Ground(block(shot)) for shot in of_seed], rendered, seed)
+                _measure(sweep, [GroundTruth(block(shot)) for shot in of_seed], rendered, seed)
             sweeps.append(sweep)
             tell(in_words(row_of(sweep)), True)
     return {
@@ -86,7 +86,7 @@ def score(package: Path, axes: Sequence[Axis], seeds: int, steps: int | None, te
     }  # fmt: skip
 
 
-def _measure(sweep: Sweep, grounds: Sequence[Ground], films: Sequence[Array], seed: int) -> None:
+def _measure(sweep: Sweep, grounds: Sequence[GroundTruth], films: Sequence[Array], seed: int) -> None:
     """All doses of one axis and seed."""
     axis = sweep.axis
     for i, (dose, ground) in enumerate(zip(axis.doses, grounds, strict=True)):
@@ -111,7 +111,7 @@ def _measure(sweep: Sweep, grounds: Sequence[Ground], films: Sequence[Array], se
             _stray(sweep, ground, tracks)
 
 
-def _stray(sweep: Sweep, ground: Ground, tracks: dict[str, CameraTrack | None]) -> None:
+def _stray(sweep: Sweep, ground: GroundTruth, tracks: dict[str, CameraTrack | None]) -> None:
     """What a move of the camera moved besides, and how late it came."""
     axis, wanted = sweep.axis, asked_camera(ground.blocking)
     assert axis.curve is not None

@@ -12,9 +12,9 @@ from appliance.units import bytes_words, count_words, seconds_words
 from models.errors import BadInput, RushesError
 
 if TYPE_CHECKING:
-    from appliance.catalog.installed import Own
+    from appliance.catalog.installed import InstalledPackage
     from appliance.direction.shot import ShotDirection
-    from appliance.library.forecast import Outlook
+    from appliance.library.forecast import QueueForecast
     from appliance.library.take import Take
     from appliance.machine.device import Device
     from appliance.planning.plan import Plan, Refusal
@@ -32,8 +32,8 @@ class Quoted:
     outcome: Plan | Refusal
     on: Device | None = None
     card: str = "previs"  # the model that was priced
-    ahead: Outlook | None = None  # what the house has to do before it
-    package: Own | None = None  # of the house, that holds its weights
+    ahead: QueueForecast | None = None  # what the house has to do before it
+    package: InstalledPackage | None = None  # of the house, that holds its weights
 
     @property
     def fits(self) -> bool:
@@ -82,11 +82,11 @@ class Quoted:
 
     def _queue(self, plan: Plan, now: float) -> list[tuple[str, str]]:
         """When it would be done behind what waits already."""
-        from appliance.library.forecast import Outlook  # start-up
+        from appliance.library.forecast import QueueForecast  # start-up
 
         if self.ahead is None or not self.ahead.takes:
             return []
-        ends = Outlook(self.ahead.takes + 1, self.ahead.seconds + plan.seconds, self.ahead.unknown)
+        ends = QueueForecast(self.ahead.takes + 1, self.ahead.seconds + plan.seconds, self.ahead.unknown)
         return [("queue", f"{ends.words(now)}, with this one")]
 
     def _weights(self) -> list[tuple[str, str]]:
@@ -139,7 +139,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
     """
     from appliance.catalog.installed import cards_here  # start-up
     from appliance.catalog.model import chosen, named, words_known  # start-up
-    from appliance.library.forecast import outlook  # start-up
+    from appliance.library.forecast import forecast  # start-up
     from appliance.library.library import Library  # start-up
     from appliance.library.machines import machine_history  # start-up
     from appliance.machine.probe import probe  # start-up
@@ -159,7 +159,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
         known, live = machine_history(library, card), library.board(recent=0)
         read_before = own is not None and words_known(library, named(own.name), direction)
     outcome, _ = planned(direction, probe(), card, known, device, None, cards_here(), held, read_before)
-    return Quoted(path, direction, outcome, None, card.name, outlook(live, time.time()), own)
+    return Quoted(path, direction, outcome, None, card.name, forecast(live, time.time()), own)
 
 
 def must_shoot(*quotes: Quoted) -> None:

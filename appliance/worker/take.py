@@ -25,7 +25,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     from appliance.delivery.take_files import TakeFacts, TakeWriter  # start-up
     from appliance.direction.document import from_json  # start-up
     from appliance.machine.host import find_host  # start-up
-    from appliance.measuring.frames import Kept  # start-up
+    from appliance.measuring.frames import FrameBuffer  # start-up
     from appliance.planning.plan import Plan  # start-up
     from appliance.worker.protocol import packed, unpacked  # start-up
     from models.events import (  # start-up
@@ -69,7 +69,7 @@ def render_take(line: Line, order: Order) -> dict[str, Any]:
     parts = ("loading", "reading", "conditioning", "rendering", "developing", "measuring", "total")
     timings = dict.fromkeys(parts, 0.0)
     digests = {"weights_sha256": "", "kernels_sha256": ""}
-    resumed_after, kept = 0, Kept(blocking)
+    resumed_after, kept = 0, FrameBuffer(blocking)
     progress("loading", 0)
     with TakeWriter(
         film.parent, film.stem, width=plan.width, height=plan.height, fps=plan.fps, frames=plan.frames,

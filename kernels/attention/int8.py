@@ -27,7 +27,7 @@ WIDTHS = (32, 64, 128)  # of a head; at 256 a tile passes the 99 KB that most ca
 
 
 @triton.jit
-def meet(
+def attend_block(
     q, q_scale, peak, total, y, block, k_ptr, k_scale_ptr, v_ptr, S, k_token, v_token, v_channel,
     ACCUMULATE: tl.constexpr, TAIL: tl.constexpr, E: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
@@ -83,24 +83,24 @@ def attn_int8_kernel(
         list_at = batch * mask_batch + head * mask_head + row
         for index in range(tl.load(count_ptr + list_at)):
             block = tl.load(order_ptr + list_at * full + index)
-            peak, total, y = meet(
+            peak, total, y = attend_block(
                 q, q_scale, peak, total, y, block, k_ptr, k_scale_ptr, v_ptr, S, k_token, v_token, v_channel,
                 ACCUMULATE, False, E, BLOCK_S,
             )  # fmt: skip
         if TAIL:  # noqa: SIM102 (the first condition is known when the kernel is compiled, the second is not)
             if tl.load(tail_ptr + list_at) != 0:
-                peak, total, y = meet(
+                peak, total, y = attend_block(
                     q, q_scale, peak, total, y, full, k_ptr, k_scale_ptr, v_ptr, S, k_token, v_token, v_channel,
                     ACCUMULATE, True, E, BLOCK_S,
                 )  # fmt: skip
     else:
         for block in range(full):
-            peak, total, y = meet(
+            peak, total, y = attend_block(
                 q, q_scale, peak, total, y, block, k_ptr, k_scale_ptr, v_ptr, S, k_token, v_token, v_channel,
                 ACCUMULATE, False, E, BLOCK_S,
             )  # fmt: skip
         if TAIL:
-            peak, total, y = meet(
+            peak, total, y = attend_block(
                 q, q_scale, peak, total, y, full, k_ptr, k_scale_ptr, v_ptr, S, k_token, v_token, v_channel,
                 ACCUMULATE, True, E, BLOCK_S,
             )  # fmt: skip

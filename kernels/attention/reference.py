@@ -121,8 +121,8 @@ def attn_int8(
         # Products of int8 are exact in float32: 128 * 127 * 127 < 2^24.
         scores = (q[:, :, at] @ k.transpose(2, 3)).mul_(q_scale[:, :, at, None]).mul_(key_scale)
         if mask is not None:
-            meet = mask[:, :, block, None].repeat_interleave(KEY_BLOCK, 3)[..., :S]
-            scores.masked_fill_(~meet, -math.inf)
+            meeting = mask[:, :, block, None].repeat_interleave(KEY_BLOCK, 3)[..., :S]
+            scores.masked_fill_(~meeting, -math.inf)
         peak = scores.amax(3, keepdim=True)
         peak.masked_fill_(peak == -math.inf, 0.0)
         weights = scores.sub_(peak).exp2_().mul_(largest)

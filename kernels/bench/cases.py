@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend
 from kernels import ops
 from kernels.attention.rotary import rotary_rows
 from kernels.bench import baselines as rivals
-from kernels.bench.harness import FEW, Case, Given, Shape, against_twin, by_memory
+from kernels.bench.harness import FEW, Arguments, Case, Shape, against_twin, by_memory
 from kernels.bench.report import Goal
 from kernels.linear.packing import quantize_int4
 from kernels.rowwise import hadamard
@@ -129,7 +129,7 @@ def attn_int8(s: Shape) -> Iterator[Case]:
     work, size = 4 * L * L * D, f"{N}x{L}x{D // N}"
     for way in ("f32", "f16", "fp8_f16") if has_fp8(s.device) else ("f32", "f16"):
         inputs = attention_inputs(q, k, v, norm, way)
-        given: Given = (*inputs, way, None, torch.bfloat16)
+        given: Arguments = (*inputs, way, None, torch.bfloat16)
         few = (given[0][:, -FEW:], given[1][:, :, -FEW:], *given[2:])
         error = partial(against_twin, ops.attn_int8, given, few, axis=1)
         yield Case(
@@ -143,15 +143,15 @@ def attn_int8(s: Shape) -> Iterator[Case]:
         )  # fmt: skip
 
 
-def attention_inputs(q: Tensor, k: Tensor, v: Tensor, norm: Given, way: str) -> Given:
+def attention_inputs(q: Tensor, k: Tensor, v: Tensor, norm: Arguments, way: str) -> Arguments:
     """q, k, v (B, L, D) as `attn_int8` takes them."""
     values = ops.scale_values(v, norm[2], way == "fp8_f16")
     return (*ops.quant_queries(q, *norm), *ops.quant_keys(k, *norm), *values)
 
 
-def attend_whole(q: Tensor, k: Tensor, v: Tensor, norm: Given, way: str) -> Tensor:
+def attend_whole(q: Tensor, k: Tensor, v: Tensor, norm: Arguments, way: str) -> Tensor:
     """q, k, v (B, L, D) -> (B, L, D): everything between the matrices before attention and the matrix after it."""
-    given: Given = (*attention_inputs(q, k, v, norm, way), way, None, torch.bfloat16)
+    given: Arguments = (*attention_inputs(q, k, v, norm, way), way, None, torch.bfloat16)
     return ops.attn_int8(*given)
 
 
@@ -183,7 +183,7 @@ def nearest2x(s: Shape) -> Iterator[Case]:
     yield by_memory(ops.nearest2x, "", (x,), 10 * x.numel(), 0.85, 1)
 
 
-def norm_of(s: Shape) -> Given:
+def norm_of(s: Shape) -> Arguments:
     """What K2 is given beside queries or keys."""
     weight = 1 + s.wide(s.width) / 10
     return (weight, EPS, s.heads, *rotary_rows(s.grid, s.width // s.heads, s.device), list(s.grid))

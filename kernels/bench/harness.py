@@ -19,7 +19,7 @@ from kernels.bench import baselines as rivals
 from kernels.bench.report import Goal
 from kernels.bench.timing import Run
 
-Given = tuple[Any, ...]  # arguments of an operation
+Arguments = tuple[Any, ...]  # arguments of an operation
 
 COMPILED = "torch.compile"
 FEW = 256  # rows whose results are compared with the twin's
@@ -71,7 +71,9 @@ class Case:
     goals: tuple[Goal, ...] = ()
 
 
-def against_twin(op: Callable[..., Any], given: Given, few: Given, axis: int = 0, writes: int | None = None) -> float:
+def against_twin(
+    op: Callable[..., Any], given: Arguments, few: Arguments, axis: int = 0, writes: int | None = None
+) -> float:
     """The largest relative RMS difference between what `op` makes of `given` and what its twin makes of `few`: the same
     arguments, or fewer of their last rows, which along `axis` are the last of each result. `writes` is the place of an
     argument that is written to, a result as well.
@@ -82,7 +84,7 @@ def against_twin(op: Callable[..., Any], given: Given, few: Given, axis: int = 0
     return float(torch.tensor(errors).max())  # NaN where one is: Python's max passes over it
 
 
-def _results(op: Callable[..., Any], given: Given, writes: int | None) -> list[Tensor]:
+def _results(op: Callable[..., Any], given: Arguments, writes: int | None) -> list[Tensor]:
     given = tuple(part.clone() if place == writes else part for place, part in enumerate(given))
     made = op(*given)
     returned = [] if made is None else [made] if isinstance(made, Tensor) else list(made)
@@ -95,7 +97,7 @@ def _rms(ours: Tensor, twin: Tensor) -> float:
 
 
 def by_memory(
-    op: Callable[..., Any], variant: str, given: Given, moved: int, least: float, faster: float,
+    op: Callable[..., Any], variant: str, given: Arguments, moved: int, least: float, faster: float,
     expression: Callable[..., Any] | None = None, compiled: float = 1.0, writes: int | None = None,
 ) -> Case:  # fmt: skip
     """A case limited by memory. The goals: `least` of the copy bandwidth, `faster` times as fast as the eager twin, and

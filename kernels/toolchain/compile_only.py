@@ -52,7 +52,7 @@ class Resources:
     lanes_mixed: bool  # a sum or maximum that this Triton takes over the wrong lanes
 
 
-class AbsentGpu:
+class CompileOnlyGpu:
     """What Triton asks of a driver and of its utilities, answered for a card of one compute capability (86: 8.6)."""
 
     def __init__(self, capability: int, launcher: Callable[[Any, Any], Callable[..., None]] | None = None) -> None:

@@ -37,10 +37,10 @@ def compile_kernels(folder: Path, capability: int, include: list[str], only: str
     """Every kernel for one card, into the folder's cache of Triton's; or of the cases with `only` in their names."""
     os.environ["TRITON_CACHE_DIR"] = str(folder / "cache")
     os.environ["TRITON_STORE_BINARY_ONLY"] = "1"
-    from kernels.toolchain.compile_only import AbsentGpu  # torch
+    from kernels.toolchain.compile_only import CompileOnlyGpu  # torch
     from kernels.toolchain.launches import GRIDS, cases  # torch
 
-    gpu = AbsentGpu(capability, _launcher(folder, include))
+    gpu = CompileOnlyGpu(capability, _launcher(folder, include))
     every = [case for grid in GRIDS for case in cases(capability, grid) if only in case.name]
     found = {kernel.cubin for case in every for kernel in gpu.compiled_by(case.launch)}
     return f"{len(found)} kernels for compute capability {capability // 10}.{capability % 10}"

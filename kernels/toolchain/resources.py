@@ -23,7 +23,7 @@ from pathlib import Path
 
 import triton
 
-from kernels.toolchain.compile_only import SHARED_LIMIT_BYTES, AbsentGpu, Resources, resources
+from kernels.toolchain.compile_only import SHARED_LIMIT_BYTES, CompileOnlyGpu, Resources, resources
 from kernels.toolchain.launches import cases
 
 Table = dict[str, dict[str, dict[int, Resources]]]  # case, kernel, compute capability
@@ -51,7 +51,7 @@ def measure(only: str, only_main: bool, capabilities: list[int]) -> Table:
 def _measure_one(wanted: tuple[str, int]) -> list[tuple[str, Resources]]:
     name, capability = wanted
     case = next(case for case in cases(capability) if case.name == name)
-    return [(kernel.kernel, resources(kernel)) for kernel in AbsentGpu(capability).compiled_by(case.launch)]
+    return [(kernel.kernel, resources(kernel)) for kernel in CompileOnlyGpu(capability).compiled_by(case.launch)]
 
 
 def spell(tables: dict[str, Table]) -> str:

@@ -32,7 +32,7 @@ from models.cost.activations import stream_bytes, work_bytes
 from models.cost.flops import flops
 from models.cost.transformer import weights_bytes
 from models.dit.attention import rotary_of
-from models.dit.wan import Given, Transformer
+from models.dit.wan import BlockInputs, Transformer
 from models.geometry import Geometry
 from models.loading.quantize import load_quantized, quantize
 
@@ -223,7 +223,7 @@ def block_errors(
     card = bf16.card
     stream = torch.randn(1, geometry.tokens, card.dim, device=t.device)
     rotary = rotary_of(geometry.grid, card.head_dim, t.device)
-    exact = Given(bf16.embed_time(t)[1], bf16.embed_context(context), rotary, "sdpa", 0)
+    exact = BlockInputs(bf16.embed_time(t)[1], bf16.embed_context(context), rotary, "sdpa", 0)
     found = []
     for layer, (ours, theirs) in enumerate(zip(int8.blocks, bf16.blocks, strict=True)):
         made = ours(stream.clone(), exact._replace(attention=way))

@@ -99,7 +99,7 @@ def footprint(
     placement = placement or Placement()
     coder, kind = AUTOENCODERS[card.vae], device.partition(":")[0]
     b = 4 if kind == "cpu" else 2
-    stays, slots, waiting = lying(card, precision, placement.resident_blocks)
+    stays, slots, waiting = block_residency_bytes(card, precision, placement.resident_blocks)
     if kind == "cpu":
         work = cpu_work_bytes(card, geometry, b, placement.ffn_rows)
         reads = text_sizes.host_bytes(card, text)
@@ -128,7 +128,7 @@ def footprint(
 
 
 @lru_cache(maxsize=1024)
-def lying(card: Card, precision: str, resident_blocks: int | None) -> tuple[int, int, int]:
+def block_residency_bytes(card: Card, precision: str, resident_blocks: int | None) -> tuple[int, int, int]:
     """(bytes that stay on the device, bytes of the slots, bytes of the blocks that wait outside), of one expert.
 
     A slot holds the largest block that passes. Experts take turns: one is on the device and in pinned memory, the other

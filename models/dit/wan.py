@@ -29,7 +29,7 @@ from kernels.dispatch import Attention
 from models.card import Card
 from models.dit.attention import CrossAttention, RMSNorm, Rotary, SelfAttention, rotary_of
 from models.dit.linear import Linear, Norm, Rows, join, modulated
-from models.dit.wan_variants import ALONE, Beside, Camera, Pictures
+from models.dit.wan_variants import NO_EXTRAS, Camera, ExtraInputs, Pictures
 
 
 class Transformer(nn.Module):
@@ -63,7 +63,7 @@ class Transformer(nn.Module):
             self.vace_patch_embedding = nn.Conv3d(card.vace_channels, dim, kernel_size=card.patch, stride=card.patch)
             self.vace_blocks = nn.ModuleList(HintBlock(card, first=not layer) for layer in card.vace_layers)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, beside: Beside = ALONE) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, beside: ExtraInputs = NO_EXTRAS) -> Tensor:
         """The velocity at time `t`.
 
         x (B, in_channels, F, H, W), H and W even; t in 0..1000, fractions count: (B,), or (B, F) where latent frames
@@ -81,11 +81,11 @@ class Transformer(nn.Module):
         time, steering = self.embed_time(t)
         rotary = rotary_of((grid[0] + bool(before), *grid[1:]), self.card.head_dim, x.device)
         pictures = None if beside.pictures is None else self.img_emb(beside.pictures)
-        given = Given(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows, pictures)
+        given = BlockInputs(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows, pictures)
         stream = self._through(stream, given, beside)
         return self._unpatch(self.head(stream, time)[:, before:], grid)
 
-    def _through(self, stream: Tensor, given: Given, beside: Beside) -> Tensor:
+    def _through(self, stream: Tensor, given: BlockInputs, beside: ExtraInputs) -> Tensor:
         """The stream (B, L, D) after all blocks. The hint for a block is made just before it, so that one is alive."""
         scale = None if beside.hint_scale == 1 else stream.new_full((1, 1, self.card.dim), beside.hint_scale)
         aside = None
@@ -124,7 +124,7 @@ class Transformer(nn.Module):
         context = F.pad(context, (0, 0, 0, missing))
         return self.text_embedding(context.to(self.patch_embedding.weight.dtype))
 
-    def _check(self, x: Tensor, t: Tensor, beside: Beside) -> None:
+    def _check(self, x: Tensor, t: Tensor, beside: ExtraInputs) -> None:
         card = self.card
         for name, given, wanted in (
             ("pictures", beside.pictures, card.image_dim), ("hints", beside.hints, card.vace_channels),
@@ -169,7 +169,7 @@ class Transformer(nn.Module):
         self.head.head.weight.data.zero_()
 
 
-class Given(NamedTuple):
+class BlockInputs(NamedTuple):
     """What every block of one forward is given besides the stream."""
 
     steering: Tensor  # (G, 6, D) float32, of `embed_time`
@@ -192,7 +192,7 @@ class Block(nn.Module):
         self.ffn = FeedForward(Linear(card.dim, card.ffn), nn.GELU("tanh"), Linear(card.ffn, card.dim))
         self.modulation = nn.Parameter(torch.zeros(1, 6, card.dim))
 
-    def forward(self, x: Tensor, given: Given) -> Tensor:
+    def forward(self, x: Tensor, given: BlockInputs) -> Tensor:
         """The stream x (B, L, D) float32 after this layer; without autograd it is written over."""
         steer = (self.modulation.float() + given.steering).chunk(6, dim=1)
         shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = steer
@@ -218,7 +218,7 @@ class HintBlock(Block):
         self.before_proj = nn.Linear(card.dim, card.dim) if first else None
         self.after_proj = nn.Linear(card.dim, card.dim)
 
-    def forward(self, aside: Tensor, stream: Tensor, given: Given) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, aside: Tensor, stream: Tensor, given: BlockInputs) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """The hints aside (B, L, D) float32 after this layer, and what of them is added to the stream. The first layer
         begins them with the stream (B, L, D), as it is before the first block.
         """

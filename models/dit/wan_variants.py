@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from models.card import Card
 
 
-class Beside(NamedTuple):
+class ExtraInputs(NamedTuple):
     """What is given to a network of such a variant; None where there is none."""
 
     pictures: Tensor | None = None  # (B, 257 or 514, image_dim)
@@ -29,9 +29,9 @@ class Beside(NamedTuple):
     rays: Tensor | None = None  # (B, camera_channels, F, h, w): conditions.rays of every pixel
     reference: Tensor | None = None  # (B, reference_channels, H, W)
 
-    def repeated(self, count: int) -> Beside:
+    def repeated(self, count: int) -> ExtraInputs:
         """What is given to one film, for each of so many."""
-        return Beside(
+        return ExtraInputs(
             _repeated(self.pictures, count), _repeated(self.hints, count), self.hint_scale,
             _repeated(self.rays, count), _repeated(self.reference, count),
         )  # fmt: skip
@@ -41,7 +41,7 @@ def _repeated(part: Tensor | None, count: int) -> Tensor | None:
     return None if part is None else part.expand(count, *part.shape[1:])
 
 
-ALONE = Beside()
+NO_EXTRAS = ExtraInputs()
 
 
 class Pictures(nn.Module):

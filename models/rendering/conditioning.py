@@ -23,20 +23,20 @@ from torch import Tensor
 from models.controls.films import SAMPLES, control_films
 from models.controls.rays import camera_rays
 from models.controls.tokens import context_tokens
-from models.dit.wan_variants import ALONE, Beside
+from models.dit.wan_variants import NO_EXTRAS, ExtraInputs
 from models.errors import BadInput
 from models.events import NOTHING, Request
 from models.geometry import TIME_STRIDE, Geometry
 from models.loading.load import Model
 from models.rendering import encode as words
-from models.rendering.guidance import Reading
+from models.rendering.guidance import NetworkInputs
 from models.rendering.keyframes import grey_film, keyframe_mask
 from models.stage import render as stage
 from models.stage.blocking import Blocking
 from models.stage.model_sheet import sheet
 
 
-def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_once: int = 0) -> Reading:
+def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_once: int = 0) -> NetworkInputs:
     """What our own model reads; of the request, its pictures. What is not given is zeros: keyframes with their mask,
     and the sheet of a shot without people.
 
@@ -50,14 +50,14 @@ def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_o
     else:
         keys = torch.zeros(1, TIME_STRIDE + model.card.out_channels, *rays.shape[2:], device=model.device)
     tokens = torch.from_numpy(context_tokens(blocking))[None].to(model.device)
-    beside = Beside(reference=_reference(model, blocking)) if model.card.reference_channels else ALONE
+    beside = ExtraInputs(reference=_reference(model, blocking)) if model.card.reference_channels else NO_EXTRAS
     shown = torch.from_numpy(previs * 255).round().to(torch.uint8) if model.detail else None
-    return Reading((tokens,), torch.cat([keys, *controls, rays], 1), beside, previs=shown)
+    return NetworkInputs((tokens,), torch.cat([keys, *controls, rays], 1), beside, previs=shown)
 
 
 def condition_house(
     model: Model, blocking: Blocking, request: Request, contexts: tuple[Tensor, ...], at_once: int = 0
-) -> Reading:
+) -> NetworkInputs:
     """What a house's model reads; contexts: of its words (models/rendering/encode.py). Raises BadInput where a picture
     is missing that the film begins or ends with.
     """
@@ -79,7 +79,7 @@ def condition_house(
         if first is not None:
             begins[:, :, :1] = _encoded_picture(model, first)
         maps = [begins] if depth is None else [encoded(model, depth), begins]
-    beside = Beside()
+    beside = ExtraInputs()
     if card.image_dim:
         shown = [picture / 2 + 0.5 for picture in (first, last) if picture is not None]
         if shown:
@@ -95,7 +95,7 @@ def condition_house(
     joined = torch.cat([part.to(model.device) for part in maps], 1) if maps else None
     alone = first is not None and not concatenated and card.vae == "wan2.2"
     given = _encoded_picture(model, first) if alone and first is not None else None
-    return Reading(contexts, joined, beside, given)
+    return NetworkInputs(contexts, joined, beside, given)
 
 
 def hints(model: Model, control: np.ndarray, first: Tensor | None) -> Tensor:

@@ -17,19 +17,19 @@ from torch import Tensor
 
 from models.card import Card
 from models.dit.wan import Transformer
-from models.dit.wan_variants import ALONE, Beside
+from models.dit.wan_variants import NO_EXTRAS, ExtraInputs
 from models.rendering.step_cache import EasyCache
 
 PREVIS_LATENT = slice(20, 36)  # of our own model's maps: after mask and keyframe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class NetworkInputs:
     """What a network reads besides the noise."""
 
     contexts: tuple[Tensor, ...]  # (1, n, text_dim) of each pass: what the film shows, and what it is pulled away from
     maps: Tensor | None = None  # (1, C, F, H, W): everything that is concatenated to the noise
-    beside: Beside = ALONE
+    beside: ExtraInputs = NO_EXTRAS
     first: Tensor | None = None  # (1, out_channels, 1, H, W): the film's first latent frame, where it is given
     previs: Tensor | None = None  # (T, h, w, 3) uint8: our own model's, whose detail the film is finished with
 
@@ -38,14 +38,14 @@ class Reading:
         return latent if self.first is None else torch.cat([self.first, latent[:, :, 1:]], 2)
 
 
-class Guide:
+class GuidedVelocity:
     """The velocity of a walk: what models/rendering/sampler.py asks for."""
 
     def __init__(
         self,
         network: Callable[[int], Transformer],
         card: Card,
-        reading: Reading,
+        reading: NetworkInputs,
         pulls: Sequence[float] | None = None,
         batch: int = 1,
         cache: EasyCache | None = None,

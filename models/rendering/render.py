@@ -38,7 +38,7 @@ from models.loading.load import Model, load, source_sha256
 from models.rendering import encode as words
 from models.rendering.checkpoint import Checkpoints
 from models.rendering.conditioning import condition, condition_house
-from models.rendering.guidance import PREVIS_LATENT, Guide, Reading
+from models.rendering.guidance import PREVIS_LATENT, GuidedVelocity, NetworkInputs
 from models.rendering.sampler import Schedule, State, denoise, noise, schedule
 from models.rendering.step_cache import EasyCache
 from models.stage.blocking import Blocking
@@ -99,15 +99,15 @@ def begin(model: Model, blocking: Blocking, settings: Settings) -> tuple[Schedul
     return levels, State(0, levels.steps, start * levels.sigmas[0] if card.levels else start)
 
 
-def walk(model: Model, reading: Reading, levels: Schedule, settings: Settings, state: State) -> Iterator[State]:
+def walk(model: Model, reading: NetworkInputs, levels: Schedule, settings: Settings, state: State) -> Iterator[State]:
     """The states after `state`, one a step; the last one's latent is the film."""
     cache = EasyCache(settings.spare, state) if settings.spare else None
-    guide = Guide(model.experts.network, model.card, reading, settings.guidance, settings.batch, cache)
+    guide = GuidedVelocity(model.experts.network, model.card, reading, settings.guidance, settings.batch, cache)
     states = denoise(guide, state.latent, levels, settings.solver, state, settings.seed)
     return _inferring(states if cache is None else map(cache.kept, states))
 
 
-def decode(model: Model, latent: Tensor, tile: int = 0, reading: Reading | None = None) -> Iterator[np.ndarray]:
+def decode(model: Model, latent: Tensor, tile: int = 0, reading: NetworkInputs | None = None) -> Iterator[np.ndarray]:
     """Frames (n, h, w, 3) float32 in 0..1, in order; `tile` pixels of a side at once, 0 for whole frames.
 
     Where the reading has a previs, the detail that the latent lost is given back from it.
@@ -117,7 +117,7 @@ def decode(model: Model, latent: Tensor, tile: int = 0, reading: Reading | None 
         yield (film[0].permute(1, 2, 3, 0) * 0.5 + 0.5).contiguous().cpu().numpy()
 
 
-def _finished(model: Model, films: Iterator[Tensor], reading: Reading, tile: int) -> Iterator[Tensor]:
+def _finished(model: Model, films: Iterator[Tensor], reading: NetworkInputs, tile: int) -> Iterator[Tensor]:
     """The chunks of a film with the detail of its previs."""
     assert model.detail is not None and reading.maps is not None and reading.previs is not None
     first = 0
@@ -127,7 +127,7 @@ def _finished(model: Model, films: Iterator[Tensor], reading: Reading, tile: int
         first += len(previs)
 
 
-def walk_key(blocking: Blocking, settings: Settings, model: Model, request: Request, reading: Reading) -> str:
+def walk_key(blocking: Blocking, settings: Settings, model: Model, request: Request, reading: NetworkInputs) -> str:
     """One hash of all that a walk's numbers come from: on one machine, equal keys mean equal bits at every step.
 
     The placement is no part of it, nor is where words are read, but what became of them: a render that a smaller plan

@@ -89,9 +89,9 @@ def train(options: argparse.Namespace, began: float) -> None:
     from models.training import release as package  # start-up
     from models.training import run as state  # start-up
     from models.training import transformer as fit  # start-up
-    from models.training.carry import Carry  # start-up
-    from models.training.disk_footage import Ahead  # start-up
-    from models.training.gpu_footage import Stock  # start-up
+    from models.training.carry import CarriedRun  # start-up
+    from models.training.disk_footage import DiskFootage  # start-up
+    from models.training.gpu_footage import GpuFootage  # start-up
     from models.training.shots import latents  # start-up
     from models.vae.previs import VAE  # start-up
 
@@ -101,7 +101,7 @@ def train(options: argparse.Namespace, began: float) -> None:
     runs = {name: options.work / f"{name}.safetensors" for name in BUDGETS}
     card = TINY if options.card == "tiny" else PREVIS
     options.work.mkdir(parents=True, exist_ok=True)
-    carry = Carry(options.carry, runs) if options.carry else None
+    carry = CarriedRun(options.carry, runs) if options.carry else None
     if carry:
         carry.read()
     before = list(carry.calls) if carry else []
@@ -110,10 +110,10 @@ def train(options: argparse.Namespace, began: float) -> None:
     idle = call.finished
     beside = 0 if idle else options.renderers
     on_gpu = device != "cpu" and not idle
-    source: Ahead | Stock = (
-        Stock(this["first_seed"], options.shots, device, beside)
+    source: DiskFootage | GpuFootage = (
+        GpuFootage(this["first_seed"], options.shots, device, beside)
         if on_gpu
-        else Ahead(options.work, this["first_seed"], options.shots, beside)
+        else DiskFootage(options.work, this["first_seed"], options.shots, beside)
     )
     with source:
 

@@ -30,7 +30,7 @@ SHARD_BYTES = 15 * 2**20  # of the 16 MiB that a file may have
 MOST_FILES, MOST_BYTES = 8, 64 * 2**20
 
 
-class Carry:
+class CarriedRun:
     """The runs of a working folder, by name, and the folder that carries them.
 
     calls: what each call so far says of itself (`package.call`).

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.dit.wan_variants import ALONE, Beside
+from models.dit.wan_variants import NO_EXTRAS, ExtraInputs
 from models.loading.load import Model
-from models.rendering.guidance import PREVIS_LATENT, Guide, Reading
+from models.rendering.guidance import PREVIS_LATENT, GuidedVelocity, NetworkInputs
 from models.rendering.sampler import denoise, noise, schedule
 from models.training.run import WHOLE, Run, Sitting
 from models.training.shots.latents import pixels
@@ -79,11 +79,13 @@ def example(model: Model, film: Mapping[str, Tensor], latents: Mapping[str, Tens
     shown = {name: latents[name].to(model.device, torch.float32)[None] for name in ("rgb", "previs", "depth", "rays")}
     empty = torch.zeros_like(torch.cat([shown["rgb"], shown["rgb"][:, :4]], 1))  # no keyframe is given
     maps = torch.cat([empty, shown["previs"], shown["depth"], shown["rays"]], 1)
-    beside = Beside(reference=latents["sheet"].to(model.device)[None].float()) if card.reference_channels else ALONE
-    reading = Reading((latents["context"].to(model.device)[None],), maps, beside)
+    beside = (
+        ExtraInputs(reference=latents["sheet"].to(model.device)[None].float()) if card.reference_channels else NO_EXTRAS
+    )
+    reading = NetworkInputs((latents["context"].to(model.device)[None],), maps, beside)
     levels = schedule(card.solver, card.steps, card.shift, card.whole_times, card.levels)
     start = noise(tuple(shown["rgb"].shape), seed).to(model.device)
-    *_, last = denoise(Guide(model.experts.network, card, reading), start, levels, card.solver)
+    *_, last = denoise(GuidedVelocity(model.experts.network, card, reading), start, levels, card.solver)
     films = {"kept": shown["rgb"], "plain": maps[:, PREVIS_LATENT], "made": last.latent}
     found = {name: torch.cat(list(model.vae.decode_stream(latent)), 2)[0] for name, latent in films.items()}
     found |= {"film": pixels(film["rgb"])[0], "previs": pixels(film["previs"])[0]}

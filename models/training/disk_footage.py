@@ -22,14 +22,14 @@ from models.training.shots.shoot import Rendering
 from models.vae.previs import VAE
 
 
-class Ahead:
+class DiskFootage:
     """The shots of the seeds from `first` on, as footage and as latents in folders of `work`; ended with the block."""
 
     def __init__(self, work: Path, first: int, shots: int, renderers: int) -> None:
         self.footage, self.encoded = work / "footage", work / "latents"
         self._rendering = Rendering(self.footage, first, shots, renderers)
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> DiskFootage:
         self._rendering.__enter__()
         return self
 

@@ -21,7 +21,7 @@ from models.controls.films import SAMPLES
 from models.events import Settings
 from models.loading.load import Model, load
 from models.rendering.conditioning import condition
-from models.rendering.guidance import Reading
+from models.rendering.guidance import NetworkInputs
 from models.rendering.render import begin, decode, walk
 from models.stage import render as stage
 from models.stage.blocking import Array, Blocking
@@ -79,7 +79,7 @@ def psnr(film: Array, true: Array) -> float:
     return float(-10 * np.log10(max(np.mean((film - true) ** 2), 1e-10)))
 
 
-def _film(model: Model, reading: Reading, blocking: Blocking, settings: Settings) -> Array:
+def _film(model: Model, reading: NetworkInputs, blocking: Blocking, settings: Settings) -> Array:
     levels, state = begin(model, blocking, settings)
     *_, state = walk(model, reading, levels, settings, state)
     return np.concatenate(list(decode(model, state.latent, reading=reading)))

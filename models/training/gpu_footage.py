@@ -54,7 +54,7 @@ def draw(seed: int) -> Drawn:
     return Drawn(seed, tables(shot), tables(people) if people else None, numbers)
 
 
-class Stock:
+class GpuFootage:
     """The shots of the seeds from `first` on, rendered as they are needed; ended with the block."""
 
     def __init__(self, first: int, shots: int, device: str, drawers: int) -> None:
@@ -70,7 +70,7 @@ class Stock:
         self._count, self._looked = 0, -math.inf
         self._vae: VAE | None = None
 
-    def __enter__(self) -> Stock:
+    def __enter__(self) -> GpuFootage:
         # Forked from a process that has touched a GPU, a drawer could not work.
         spawn = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(self.drawers, spawn, torch.set_num_threads, (1,))

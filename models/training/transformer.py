@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.card import Card
 from models.dit.wan import Transformer
-from models.dit.wan_variants import Beside
+from models.dit.wan_variants import ExtraInputs
 from models.rendering.guidance import PREVIS_LATENT
 from models.training.run import WHOLE, Run, Sitting, read
 from models.training.shots.latents import Shots
@@ -101,7 +101,7 @@ def worth_compiling(device: str, minutes: float) -> bool:
     return minutes >= 4 if device != "cpu" else minutes >= 10 and shutil.which("g++") is not None
 
 
-def drop(batch: dict[str, Tensor], card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor, Beside]:
+def drop(batch: dict[str, Tensor], card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor, ExtraInputs]:
     """What the network is told: (B, 76, F, H, W) in the order of the card, the context, and the model sheet where the
     card reads one; some of it taken away.
     """
@@ -116,7 +116,7 @@ def drop(batch: dict[str, Tensor], card: Card, generator: torch.Generator) -> tu
     pieces = [_scale(batch[name], known) for name in ("mask", "key")]
     pieces += [_scale(batch[name], keep[name]) for name in ("previs", "depth", "rays")]
     sheet = batch["sheet"] * keep["sheet"][:, None, None, None] if card.reference_channels else None
-    return torch.cat(pieces, 1), batch["context"] * keep["context"][:, None, None], Beside(reference=sheet)
+    return torch.cat(pieces, 1), batch["context"] * keep["context"][:, None, None], ExtraInputs(reference=sheet)
 
 
 def _scale(x: Tensor, keep: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class MachineSeen(Message):
         return isinstance(message, MachineSeen)
 
 
-class Told(Message):
+class Notice(Message):
     """Something that the person at the desk should read: what was done, or why not."""
 
     def __init__(self, text: str, failed: bool = False) -> None:

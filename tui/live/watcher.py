@@ -11,7 +11,7 @@ from collections.abc import Callable
 from textual.message import Message
 
 from appliance.measuring.result import Measured
-from tui.live.messages import LibraryChanged, MachineSeen, Snapshot, Told
+from tui.live.messages import LibraryChanged, MachineSeen, Notice, Snapshot
 
 POLL_S = 0.1  # PRAGMA data_version costs microseconds
 MACHINE_S = 5.0
@@ -61,10 +61,12 @@ class Watcher(threading.Thread):
             except RushesError as error:
                 if str(error) != told:
                     told = str(error)
-                    self._post(Told(told, failed=True))
+                    self._post(Notice(told, failed=True))
                 self._stopped.wait(2.0)
             except Exception as error:  # the boundary of this thread: a traceback on stderr would tear the screen
-                self._post(Told(f"the board stopped updating: {type(error).__name__}: {error}; reopen it", failed=True))
+                self._post(
+                    Notice(f"the board stopped updating: {type(error).__name__}: {error}; reopen it", failed=True)
+                )
                 return
 
     def _watch(self, library) -> None:

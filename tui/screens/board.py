@@ -14,14 +14,14 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer, Input, Static
 
-from appliance.library.forecast import outlook
+from appliance.library.forecast import forecast
 from appliance.library.take import Status, Take
 from appliance.measuring.result import Measured
 from appliance.safe_text import clean
 from appliance.shooting import requests as doing
 from appliance.text_width import cells, cut
 from models.errors import RushesError
-from tui.live.messages import LibraryChanged, MachineSeen, Snapshot, Told
+from tui.live.messages import LibraryChanged, MachineSeen, Notice, Snapshot
 from tui.live.watcher import Watcher, look_at_machine
 from tui.screens.dialogs import Confirm, Page
 from tui.widgets.facts import facts, key_table
@@ -103,8 +103,8 @@ class Board(Screen[None]):
         self._machine, self._engine = message.machine, message.engine
         self._draw_head()
 
-    @on(Told)
-    def _told(self, message: Told) -> None:
+    @on(Notice)
+    def _told(self, message: Notice) -> None:
         text = clean(message.text)
         if message.failed:
             self.notify(text, severity="error", timeout=8, markup=False)
@@ -145,7 +145,7 @@ class Board(Screen[None]):
         if take is None:
             return
         if take.ended:
-            self._told(Told(f"{take.slate} is {take.status} already: nothing to cancel"))
+            self._told(Notice(f"{take.slate} is {take.status} already: nothing to cancel"))
         elif take.status is Status.QUEUED:
             self._do(doing.cancel, take.id)
         else:
@@ -188,9 +188,9 @@ class Board(Screen[None]):
     def _do(self, deed: Callable[..., str], *args: object) -> None:
         """Run a deed on a thread and tell how it went."""
         try:
-            self.post_message(Told(deed(*args)))
+            self.post_message(Notice(deed(*args)))
         except (RushesError, OSError) as error:
-            self.post_message(Told(str(error), failed=True))
+            self.post_message(Notice(str(error), failed=True))
 
     def _current(self) -> Take | None:
         return self.query_one(TakeList).current
@@ -242,7 +242,7 @@ class Board(Screen[None]):
         else:
             waiting = sum(take.status is Status.QUEUED for take in snapshot.live)
             held = f'   with "{clean(snapshot.words)}"' if snapshot.words else ""
-            left = outlook(snapshot.live, self._clock())
+            left = forecast(snapshot.live, self._clock())
             done = f"   done about {left.at(self._clock())}" if left.takes and not left.unknown else ""
             text = f" TAKES   {waiting} waiting   {len(snapshot.ended)} ended{done}{held}"
         self.query_one("#count", Static).update(Content.styled(text, "bold $quiet"))

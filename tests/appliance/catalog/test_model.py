@@ -9,8 +9,8 @@ from PIL import Image
 
 from appliance.capability.prompt import NEGATIVE
 from appliance.catalog.model import chosen, named, names, to_shoot, words_known
-from appliance.daemon.attempt import Orders, Patience, RenderTake
-from appliance.daemon.worker_process import Renderer
+from appliance.daemon.attempt import RenderTake, StopFlag, Timeouts
+from appliance.daemon.worker_process import WorkerProcess
 from appliance.direction.document import from_json, from_toml, load_file, to_toml
 from appliance.direction.shot import from_plain
 from appliance.library import embeddings
@@ -249,9 +249,9 @@ def attempt(home):
     command = [sys.executable, "-P", str(ROOT / "tests" / "appliance" / "small_worker.py")]
 
     def attempt(library):
-        rendering = RenderTake(library, library.claim(owner(), 60), Patience(), Orders())
+        rendering = RenderTake(library, library.claim(owner(), 60), Timeouts(), StopFlag())
         if rendering.plan(replace(probe(), gpus=(), ram_free_bytes=16 * 2**30, disk_free_bytes=10**12)):
-            worker = Renderer(command, home / "worker.log")
+            worker = WorkerProcess(command, home / "worker.log")
             try:
                 rendering.with_worker(worker)
             finally:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.daemon.attempt import Orders, Patience, RenderTake
-from appliance.daemon.worker_process import Renderer
+from appliance.daemon.attempt import RenderTake, StopFlag, Timeouts
+from appliance.daemon.worker_process import WorkerProcess
 from appliance.direction.shot import from_plain
 from appliance.library.library import Library
 from appliance.library.take import Status
@@ -45,9 +45,9 @@ def attempt(library, tmp_path):
 
     def attempt():
         take = library.claim(owner(), 60)
-        rendering = RenderTake(library, take, Patience(), Orders())
+        rendering = RenderTake(library, take, Timeouts(), StopFlag())
         assert rendering.plan(with_gpu)
-        worker = Renderer(command, tmp_path / "worker.log")
+        worker = WorkerProcess(command, tmp_path / "worker.log")
         try:
             rendering.with_worker(worker)
         finally:

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from appliance.library.forecast import Outlook, outlook
+from appliance.library.forecast import QueueForecast, forecast
 from appliance.library.take import Status, Take
 
 NOW = time.mktime((2026, 3, 2, 12, 0, 0, 0, 0, -1))
@@ -19,7 +19,7 @@ RENDERING = replace(WAITING, status=Status.RENDERING, started_at=NOW - 60, steps
 
 
 def test_waiting_takes_add_up_and_a_rendering_one_counts_what_is_left():
-    found = outlook([RENDERING, WAITING, WAITING, replace(WAITING, status=Status.DELIVERED)], NOW)
+    found = forecast([RENDERING, WAITING, WAITING, replace(WAITING, status=Status.DELIVERED)], NOW)
     assert (found.takes, found.unknown) == (3, 0)
     assert found.seconds == pytest.approx(340 + 2 * 600)
     assert found.words(NOW) == "3 takes to go: done in about 25 min 40 s, at 12:25"
@@ -27,11 +27,11 @@ def test_waiting_takes_add_up_and_a_rendering_one_counts_what_is_left():
 
 def test_takes_that_nobody_quoted_are_said():
     unquoted = replace(WAITING, predicted_seconds=None)
-    assert outlook([unquoted, WAITING], NOW) == Outlook(2, 600.0, 1)
-    assert outlook([unquoted, WAITING], NOW).words(NOW).endswith("at 12:10, and 1 not quoted")
-    assert outlook([unquoted], NOW).words(NOW) == "1 take to go, none of them quoted"
+    assert forecast([unquoted, WAITING], NOW) == QueueForecast(2, 600.0, 1)
+    assert forecast([unquoted, WAITING], NOW).words(NOW).endswith("at 12:10, and 1 not quoted")
+    assert forecast([unquoted], NOW).words(NOW) == "1 take to go, none of them quoted"
 
 
 def test_an_empty_house_says_nothing_and_tomorrow_has_a_date():
-    assert outlook([], NOW).words(NOW) == ""
-    assert outlook([replace(WAITING, predicted_seconds=86_400.0)], NOW).at(NOW) == "2026-03-03 12:00"
+    assert forecast([], NOW).words(NOW) == ""
+    assert forecast([replace(WAITING, predicted_seconds=86_400.0)], NOW).at(NOW) == "2026-03-03 12:00"

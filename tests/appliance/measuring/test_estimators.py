@@ -8,8 +8,8 @@ import pytest
 from appliance.blocking.solve import block
 from appliance.direction.notes import Tolerances
 from appliance.measuring.camera import measure_camera
-from appliance.measuring.frames import Kept
-from appliance.measuring.ground_truth import Ground
+from appliance.measuring.frames import FrameBuffer
+from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.result import MOST_FRAMES
 from appliance.measuring.subject import find_subject
 from appliance.measuring.take import measure, standing_drift
@@ -26,7 +26,7 @@ MEASURED = {}
 def staged(name, dose, seed=SEED):
     """The ground and the stage's film of one dose; rendered once."""
     if (name, dose, seed) not in MEASURED:
-        ground = Ground(block(BY_NAME[name].shot(dose, seed)))
+        ground = GroundTruth(block(BY_NAME[name].shot(dose, seed)))
         MEASURED[name, dose, seed] = ground, ground.film()
     return MEASURED[name, dose, seed]
 
@@ -51,7 +51,7 @@ def test_a_film_of_the_stage_measures_as_it_was_asked(name, dose, within):
 
 @pytest.mark.parametrize("by_m", [-0.8, 0.8])
 def test_a_dolly_and_a_zoom_that_undo_each_other_are_told_apart(by_m):
-    ground = Ground(block(shot(SEED, move=f'[[moves]]\ntype = "dolly_zoom"\namount_m = {by_m}', size="WS")))
+    ground = GroundTruth(block(shot(SEED, move=f'[[moves]]\ntype = "dolly_zoom"\namount_m = {by_m}', size="WS")))
     track, asked = measure_camera(ground.film(), ground), asked_camera(ground.blocking)
     assert track.whole and track.position == pytest.approx(asked.position, abs=0.03)
     assert track.focal_px / asked.focal_px == pytest.approx(np.ones(17), abs=0.005)
@@ -71,7 +71,7 @@ def test_a_dolly_is_measured_on_a_film_with_grain_too():
 )  # fmt: skip
 def test_the_answer_is_read_from_the_film_and_not_from_the_blocking(name, shown, asked, within):
     axis, (truth, film) = BY_NAME[name], staged(name, shown)
-    ground = Ground(block(axis.shot(asked, SEED)))
+    ground = GroundTruth(block(axis.shot(asked, SEED)))
     want, told = axis.asked(truth.blocking), axis.asked(ground.blocking)
     assert abs(want - told) > 2 * within
     assert axis.measured(film, ground) == pytest.approx(want, abs=within)
@@ -127,7 +127,7 @@ def test_who_is_in_a_film():
     assert identity(film, ground, SEED) is True
     stranger = cast.appearance(f"other-{SEED}-3")
     person = replace(ground.blocking.subjects[0], appearance=stranger)
-    other = Ground(replace(ground.blocking, subjects=(person,))).film()
+    other = GroundTruth(replace(ground.blocking, subjects=(person,))).film()
     assert identity(other, ground, SEED) is False
 
 
@@ -164,8 +164,8 @@ def test_a_large_take_is_measured_on_smaller_pictures():
     blocking = block(replace(pan, format=replace(pan.format, width=512, height=384)))
     few = replace(blocking, **{name: getattr(blocking, name)[:3] for name in
                                ("c2w", "focal_mm", "focus_m", "ambient", "exposure_ev")})  # fmt: skip
-    film = Ground(few).film() / 255.0
-    kept = Kept(few)
+    film = GroundTruth(few).film() / 255.0
+    kept = FrameBuffer(few)
     assert kept.size == (341, 256) and kept.every == 1
     kept.add(film[:2])
     kept.add(film[2:])
@@ -183,7 +183,7 @@ def test_a_long_take_is_measured_on_every_second_frame():
         replace(lamp, **{name: np.repeat(getattr(lamp, name)[:1], frames, axis=0) for name in ("direction", "rgb")})
         for lamp in b.lights
     )
-    kept = Kept(replace(b, subjects=(), lights=lights, **stretched))
+    kept = FrameBuffer(replace(b, subjects=(), lights=lights, **stretched))
     assert kept.every == 2
     for t in range(frames):  # a quarter of a pixel a frame
         kept.add(np.roll(film[:1], t // 4, axis=2) / 255.0)

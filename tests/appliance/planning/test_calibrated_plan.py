@@ -7,7 +7,7 @@ import pytest
 from appliance.direction.shot import from_plain
 from appliance.machine.device import Device, Gpu
 from appliance.machine.rates import Calibration, MachineHistory, Rates
-from appliance.planning.calibrated_plan import CREDIBLE, Miss, lessened, planned
+from appliance.planning.calibrated_plan import CREDIBLE, OutOfMemory, lessened, planned
 from appliance.planning.plan import Plan, Refusal
 from models.card import PREVIS, WAN_14B
 
@@ -60,20 +60,20 @@ def test_memory_that_takes_took_beyond_their_prediction_is_not_counted_on_again(
 
 def test_after_a_miss_the_next_plan_is_smaller_and_then_it_is_the_cpu():
     first, _ = planned(FILM, BOX, WAN_14B, MachineHistory(), "gpu")
-    second, _ = planned(FILM, BOX, WAN_14B, MachineHistory(), "gpu", Miss(first.device, first.memory_bytes))
+    second, _ = planned(FILM, BOX, WAN_14B, MachineHistory(), "gpu", OutOfMemory(first.device, first.memory_bytes))
     assert second.device == first.device and second.memory_bytes <= CREDIBLE * first.memory_bytes
     assert second.placement != first.placement
     first, _ = planned(SHOT, BOX, PREVIS, MachineHistory())
-    second, _ = planned(SHOT, BOX, PREVIS, MachineHistory(), None, Miss(first.device, first.memory_bytes))
+    second, _ = planned(SHOT, BOX, PREVIS, MachineHistory(), None, OutOfMemory(first.device, first.memory_bytes))
     assert (first.device, second.device) == ("cuda:0", "cpu")  # so small a model does not get smaller on its GPU
-    refused, _ = planned(SHOT, BARE, PREVIS, MachineHistory(), None, Miss("cpu", second.memory_bytes))
+    refused, _ = planned(SHOT, BARE, PREVIS, MachineHistory(), None, OutOfMemory("cpu", second.memory_bytes))
     assert isinstance(refused, Refusal)
 
 
 def test_a_miss_lessens_only_the_place_where_memory_ran_out():
     two = replace(BOX, gpus=(*BOX.gpus, replace(BOX.gpus[0], index=1)))
-    less = lessened(two, Miss("cuda:1", 20 * GIB))
+    less = lessened(two, OutOfMemory("cuda:1", 20 * GIB))
     assert [gpu.free_bytes for gpu in less.gpus] == [23 * GIB, 17 * GIB] and less.ram_free_bytes == 60 * GIB
-    assert lessened(two, Miss("cpu", 20 * GIB)) == replace(two, ram_free_bytes=17 * GIB)
-    assert lessened(two, Miss("cuda:1", 90 * GIB)) == two  # what is free now may be less than what was then
-    assert lessened(two, Miss("cuda:5", GIB)) == two  # a card that was taken out
+    assert lessened(two, OutOfMemory("cpu", 20 * GIB)) == replace(two, ram_free_bytes=17 * GIB)
+    assert lessened(two, OutOfMemory("cuda:1", 90 * GIB)) == two  # what is free now may be less than what was then
+    assert lessened(two, OutOfMemory("cuda:5", GIB)) == two  # a card that was taken out

@@ -10,7 +10,7 @@ import pytest
 from appliance.machine.datasheets import named
 from appliance.machine.device import Device
 from appliance.machine.rates import Rates
-from appliance.planning.duration import Pace
+from appliance.planning.duration import BlockTimes
 from appliance.planning.speed import gpu_speed
 from models.card import WAN_1_3B, WAN_14B
 from models.geometry import Geometry
@@ -31,7 +31,7 @@ BOX = Device(
 @pytest.mark.parametrize("scene", SCENES)
 def test_an_h100_is_as_fast_as_it_was_measured_to_be(scene):
     card, geometry = SCENES[scene]
-    pace = Pace(card, geometry, "int8", gpu_speed(named("H100"), BOX, "sdpa"), 1, "ram")
+    pace = BlockTimes(card, geometry, "int8", gpu_speed(named("H100"), BOX, "sdpa"), 1, "ram")
     rows = [row for row in json.loads(H100.read_text())["rows"] if row["scene"] == scene and row["way"] == "sdpa"]
     assert rows
     for row in rows:

@@ -131,7 +131,7 @@ def test_an_order_becomes_a_film_the_same_one_twice(worker, package, tmp_path):
 def test_a_measurement_that_fails_is_noted_and_costs_no_take(capfd):
     """Nothing was developed here, so there is nothing to measure."""
     from appliance.blocking.solve import block
-    from appliance.measuring.frames import Kept
+    from appliance.measuring.frames import FrameBuffer
     from appliance.worker.take import _measured
 
     class Notes(list):
@@ -139,7 +139,7 @@ def test_a_measurement_that_fails_is_noted_and_costs_no_take(capfd):
             self.append((kind, facts))
 
     direction, notes, timings = from_plain({"subjects": [{"id": "mara"}]}), Notes(), {}
-    assert _measured(notes, 3, Kept(block(direction)), direction.tolerances, timings) == [] and timings == {}
+    assert _measured(notes, 3, FrameBuffer(block(direction)), direction.tolerances, timings) == [] and timings == {}
     ((kind, facts),) = notes
     assert (kind, facts["take"]) == ("note", 3) and facts["text"].startswith("not measured (ValueError: ")
     assert "Traceback" in capfd.readouterr().err  # for the daemon's log

@@ -166,8 +166,8 @@ def test_attention_equals_float64_over_the_same_integers(interpreted, name: str)
     q, k, values = (part.double().transpose(1, 2) for part in (q8, k8, v))
     scores = q @ k.transpose(2, 3) * q_scale[..., None] * k_scale.repeat_interleave(64, 2)[:, :, None, :S]
     if mask is not None:
-        meet = mask.repeat_interleave(128, 2).repeat_interleave(64, 3)[:, :, :L, :S]
-        scores = scores.masked_fill(~meet, -math.inf)
+        meeting = mask.repeat_interleave(128, 2).repeat_interleave(64, 3)[:, :, :L, :S]
+        scores = scores.masked_fill(~meeting, -math.inf)
     weights = torch.softmax(scores * math.log(2), dim=3).nan_to_num(0.0)
     exact = (weights @ values * v_scale[:, :, None]).transpose(1, 2).flatten(2)
     y = interpreted[f"{name}.meeting"].double()

@@ -38,7 +38,7 @@ def test_flops_of_our_network_are_what_torch_counts(channels):
     from torch.utils.flop_counter import FlopCounterMode
 
     from models.dit.wan import Transformer
-    from models.dit.wan_variants import Beside
+    from models.dit.wan_variants import ExtraInputs
 
     geometry = Geometry(9, 64, 96)
     card = replace(PREVIS, reference_channels=channels)
@@ -46,7 +46,7 @@ def test_flops_of_our_network_are_what_torch_counts(channels):
     latents = torch.zeros(1, card.in_channels, *geometry.latent)
     reference = torch.zeros(1, card.reference_channels, *geometry.latent[1:]) if card.reference_channels else None
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # the CPU's fused one is not counted
-        network(latents, torch.zeros(1), torch.zeros(1, card.text_len, card.text_dim), Beside(reference=reference))
+        network(latents, torch.zeros(1), torch.zeros(1, card.text_len, card.text_dim), ExtraInputs(reference=reference))
     counts = counter.get_flop_counts()
     inside = sum(sum(ops.values()) for name, ops in counts.items() if re.fullmatch(r"Transformer\.blocks\.\d+", name))
     assert flops(card, geometry) == inside

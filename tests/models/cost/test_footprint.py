@@ -10,7 +10,7 @@ from models.card import CARDS, PREVIS, WAN_1_3B, WAN_5B, WAN_14B, WAN_A14B, read
 from models.cost import text_encoder as text_sizes
 from models.cost.activations import stream_bytes, work_bytes
 from models.cost.flops import film_flops
-from models.cost.footprint import footprint, lying, package_bytes
+from models.cost.footprint import block_residency_bytes, footprint, package_bytes
 from models.cost.transformer import blocks_bytes, weights_bytes
 from models.geometry import Geometry
 from models.placement import Placement
@@ -56,14 +56,14 @@ def test_items_add_up(card, precision, place, stay, source, rows, tile, attentio
     host = sum(value for name, value in items.items() if name.startswith("host_"))
     assert size.host_bytes == host and (host == 0) == (place == "cpu")
     if place != "cpu":
-        waiting = lying(card, precision, stay)[2]
+        waiting = block_residency_bytes(card, precision, stay)[2]
         assert items["host_blocks_bytes"] == (waiting if source == "ram" else 0)
 
 
 @settings(max_examples=50, deadline=None)
 @given(card=CASES["card"], precision=CASES["precision"], stay=st.integers(0, 40))
 def test_blocks_stay_or_wait(card, precision, stay):
-    stays, slots, waiting = lying(card, precision, stay)
+    stays, slots, waiting = block_residency_bytes(card, precision, stay)
     unpacked = card.dim * card.ffn if precision == "int4" else 0
     assert stays + waiting == weights_bytes(card, precision)
     passing = blocks_bytes(card, precision)[stay:]

@@ -12,7 +12,7 @@ from kernels.attention.rotary import rotary_rows
 from models.card import PREVIS, TINY, WAN_1_3B, WAN_14B, Card
 from models.dit.linear import layer_norm
 from models.dit.wan import Transformer, sinusoid
-from models.dit.wan_variants import Beside
+from models.dit.wan_variants import ExtraInputs
 
 CARD = Card("oracle", dim=48, ffn=32, heads=2, layers=2, in_channels=16, text_dim=16, text_len=12)
 
@@ -185,7 +185,7 @@ def test_training_starts_silent_and_reaches_every_weight() -> None:
     network = Transformer(TINY)
     network.init_weights(seed=3)
     x, t, context = inputs(TINY, (2, 4, 4), 5)
-    beside = Beside(reference=torch.randn(len(x), TINY.reference_channels, 4, 4))
+    beside = ExtraInputs(reference=torch.randn(len(x), TINY.reference_channels, 4, 4))
     out = network(x, t, context, beside)
     assert out.abs().max() == 0  # the head is silent at first
     torch.nn.init.normal_(network.head.head.weight)

@@ -25,7 +25,7 @@ from models.card import (
 from models.cost.transformer import parameters
 from models.dit.linear import Int4Linear, Int8Linear
 from models.dit.wan import Transformer
-from models.dit.wan_variants import Beside
+from models.dit.wan_variants import ExtraInputs
 from models.importing.wan_names import diffusers_name
 from models.loading.quantize import SCHEME, SCHEME_INT4, errors, load_quantized, quantize
 from models.loading.streaming import place
@@ -45,7 +45,7 @@ VARIANTS = (T2V, I2V, FLF2V, I2V_A14B, TI2V, VACE, VACE_I2V, CAMERA, CONTROL)
 FRAMES, HEIGHT, WIDTH = LATENT = (3, 6, 8)
 
 
-def inputs(card: Card, batch: int = 1) -> tuple[Tensor, Tensor, Tensor, Beside]:
+def inputs(card: Card, batch: int = 1) -> tuple[Tensor, Tensor, Tensor, ExtraInputs]:
     """Of every kind that the card reads."""
     generator = torch.Generator().manual_seed(7)
 
@@ -53,7 +53,7 @@ def inputs(card: Card, batch: int = 1) -> tuple[Tensor, Tensor, Tensor, Beside]:
         return torch.randn(batch, *shape, generator=generator)
 
     x, t, context = drawn(card.in_channels, *LATENT), torch.rand(batch, generator=generator) * 1000, drawn(9, 16)
-    return x, t, context, Beside(
+    return x, t, context, ExtraInputs(
         pictures=drawn(card.image_positions or 257, card.image_dim) if card.image_dim else None,
         hints=drawn(card.vace_channels, *LATENT) if card.vace_layers else None,
         rays=drawn(card.camera_channels, FRAMES, 8 * HEIGHT, 8 * WIDTH) if card.camera_channels else None,
@@ -85,7 +85,7 @@ def oracle(network: Transformer) -> torch.nn.Module:
     return other.eval()
 
 
-def theirs(network: Transformer, x: Tensor, t: Tensor, context: Tensor, beside: Beside) -> Tensor:
+def theirs(network: Transformer, x: Tensor, t: Tensor, context: Tensor, beside: ExtraInputs) -> Tensor:
     """What diffusers' network says."""
     given = {"encoder_hidden_states": F.pad(context, (0, 0, 0, 512 - context.shape[1]))}
     if beside.pictures is not None:
@@ -162,7 +162,7 @@ def test_a_camera_by_hand(telling) -> None:
     sparse = torch.zeros(1, 48, *LATENT)
     sparse[..., ::2, ::2] = made.float().transpose(0, 1)[None]
     ours = network(x, t, context, beside)
-    assert relative(ours, plain(torch.cat([x, sparse], 1), t, context, Beside(pictures=beside.pictures))) < 1e-5
+    assert relative(ours, plain(torch.cat([x, sparse], 1), t, context, ExtraInputs(pictures=beside.pictures))) < 1e-5
     assert relative(ours, network(x, t, context, beside._replace(rays=None))) > 1e-2
 
 
@@ -182,7 +182,7 @@ def test_a_reference_is_a_frame_before_the_film(telling) -> None:
     first = torch.zeros(1, 48 + 48, 1, HEIGHT, WIDTH)
     first[0, 48:, 0, ::2, ::2] = tokens[0] - network.patch_embedding.bias[:, None, None]
     film = torch.cat([first, F.pad(x, (0, 0, 0, 0, 0, 0, 0, 48))], 2)
-    expected = plain(film, t, context, Beside(pictures=beside.pictures))[:, :, 1:]
+    expected = plain(film, t, context, ExtraInputs(pictures=beside.pictures))[:, :, 1:]
     assert ours.shape == expected.shape
     assert relative(ours, expected) < 1e-5
     assert relative(ours, network(x, t, context, beside._replace(reference=None))) > 1e-2

@@ -9,12 +9,12 @@ import torch
 
 from models.card import Card
 from models.dit.wan import Transformer
-from models.dit.wan_variants import Beside
+from models.dit.wan_variants import ExtraInputs
 from models.loading import load as loading
 from models.loading.quantize import load_quantized, quantize
 from models.rendering import render
 from models.rendering.checkpoint import Checkpoints
-from models.rendering.guidance import Guide, Reading
+from models.rendering.guidance import GuidedVelocity, NetworkInputs
 from models.rendering.sampler import State, denoise, noise, schedule
 from models.rendering.step_cache import ALWAYS, EasyCache
 from models.training.release import SHIPPED
@@ -44,18 +44,20 @@ def network(telling):
 @torch.no_grad()
 def test_the_pull_away_from_other_words_by_hand(network) -> None:
     x, (wanted, other) = noise(SIZE, 1), contexts()
-    guide = Guide(lambda _: network, CARD, Reading((wanted, other)), pulls=(5.0,))
+    guide = GuidedVelocity(lambda _: network, CARD, NetworkInputs((wanted, other)), pulls=(5.0,))
     t = torch.tensor([700.0])
     with_words, without = network(x, t, wanted), network(x, t, other)
     torch.testing.assert_close(guide(x, 700.0), without + 5 * (with_words - without))
-    unguided = Guide(lambda _: network, CARD, Reading((wanted, other)), pulls=(1.0,))
+    unguided = GuidedVelocity(lambda _: network, CARD, NetworkInputs((wanted, other)), pulls=(1.0,))
     assert torch.equal(unguided(x, 700.0), with_words)
-    assert torch.equal(Guide(lambda _: network, CARD, Reading((wanted,)), pulls=(1.0,))(x, 700.0), with_words)
+    assert torch.equal(
+        GuidedVelocity(lambda _: network, CARD, NetworkInputs((wanted,)), pulls=(1.0,))(x, 700.0), with_words
+    )
 
 
 def test_a_pull_for_each_expert(network) -> None:
     with pytest.raises(ValueError, match=r"guidance is \(3.0,\): small takes one number for each of 2"):
-        Guide(lambda _: network, PAIR, Reading(contexts()), pulls=(3.0,))
+        GuidedVelocity(lambda _: network, PAIR, NetworkInputs(contexts()), pulls=(3.0,))
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["float", "int8"])
@@ -65,14 +67,14 @@ def test_both_passes_at_once_are_both_one_after_the_other(telling, int8: bool) -
     network = telling(Transformer(I2V))
     if int8:
         network = load_quantized(I2V, quantize(network.state_dict(), I2V))
-    reading = Reading(contexts(), noise((1, 20, *SIZE[2:]), 2), Beside(pictures=noise((1, 257, 20), 4)))
+    reading = NetworkInputs(contexts(), noise((1, 20, *SIZE[2:]), 2), ExtraInputs(pictures=noise((1, 257, 20), 4)))
     shapes = []
 
     def seen(_: int):
         return lambda x, t, context, beside: (shapes.append(len(x)), network(x, t, context, beside))[1]
 
     x = noise(SIZE, 1)
-    apart, together = (Guide(seen, I2V, reading, batch=batch)(x, 700.0) for batch in (1, 2))
+    apart, together = (GuidedVelocity(seen, I2V, reading, batch=batch)(x, 700.0) for batch in (1, 2))
     assert shapes == [1, 1, 2]
     assert relative(together, apart) < (1e-3 if int8 else 1e-5)
 
@@ -80,13 +82,13 @@ def test_both_passes_at_once_are_both_one_after_the_other(telling, int8: bool) -
 @torch.no_grad()
 def test_each_expert_works_at_its_noise_with_its_pull(telling) -> None:
     high, low = (telling(Transformer(PAIR), seed) for seed in (1, 2))
-    reading, worked = Reading(contexts()), []
+    reading, worked = NetworkInputs(contexts()), []
 
     def network(which: int) -> Transformer:
         worked.append(which)
         return (high, low)[which]
 
-    guide, x = Guide(network, PAIR, reading), noise(SIZE, 1)
+    guide, x = GuidedVelocity(network, PAIR, reading), noise(SIZE, 1)
     for t, expert, pull in ((875.0, high, 4.0), (874.0, low, 3.0)):
         with_words, without = (expert(x, torch.tensor([t]), context) for context in reading.contexts)
         torch.testing.assert_close(guide(x, t), without + pull * (with_words - without))
@@ -101,10 +103,10 @@ def test_a_first_frame_that_is_given_stays_and_is_told_to_be_without_noise(telli
     network = telling(Transformer(TI2V))
     size = (1, 48, 3, 4, 6)
     first, x = noise((1, 48, 1, 4, 6), 5), noise(size, 1)
-    reading = Reading(contexts()[:1], first=first)
+    reading = NetworkInputs(contexts()[:1], first=first)
     given = reading.imposed(x)
     assert torch.equal(given[:, :, :1], first) and torch.equal(given[:, :, 1:], x[:, :, 1:])
-    v = Guide(lambda _: network, TI2V, reading, pulls=(1.0,))(x, 600.0)
+    v = GuidedVelocity(lambda _: network, TI2V, reading, pulls=(1.0,))(x, 600.0)
     torch.testing.assert_close(v, network(given, torch.tensor([[0.0, 600.0, 600.0]]), reading.contexts[0]))
 
 
@@ -113,14 +115,14 @@ def walk(network, card: Card, tolerance: float, steps: int = 40, start: State | 
     plan = schedule("unipc", steps, 5.0, truncate=True)
     state = start or State(0, steps, noise(size, 1))
     cache = EasyCache(tolerance, state)
-    guide = Guide(network, card, Reading(contexts()), pulls=(3.0,) * card.experts, cache=cache)
+    guide = GuidedVelocity(network, card, NetworkInputs(contexts()), pulls=(3.0,) * card.experts, cache=cache)
     return [cache.kept(each) for each in denoise(guide, state.latent, plan, resume=state)], cache
 
 
 @torch.no_grad()
 def test_no_tolerance_spares_nothing(network) -> None:
     plan = schedule("unipc", 12, 5.0, truncate=True)
-    guide = Guide(lambda _: network, CARD, Reading(contexts()), pulls=(3.0,))
+    guide = GuidedVelocity(lambda _: network, CARD, NetworkInputs(contexts()), pulls=(3.0,))
     exact = list(denoise(guide, noise(SIZE, 1), plan))
     states, cache = walk(lambda _: network, CARD, 0.0, 12)
     assert cache.spared == 0
@@ -137,7 +139,9 @@ def test_what_sparing_costs(record_property) -> None:
     for tolerance in (0.0, 0.05):
         state = State(0, 20, noise((1, 16, 2, 6, 8), 1))
         cache = EasyCache(tolerance, state)
-        *_, last = denoise(Guide(lambda _: model.transformer, model.card, reading, cache=cache), state.latent, plan)
+        *_, last = denoise(
+            GuidedVelocity(lambda _: model.transformer, model.card, reading, cache=cache), state.latent, plan
+        )
         latents.append(last.latent)
         spared = cache.spared
     exact, near = (torch.cat(list(model.vae.decode_stream(latent)), 2) for latent in latents)

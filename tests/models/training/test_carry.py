@@ -13,7 +13,7 @@ from models.dit.wan import Transformer
 from models.errors import BadInput, RushesError
 from models.training import carry
 from models.training import run as state
-from models.training.carry import Carry
+from models.training.carry import CarriedRun
 from models.training.run import Run
 from models.vae.previs import VAE
 
@@ -51,11 +51,11 @@ def elsewhere(runs, tmp_path):
 
 
 def test_the_average_goes_along_and_what_is_under_it_does_not(runs, tmp_path):
-    there = Carry(tmp_path / "carry", runs)
+    there = CarriedRun(tmp_path / "carry", runs)
     there.calls = [{"shots": 3}]
     there.write()
     found = elsewhere(runs, tmp_path)
-    here = Carry(tmp_path / "carry", found)
+    here = CarriedRun(tmp_path / "carry", found)
     here.read()
     assert here.calls == [{"shots": 3}]
     for name in ("transformer", "autoencoder"):
@@ -68,9 +68,9 @@ def test_the_average_goes_along_and_what_is_under_it_does_not(runs, tmp_path):
 
 
 def test_a_carried_run_goes_on_from_its_average_and_warms_up_again(runs, tmp_path):
-    Carry(tmp_path / "carry", runs).write()
+    CarriedRun(tmp_path / "carry", runs).write()
     found = elsewhere(runs, tmp_path)
-    Carry(tmp_path / "carry", found).read()
+    CarriedRun(tmp_path / "carry", found).read()
     run = Run(found["transformer"], net(seed=9), minutes=FOREVER, lr=1e-2)
     assert run.step == 40 and run.history == [{"step": 40, "minutes": 0.0, "loss": 0.5}]
     assert all(p.dtype == torch.float32 for p in run.network.parameters())
@@ -89,19 +89,19 @@ def test_a_carried_run_goes_on_from_its_average_and_warms_up_again(runs, tmp_pat
 
 
 def test_the_later_run_stays(runs, tmp_path):
-    folder = Carry(tmp_path / "carry", runs)
+    folder = CarriedRun(tmp_path / "carry", runs)
     folder.write()
     run = Run(runs["transformer"], net(), minutes=FOREVER, lr=1e-2)
     walk(run, 1)
     run.save()
     before = runs["transformer"].read_bytes()
-    Carry(tmp_path / "carry", runs).read()
+    CarriedRun(tmp_path / "carry", runs).read()
     assert runs["transformer"].read_bytes() == before
     assert not list(runs["transformer"].parent.glob("*.carried"))
 
 
 def test_only_what_changed_is_written_and_only_what_counts_is_kept(runs, tmp_path):
-    folder = Carry(tmp_path / "carry", runs)
+    folder = CarriedRun(tmp_path / "carry", runs)
     folder.write()
     before = {path.name: path.stat().st_mtime_ns for path in folder.folder.glob("*.shard")}
     run = Run(runs["transformer"], net(), minutes=FOREVER, lr=1e-2)
@@ -121,16 +121,16 @@ def test_only_what_changed_is_written_and_only_what_counts_is_kept(runs, tmp_pat
 
 def test_a_large_run_is_cut_and_joined(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(carry, "SHARD_BYTES", 900)
-    Carry(tmp_path / "carry", runs).write()
+    CarriedRun(tmp_path / "carry", runs).write()
     sizes = [path.stat().st_size for path in (tmp_path / "carry").glob("*.shard")]
     assert len(sizes) > 3 and max(sizes) == 900
     found = elsewhere(runs, tmp_path)
-    Carry(tmp_path / "carry", found).read()
+    CarriedRun(tmp_path / "carry", found).read()
     assert state.read(found["transformer"])[1] == state.read(runs["transformer"])[1]
 
 
 def test_damage_is_named(runs, tmp_path):
-    Carry(tmp_path / "carry", runs).write()
+    CarriedRun(tmp_path / "carry", runs).write()
     shard = sorted((tmp_path / "carry").glob("transformer-*"))[0]
     data = shard.read_bytes()
     for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), None):
@@ -138,16 +138,16 @@ def test_damage_is_named(runs, tmp_path):
         with pytest.raises(
             BadInput, match=rf"{shard.name} holds \d+ bytes, not the {len(data)} .* carry the folder again"
         ):
-            Carry(tmp_path / "carry", elsewhere(runs, tmp_path)).read()
+            CarriedRun(tmp_path / "carry", elsewhere(runs, tmp_path)).read()
         assert not list((tmp_path / "other").iterdir())
     for text in ("{", "[]", '{"format": "rushes.training/1"}', '{"format": "other/1"}'):
         (tmp_path / "carry" / "manifest.json").write_text(text)
         with pytest.raises(BadInput, match="manifest"):
-            Carry(tmp_path / "carry", runs).read()
+            CarriedRun(tmp_path / "carry", runs).read()
 
 
 def test_an_empty_folder_is_a_new_training(runs, tmp_path):
-    folder = Carry(tmp_path / "nothing", runs)
+    folder = CarriedRun(tmp_path / "nothing", runs)
     folder.read()
     assert folder.calls == []
 
@@ -155,7 +155,7 @@ def test_an_empty_folder_is_a_new_training(runs, tmp_path):
 def test_what_is_too_much_to_carry_is_said(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(carry, "SHARD_BYTES", 300)
     with pytest.raises(RushesError, match=r"would hold \d+ files of \d+ bytes, at most 8 files"):
-        Carry(tmp_path / "carry", runs).write()
+        CarriedRun(tmp_path / "carry", runs).write()
 
 
 def test_the_shipped_card_fits():

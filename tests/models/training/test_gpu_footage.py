@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.training.autoencoder import FRAMES, GPU_BATCH, GPU_CROP
-from models.training.gpu_footage import Stock, draw
+from models.training.gpu_footage import GpuFootage, draw
 from models.training.shots import latents, scenes
 from models.training.shots import shoot as footage
 from models.vae.previs import VAE
@@ -18,7 +18,7 @@ FIRST = scenes.TEST_SEEDS  # this shot and the next are short
 @pytest.fixture(scope="module")
 def stock():
     """Two shots, on the processor, which renders them as footage.shoot does."""
-    with Stock(FIRST, 2, "cpu", drawers=1) as made:
+    with GpuFootage(FIRST, 2, "cpu", drawers=1) as made:
         made.ready(100)
         yield made
 
@@ -69,11 +69,11 @@ def test_a_drawn_shot_is_the_same_whoever_draws_it():
 
 def test_what_does_not_fit_is_not_rendered(monkeypatch):
     monkeypatch.setattr("models.training.gpu_footage.WITHOUT_GPU", 4e6)  # one shot as latents, none as pictures
-    with Stock(FIRST, 9, "cpu", drawers=1) as small:
+    with GpuFootage(FIRST, 9, "cpu", drawers=1) as small:
         assert (small.most_films, small.most_shots) == (0, 1)
         small.ready(9)
         assert small.count() == 0
     monkeypatch.setattr("models.training.gpu_footage.FILM_BYTES", 1e6)
-    with Stock(FIRST, 9, "cpu", drawers=1) as small:
+    with GpuFootage(FIRST, 9, "cpu", drawers=1) as small:
         small.ready(9)
         assert small.count() == 1
