@@ -1,14 +1,14 @@
-"""Which way each operation goes on which device: one table, read from the top.
+"""The dispatch table: which implementation of each operation runs on which device.
 
-A row says from which compute capability and for which names it holds, and why. A device takes the row of the greatest
-capability not above its own whose name pattern it matches: a card newer than the table is treated as the newest it
-knows, or as the nearest of its family (12.1 as 12.0, 10.3 as 10.0). The processor is a row like the others.
+A row applies from a compute capability on, to products whose name matches a pattern, and says why. A device takes the
+row of the highest capability not above its own whose pattern matches: a GPU newer than the table is treated as the
+newest it knows, or as the nearest of its family (12.1 as 12.0, 10.3 as 10.0). The CPU has rows like any GPU.
 
-The name matters where a capability is two products: GeForce cards multiply float16 into a float16 sum twice as fast as
-into a float32 one, workstation and datacenter cards of the same generation multiply at the full rate into either, and
-then float32 sums cost nothing. Notes say what a choice rests on: `published` figures of others, on that hardware, or
-`measured` ones of ours. Nothing here is tried out when it is imported, and nothing is loaded, torch neither: a plan for
-another machine reads the same rows.
+The name matters where one capability covers two kinds of product: GeForce GPUs multiply float16 into a float16 sum
+twice as fast as into a float32 sum; workstation and datacenter GPUs of the same generation multiply at the full rate
+into either, so float32 sums cost nothing there. Notes say what a choice rests on: `published` figures of others on that
+hardware, or our own `measured` ones. Importing this probes nothing and loads no torch: a plan for another machine
+reads the same rows.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ BF16_INSTRUCTIONS = "avx512_bf16"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How one device computes.
+    """The implementations that one device uses.
 
-    attention, fast_attention: "sdpa" is torch's own: cuDNN's on 9.0 and 10.0 from torch 2.11 on, by torch's own order
-    (pytorch pull request 162073), else flash. The others are attn_int8, named by what the products with the values are
-    summed in. fast_attention is for drafts: values in fp8 make its rounding error three times as large.
-    linear: int8 products by our kernel, by torch's integer product and an epilogue, or by the twin in plain torch.
-    norms: our kernels for everything else, or their twins, and then for products too. dtype_name: of matrices that are
-    not quantized, and of what flows between layers, as torch calls it.
+    attention, fast_attention: "sdpa" is torch's scaled_dot_product_attention: cuDNN on 9.0 and 10.0 from torch 2.11 on,
+    in torch's order of preference (pytorch pull request 162073), else flash. The others are attn_int8, named by the
+    dtype in which products with the values are summed. fast_attention is for drafts: fp8 values make its rounding
+    error three times as large.
+    linear: int8 products by our Triton kernel, by torch._int_mm and an epilogue, or by the plain-torch reference.
+    norms: all other operations by Triton kernels, or by their references ("torch", which then holds for products too).
+    dtype_name: torch's name for the dtype of matrices that are not quantized and of activations between layers.
     """
 
     attention: Attention
@@ -51,17 +52,17 @@ class Choice:
 
     @property
     def dtype(self) -> torch.dtype:
-        """`dtype_name`, as torch's own."""
+        """`dtype_name` as a torch.dtype."""
         import torch  # torch
 
         return getattr(torch, self.dtype_name)
 
 
 class Row(NamedTuple):
-    """A choice, and for whom: from this capability on (None: a processor), where `named` is found in the name."""
+    """A choice and its condition: from this capability on (None: a CPU), for names in which the pattern is found."""
 
     capability: tuple[int, int] | None
-    named: str
+    pattern: str
     choice: Choice
 
 
@@ -69,13 +70,13 @@ F16: DType = "float16"
 BF16: DType = "bfloat16"
 F32: DType = "float32"
 
-TABLE = (  # of rows of one capability, the first whose name is found
+TABLE = (  # among rows of one capability, the first whose pattern matches
     Row(None, BF16_INSTRUCTIONS, Choice("sdpa", "sdpa", "torch", "torch", BF16,
-        "processor: the twins; bf16 matrices run at 4.5 times the float32 rate (measured, Zen 5)")),
+        "CPU: the references; bf16 matrices run at 4.5 times the float32 rate (measured, Zen 5)")),
     Row(None, "", Choice("sdpa", "sdpa", "torch", "torch", F32,
-        "processor without bf16 instructions: the twins; float32 is faster there as well as exact")),
+        "CPU without bf16 instructions: the references; float32 is faster there as well as exact")),
     Row((0, 0), "", Choice("sdpa", "sdpa", "torch", "torch", F32,
-        "older than Turing: no integer tensor cores, so the twins in plain torch")),
+        "older than Turing: no integer tensor cores, so the references in plain torch")),
     Row((7, 5), "", Choice("sdpa", "sdpa", "int_mm", "triton", F16,
         "Turing: Triton gives it no tensor cores, torch does; no bf16 (published, triton issues 5066 and 10918)")),
     Row((8, 0), "", Choice("sdpa", "int8_f32", "triton", "triton", BF16,
@@ -89,18 +90,18 @@ TABLE = (  # of rows of one capability, the first whose name is found
     Row((8, 9), "", Choice("int8_f32", "int8_fp8_f16", "triton", "triton", BF16,
         "L40S, RTX Ada: float32 sums at the full rate; int8 and fp8 matrices at twice bf16 (published)")),
     Row((9, 0), "", Choice("sdpa", "sdpa", "triton", "triton", BF16,
-        "H100, H200: torch's attention; of 75,600 tokens on an H100 549 to 569 TFLOPS, ours 489 to 533 (measured)")),
+        "H100, H200: torch's attention: 549 to 569 TFLOPS at 75,600 tokens on an H100, ours 489 to 533 (measured)")),
     Row((10, 0), "", Choice("sdpa", "sdpa", "triton", "triton", BF16,
         "B200: torch's attention; its integer product can fall on slow kernels (published, pytorch issue 187094)")),
     Row((12, 0), GEFORCE, Choice("int8_f16", "int8_fp8_f16", "triton", "triton", BF16,
         "RTX 50: int8 attention 479 TOPS against flash 214 on a 5090, 643 with fp8 values in CUDA (published)")),
     Row((12, 0), "", Choice("int8_f32", "int8_fp8_f16", "triton", "triton", BF16,
-        "RTX PRO Blackwell: as RTX 50, with float32 sums as on other workstation cards (not measured)")),
+        "RTX PRO Blackwell: as RTX 50, with float32 sums as on other workstation GPUs (not measured)")),
 )  # fmt: skip
 
 
 def choose(device: torch.device) -> Choice:
-    """The row of a device. Whatever is not CUDA computes as the processor does, in plain torch."""
+    """The choice for a device. Anything but CUDA computes as the CPU does, in plain torch."""
     if device.type != "cuda":
         return _of_processor()
     import torch  # torch
@@ -109,15 +110,15 @@ def choose(device: torch.device) -> Choice:
 
 
 def choice_for(capability: tuple[int, int] | None, name: str) -> Choice:
-    """The row of a card of this compute capability and product name; for a processor, of None and its instructions."""
-    own = capability or (0, 0)
+    """The choice for a GPU of this compute capability and product name; for a CPU: None and BF16_INSTRUCTIONS or ""."""
+    limit = capability or (0, 0)
     fit = [
         (row.capability or (0, 0), row.choice)
         for row in TABLE
-        if (row.capability is None) == (capability is None) and (row.capability or own) <= own
-        if re.search(row.named, name)
+        if (row.capability is None) == (capability is None) and (row.capability or limit) <= limit
+        if re.search(row.pattern, name)
     ]
-    return max(fit, key=lambda pair: pair[0])[1]  # the first of equals
+    return max(fit, key=lambda pair: pair[0])[1]  # max returns the first of equals
 
 
 @lru_cache

@@ -1,19 +1,19 @@
-"""A film of boxes and capsules on a floor, a ray at a time: the procedural stage of models on a GPU.
+"""Ray caster for the procedural stage on a GPU: a film of boxes and capsules on a floor.
 
-For each frame and pixel, SAMPLES x SAMPLES rays: nearest surface, paint, what each lamp sends past everything else,
-highlights and air; their mean in linear light. Nothing is culled, so no thread waits for data of its own choosing:
-two loops over solids for the ray, two for each lamp.
+For each frame and pixel, SAMPLES x SAMPLES rays: nearest surface, paint, the light of each lamp with its shadow,
+highlights and air; their mean in linear light. There is no culling, so no thread waits for data-dependent loads: two
+loops over solids for the ray, two for each lamp.
 
-Every table is float32, one row a solid, lamp, surface or frame; places are relative to the eye of their frame, metres:
+Every table is float32, one row per solid, lamp, surface or frame; positions are in metres, relative to the frame's eye:
 
     frames    (T, 20)     rotation camera to world (9), eye (3), focal length in pixels, exposure (a factor),
                           ambient light (3), and 3 that are not read here
-    boxes     (T, N, 8)   centre (3), half extents (3), cosine and sine of the turn about the vertical
-    capsules  (T, N, 8)   one end (3), from there to the other (3), radius, radius of a ball around it
-    lamps     (T, N, 8)   direction towards it (3), light (3), tangent of half its width, power of its highlights
+    boxes     (T, N, 8)   centre (3), half extents (3), cosine and sine of the rotation about the vertical
+    capsules  (T, N, 8)   one end (3), from there to the other (3), radius, radius of a bounding ball
+    lamps     (T, N, 8)   direction towards it (3), light (3), tangent of half its angular width, highlight exponent
     surfaces  (S, 8)      reflectance (3), that of the other checks (3), period of the pattern in metres, and one that
                           is not read: the floor, then boxes, then capsules
-    scene     (8,)        sky at the top (3), at the horizon (3), strength of highlights, reach of the air in metres
+    scene     (8,)        sky at the top (3), at the horizon (3), strength of highlights, range of the air in metres
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-FRAME, ROW = 20, 8  # numbers of a frame, and of a row of the other tables
-BLOCK = 256  # pixels a program
-FAR = 1.0e4  # metres: nothing is farther; the depth of sky
+FRAME, ROW = 20, 8  # columns of `frames`, and of the other tables
+BLOCK = 256  # pixels per program
+FAR = 1.0e4  # metres: the depth of the sky; nothing is farther
 _FAR, _PI = tl.constexpr(FAR), tl.constexpr(3.141592653589793)
 _FRAME, _ROW = tl.constexpr(FRAME), tl.constexpr(ROW)
 
 
 @triton.jit
 def chord(box, x, y, z, dx, dy, dz):
-    """Where rays from x, y, z enter and leave a box: the slab test; near > far where they miss."""
+    """Slab test: the distances at which rays from x, y, z enter and leave a box; near > far where they miss."""
     x -= tl.load(box)
     y -= tl.load(box + 1)
     z -= tl.load(box + 2)
@@ -42,9 +42,10 @@ def chord(box, x, y, z, dx, dy, dz):
 
 
 @triton.jit
-def slab(place, slope, half, near, far):
+def slab(origin, slope, half, near, far):
+    """Narrow [near, far] to the part of a ray between the planes at -half and half of one axis."""
     inverse = 1.0 / tl.where(tl.abs(slope) < 1e-8, 1e-8, slope)
-    first, second = (-half - place) * inverse, (half - place) * inverse
+    first, second = (-half - origin) * inverse, (half - origin) * inverse
     return tl.maximum(tl.minimum(first, second), near), tl.minimum(tl.maximum(first, second), far)
 
 
@@ -55,7 +56,7 @@ def hit_capsule(capsule, dx, dy, dz):
     mx, my, mz = tl.load(capsule) + 0.5 * ax, tl.load(capsule + 1) + 0.5 * ay, tl.load(capsule + 2) + 0.5 * az
     radius, reach = tl.load(capsule + 6), tl.load(capsule + 7)
     length2, r2 = ax * ax + ay * ay + az * az, radius * radius
-    # Each ray starts where it passes the middle: float32 then cancels centimetres, not tens of metres.
+    # Each ray starts at its closest point to the middle: float32 then cancels centimetres, not tens of metres.
     start = mx * dx + my * dy + mz * dz
     ox, oy, oz = start * dx - mx, start * dy - my, start * dz - mz
     px, py, pz = ox + 0.5 * ax, oy + 0.5 * ay, oz + 0.5 * az  # from the first end
@@ -79,7 +80,7 @@ def hit_capsule(capsule, dx, dy, dz):
 
 @triton.jit
 def past_box(box, x, y, z, lx, ly, lz, spread):
-    """Part of a lamp that points see past a box: the chord against the width of the lamp there."""
+    """Visible fraction of a lamp behind a box: length of the chord relative to the width of the lamp's cone there."""
     near, far = chord(box, x, y, z, lx, ly, lz)
     start = tl.maximum(near, 1e-3)
     return 1.0 - tl.minimum(tl.maximum((far - start) / (start * (2.0 * spread) + 1e-3), 0.0), 1.0)
@@ -87,7 +88,7 @@ def past_box(box, x, y, z, lx, ly, lz, spread):
 
 @triton.jit
 def past_capsule(capsule, x, y, z, lx, ly, lz, spread):
-    """The same past a capsule: the closest approach to its axis against the width of the lamp's cone there."""
+    """Visible fraction of a lamp behind a capsule: closest approach to its axis relative to the lamp's cone there."""
     x -= tl.load(capsule)
     y -= tl.load(capsule + 1)
     z -= tl.load(capsule + 2)
@@ -106,7 +107,7 @@ def past_capsule(capsule, x, y, z, lx, ly, lz, spread):
 
 @triton.jit
 def box_normal(boxes, row, mask, x, y, z):
-    """Outward normals at points on the boxes of these rows; where the mask is not, any numbers."""
+    """Outward normals at points on the boxes of these rows; undefined where the mask is false."""
     row = boxes + row * _ROW
     x -= tl.load(row, mask=mask, other=0.0)
     y -= tl.load(row + 1, mask=mask, other=0.0)
@@ -125,6 +126,7 @@ def box_normal(boxes, row, mask, x, y, z):
 
 @triton.jit
 def capsule_normal(capsules, row, mask, x, y, z):
+    """Outward normals at points on the capsules of these rows; undefined where the mask is false."""
     row = capsules + row * _ROW
     x -= tl.load(row, mask=mask, other=0.0)
     y -= tl.load(row + 1, mask=mask, other=0.0)
@@ -140,7 +142,7 @@ def capsule_normal(capsules, row, mask, x, y, z):
 
 @triton.jit
 def wave(x):
-    """sin(pi x): brought to a quarter of a period, then Taylor's series to the ninth power, which is within 4e-6."""
+    """sin(pi x): reduced to a quarter period, then the Taylor series to the ninth power, within 4e-6."""
     x -= 2.0 * tl.floor(0.5 * x + 0.5)
     quarter = _PI * tl.minimum(tl.abs(x), 1.0 - tl.abs(x))
     square = quarter * quarter
@@ -150,6 +152,7 @@ def wave(x):
 
 @triton.jit
 def checks(x, period, edge):
+    """A checker pattern along one axis, -1 .. 1; `edge` is the steepness of its edges."""
     return tl.minimum(tl.maximum(edge * wave(x / period), -1.0), 1.0)
 
 
@@ -209,13 +212,13 @@ def raycast_kernel(
         ny = tl.where(box, by, tl.where(capsule, cy, tl.where(sky, 0.0, 1.0)))
         nz = tl.where(box, bz, tl.where(capsule, cz, 0.0))
 
-        # Paint. Patterns lie in the surface: floors use x and z, walls their run and y.
+        # Paint. Patterns lie in the plane of the surface: x and z on floors, the horizontal direction and y on walls.
         surface = surfaces_ptr + tl.maximum(index, 0) * _ROW
         period = tl.load(surface + 6)
         upward = tl.abs(ny) > 0.7
         across = tl.where(upward | (tl.abs(nz) >= tl.abs(nx)), x + eye_x, z + eye_z)
         along = tl.where(upward, z + eye_z, y + eye_y)
-        # A pixel covers so many metres: the edge of a check is no sharper, and fades when the check is finer.
+        # Antialiasing by the metres that a pixel covers: edges of checks are no sharper, and finer checks fade.
         steep = tl.minimum(tl.maximum(tl.abs(dx * nx + dy * ny + dz * nz), 0.05), 1.0)
         plain = period <= 0
         period = tl.where(plain, 1.0, period)
@@ -238,7 +241,7 @@ def raycast_kernel(
             lamp = lamps_ptr + i * _ROW
             lx, ly, lz, spread = tl.load(lamp), tl.load(lamp + 1), tl.load(lamp + 2), tl.load(lamp + 6)
             facing = tl.minimum(tl.maximum(nx * lx + ny * ly + nz * lz, 0.0), 1.0)
-            # 2 mm off the surface, towards the lamp: a point does not shade itself.
+            # 2 mm off the surface, towards the lamp, so that a point does not shadow itself.
             px, py, pz = x + 2e-3 * lx, y + 2e-3 * ly, z + 2e-3 * lz
             seen = tl.where(sky, 0.0, 1.0)
             for j in range(boxes):
@@ -246,7 +249,7 @@ def raycast_kernel(
             for j in range(capsules):
                 seen = tl.minimum(seen, past_capsule(capsules_ptr + j * _ROW, px, py, pz, lx, ly, lz, spread))
             share = facing * seen
-            # Blinn-Phong: half-way between lamp and lens.
+            # Blinn-Phong: the half vector between lamp and lens.
             hx, hy, hz = lx - dx, ly - dy, lz - dz
             toward = tl.maximum(hx * nx + hy * ny + hz * nz, 0.0) / tl.sqrt(hx * hx + hy * hy + hz * hz + 1e-12)
             shine = tl.exp2(tl.load(lamp + 7) * tl.log2(tl.maximum(toward, 1e-12)))
@@ -268,16 +271,16 @@ def raycast_kernel(
         previs_r += red
         previs_g += green
         previs_b += blue
-        finished_r += (red + gloss_r) * clear + horizon_r * (1.0 - clear)  # gloss is 0 on sky, where nothing faces
+        finished_r += (red + gloss_r) * clear + horizon_r * (1.0 - clear)  # gloss is 0 on the sky
         finished_g += (green + gloss_g) * clear + horizon_g * (1.0 - clear)
         finished_b += (blue + gloss_b) * clear + horizon_b * (1.0 - clear)
-        # One ray a pixel for what must not be averaged: the one beyond the middle.
+        # Depth must not be averaged: it is taken from the one ray just past the middle of the pixel.
         depth = tl.where(sample == (SAMPLES // 2) * (SAMPLES + 1), tl.where(sky, _FAR, near * cosine), depth)
 
-    place = t.to(tl.int64) * height * width + pixel
+    at = t.to(tl.int64) * height * width + pixel
     gain = gain / (SAMPLES * SAMPLES)
-    tl.store(depth_ptr + place, depth, mask=inside)
-    finished, previs = finished_ptr + place * 3, previs_ptr + place * 3
+    tl.store(depth_ptr + at, depth, mask=inside)
+    finished, previs = finished_ptr + at * 3, previs_ptr + at * 3
     tl.store(finished, finished_r * gain, mask=inside)
     tl.store(finished + 1, finished_g * gain, mask=inside)
     tl.store(finished + 2, finished_b * gain, mask=inside)
@@ -290,8 +293,11 @@ def launch(
     frames: Tensor, boxes: Tensor, capsules: Tensor, lamps: Tensor, surfaces: Tensor, scene: Tensor,
     height: int, width: int, samples: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Tables as above -> finished and previs (T, h, w, 3), linear light, and depth (T, h, w) in metres along the lens
-    axis, FAR for sky; float32. Finished has highlights and air, and no defocus."""
+    """Render the tables described above.
+
+    Returns finished and previs (T, h, w, 3) in linear light and depth (T, h, w) in metres along the lens axis, FAR for
+    the sky; all float32. `finished` has highlights and air, and no defocus.
+    """
     finished, previs = (frames.new_empty((len(frames), height, width, 3)) for _ in range(2))
     depth = frames.new_empty((len(frames), height, width))
     raycast_kernel[(triton.cdiv(height * width, BLOCK), len(frames))](

@@ -1,13 +1,12 @@
-"""Int8 attention and the preparation of queries, keys, values.
+"""Int8 attention and the preparation of its queries, keys and values.
+
+On the CPU reference.py runs. On a GPU the Triton kernels of the other modules do, where the dispatch table chooses int8
+attention; with torch's attention only RMSNorm and rotary embedding (`rmsnorm_rope`) are used.
 
 May import: kernels.rowwise.
-    int8         K6: attention of every token to every token: int8 scores, float16 or float8 values, one pass over the
-                 keys
-    queries_keys K2: the rows of a query or key matrix -> normed over their whole width, turned by their token's place,
-                 int8 by head
-    reference    Attention and what prepares its inputs, in plain torch: what they mean, and how the CPU computes them
-    rotary       Positions in a film as rotations of channel pairs: which pairs turn with time, height and width, and
-                 how fast
-    values       K2 for values: every channel divided by a power of two, so that sums over 64 keys stay within float16;
-                 then cast
+    int8         int8 attention: one pass over the keys with an online softmax (K6)
+    queries_keys RMSNorm, rotary embedding and int8 quantisation of queries and keys (K2)
+    reference    the same operations in plain torch, and the layout of their tensors
+    rotary       rotary position embedding over time, height and width
+    values       values scaled by channel and cast to float16 or float8 (K2)
 """

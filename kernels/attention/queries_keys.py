@@ -1,14 +1,15 @@
-"""K2: the rows of a query or key matrix -> normed over their whole width, turned by their token's place, int8 by head.
+"""K2: queries and keys: RMSNorm over the whole row, rotary embedding, int8 quantisation per head.
 
     y[t, c] = x[t, c] * rsqrt(mean_c x[t, c]^2 + eps) * weight[c]
-    (y[2j], y[2j+1]) turns by row p of the table, p being its axis' place in t = (f * H + h) * W + w
+    (y[2j], y[2j+1]) is rotated by row p of the table, p: position of t = (f * H + h) * W + w on the pair's axis
 
 `rows_kernel` holds whole rows in registers: one read of x and one write of the result, in the dtype of x or as int8
-with a scale for each head. Keys first lose their mean over all tokens, so they pass twice: `sums_kernel` reads x and
-leaves 4 bytes a token and one sum for each 32 tokens; `keys_kernel` reads x again and rounds tiles of 64 tokens by one
-head. Norm and rotation are made anew rather than stored between: 5 bytes an element pass through memory instead of 7.
+with a scale for each head. Keys are first centred on their mean over all tokens, so they take two passes: `sums_kernel`
+reads x and writes 4 bytes per token and one sum for every 32 tokens; `keys_kernel` reads x again and quantises tiles of
+64 tokens by one head. Norm and rotation are recomputed rather than stored in between: 5 bytes per element of memory
+traffic instead of 7.
 
-The tile of a program is [tokens, heads, channels], so a token's cosines are read once and serve all its heads.
+The tile of a program is [tokens, heads, channels], so a token's cosines are read once for all its heads.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from torch import Tensor
 from kernels.attention.reference import KEY_BLOCK
 from kernels.attention.rotary import axes_of
 from kernels.rowwise.reference import FLOOR
-from kernels.rowwise.row_tile import bits
+from kernels.rowwise.row_tile import magnitude_bits
 
-TOKENS_A_SUM = 32
-HEADS_A_PROGRAM = 4  # of a key tile: they share cosines and row norms
+TOKENS_PER_SUM = 32
+HEADS_PER_PROGRAM = 4  # of a key tile: they share cosines and row norms
 
 
 @triton.jit
 def angles(
     cos_ptr, sin_ptr, tokens, H, W, E: tl.constexpr, BLOCK_E: tl.constexpr, TIME: tl.constexpr, HEIGHT: tl.constexpr
 ):  # fmt: skip
-    """Cosines and sines [tokens, pairs]. The first TIME pairs turn with time, those up to HEIGHT with height."""
+    """Cosines and sines [tokens, pairs]. The first TIME pairs rotate with time, those up to HEIGHT with height."""
     pairs = tl.arange(0, BLOCK_E // 2)[None, :]
-    place = tl.where(pairs < TIME, (tokens // (H * W))[:, None], (tokens % W)[:, None])
-    place = tl.where((pairs >= TIME) & (pairs < HEIGHT), (tokens // W % H)[:, None], place)
-    at = place * (E // 2) + pairs
+    position = tl.where(pairs < TIME, (tokens // (H * W))[:, None], (tokens % W)[:, None])
+    position = tl.where((pairs >= TIME) & (pairs < HEIGHT), (tokens // W % H)[:, None], position)
+    at = position * (E // 2) + pairs
     cos = tl.load(cos_ptr + at, mask=pairs < E // 2, other=0.0)
     sin = tl.load(sin_ptr + at, mask=pairs < E // 2, other=0.0)
     return cos, sin
@@ -45,7 +46,7 @@ def angles(
 
 @triton.jit
 def levels(y, peak):
-    """y rounded half to even to 255 levels of peak; there is no rint, so 1.5 * 2^23 takes the fraction bits away."""
+    """y rounded half to even to 255 levels of peak. Triton has no rint: adding 1.5 * 2^23 drops the fraction bits."""
     return ((y * tl.div_rn(127.0, peak) + 12582912.0) - 12582912.0).to(tl.int8)
 
 
@@ -62,19 +63,19 @@ def load_rows(x_ptr, tokens, L, x_token, HEADS: tl.constexpr, E: tl.constexpr, B
 @triton.jit
 def load_weight(weight_ptr, HEADS: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr,
                 BLOCK_E: tl.constexpr):  # fmt: skip
-    """The norm's weights, once for each row: of another shape than x, they would pass through shared memory."""
+    """The norm's weights, broadcast to every row: in another shape than x they would go through shared memory."""
     n, e = tl.arange(0, BLOCK_N)[:, None], tl.arange(0, BLOCK_E)[None, :]
     column = tl.broadcast_to((n * E + e)[None, :, :], (ROWS, BLOCK_N, BLOCK_E))
-    own = tl.broadcast_to(((n < HEADS) & (e < E))[None, :, :], (ROWS, BLOCK_N, BLOCK_E))
-    return tl.load(weight_ptr + column, mask=own, other=0.0).to(tl.float32)
+    valid = tl.broadcast_to(((n < HEADS) & (e < E))[None, :, :], (ROWS, BLOCK_N, BLOCK_E))
+    return tl.load(weight_ptr + column, mask=valid, other=0.0).to(tl.float32)
 
 
 @triton.jit
-def normed(x, weight, eps, HEADS: tl.constexpr, E: tl.constexpr):
-    """Rows [tokens, heads, channels], normed over heads and channels, in float32; and the factor that did it."""
+def normalise(x, weight, eps, HEADS: tl.constexpr, E: tl.constexpr):
+    """RMSNorm of rows [tokens, heads, channels] over heads and channels, in float32; and each row's factor."""
     x = x.to(tl.float32)
-    # One axis after the other. As one axis of heads * channels, a row can lie in lanes that are not neighbours (0 - 7
-    # and 16 - 23), and Triton before 3.7 adds up those that are, so that rows get each other's squares, or none.
+    # One axis after the other. With one axis of heads * channels, a row can lie in lanes that are not adjacent (0 - 7
+    # and 16 - 23), and Triton before 3.7 reduces over adjacent lanes, so rows get each other's squares, or none.
     squares = tl.sum(tl.sum(x * x, axis=2), axis=1)
     inverse = tl.rsqrt(squares / (HEADS * E) + eps)
     return x * inverse[:, None, None] * weight, inverse
@@ -86,23 +87,23 @@ def rows_kernel(
     QUANTIZE: tl.constexpr, ROTATE: tl.constexpr, TIME: tl.constexpr, HEIGHT: tl.constexpr,
     HEADS: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr,
 ):  # fmt: skip
-    batch = tl.program_id(1).to(tl.int64)  # a film of many tokens passes 2^31 elements
+    batch = tl.program_id(1).to(tl.int64)  # offsets can exceed 2^31 elements
     tokens = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     x = load_rows(x_ptr + batch * x_batch, tokens, L, x_token, HEADS, E, BLOCK_N, BLOCK_E)
-    y, _ = normed(x, load_weight(weight_ptr, HEADS, E, ROWS, BLOCK_N, BLOCK_E), eps, HEADS, E)
+    y, _ = normalise(x, load_weight(weight_ptr, HEADS, E, ROWS, BLOCK_N, BLOCK_E), eps, HEADS, E)
     if not QUANTIZE:
-        y = y.to(y_ptr.dtype.element_ty).to(tl.float32)  # as the plain twin rounds between norm and rotation
+        y = y.to(y_ptr.dtype.element_ty).to(tl.float32)  # as the reference rounds between norm and rotation
     if ROTATE:
         cos, sin = angles(cos_ptr, sin_ptr, tl.minimum(tokens, L - 1), H, W, E, BLOCK_E, TIME, HEIGHT)
         cos, sin = cos[:, None, :], sin[:, None, :]
         even, odd = tl.split(tl.reshape(y, (ROWS, BLOCK_N, BLOCK_E // 2, 2)))
         y = tl.interleave(even * cos - odd * sin, even * sin + odd * cos)
     n, e = tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_E)
-    own = (n < HEADS)[:, None] & (e < E)[None, :]
-    inside = (tokens < L)[:, None, None] & own[None, :, :]
+    valid = (n < HEADS)[:, None] & (e < E)[None, :]
+    inside = (tokens < L)[:, None, None] & valid[None, :, :]
     at = y_ptr + (batch * L + tokens[:, None, None]) * (HEADS * E) + (n[:, None] * E + e[None, :])[None, :, :]
     if QUANTIZE:
-        peak = tl.max(bits(y), axis=2).to(tl.float32, bitcast=True)
+        peak = tl.max(magnitude_bits(y), axis=2).to(tl.float32, bitcast=True)
         peak = tl.where(peak < floor, floor, peak)
         tl.store(at, levels(y, peak[:, :, None]), mask=inside)
         scale_at = scale_ptr + (batch * HEADS + n)[None, :] * L + tokens[:, None]
@@ -117,7 +118,7 @@ def sums_kernel(
     ROTATE: tl.constexpr, TIME: tl.constexpr, HEIGHT: tl.constexpr, TOKENS: tl.constexpr,
     HEADS: tl.constexpr, E: tl.constexpr, ROWS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_E: tl.constexpr,
 ):  # fmt: skip
-    """What TOKENS keys add up to, normed and turned, and the factor of each one's norm."""
+    """The sum of TOKENS normalised and rotated keys, and the RMSNorm factor of each."""
     batch = tl.program_id(1).to(tl.int64)
     x_ptr += batch * x_batch
     tokens = tl.program_id(0) * TOKENS + tl.arange(0, ROWS)
@@ -125,8 +126,8 @@ def sums_kernel(
     weight = load_weight(weight_ptr, HEADS, E, ROWS, BLOCK_N, BLOCK_E)
     x = load_rows(x_ptr, tokens, S, x_token, HEADS, E, BLOCK_N, BLOCK_E)
     for _ in range(0, TOKENS, ROWS):
-        following = load_rows(x_ptr, tokens + ROWS, S, x_token, HEADS, E, BLOCK_N, BLOCK_E)  # on its way meanwhile
-        y, inverse = normed(x, weight, eps, HEADS, E)
+        following = load_rows(x_ptr, tokens + ROWS, S, x_token, HEADS, E, BLOCK_N, BLOCK_E)  # prefetch
+        y, inverse = normalise(x, weight, eps, HEADS, E)
         if ROTATE:
             cos, sin = angles(cos_ptr, sin_ptr, tl.minimum(tokens, S - 1), H, W, E, BLOCK_E, TIME, HEIGHT)
             cos, sin = cos[:, None, :], sin[:, None, :]
@@ -147,7 +148,7 @@ def keys_kernel(
     floor: tl.constexpr, ROTATE: tl.constexpr, TIME: tl.constexpr, HEIGHT: tl.constexpr,
     HEADS: tl.constexpr, E: tl.constexpr, GROUP: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_E: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK_S keys of GROUP heads, less the mean over all keys, to int8 with one scale for each head."""
+    """Quantise BLOCK_S keys of GROUP heads, minus the mean over all keys, to int8 with one scale for each head."""
     block, batch = tl.program_id(0), tl.program_id(2).to(tl.int64)
     tokens = block * BLOCK_S + tl.arange(0, BLOCK_S)
     e = tl.arange(0, BLOCK_E)
@@ -173,17 +174,17 @@ def keys_kernel(
 
 
 def shape_of(heads: int, width: int) -> dict[str, int]:
-    """Block sizes for rows of `heads` times `width`: 4096 elements a program where a row is narrower."""
+    """Block sizes for rows of `heads` times `width`: 4096 elements per program where a row is narrower."""
     block_n, block_e = triton.next_power_of_2(heads), triton.next_power_of_2(width)
     rows = max(1, 4096 // (block_n * block_e))
     return {
-        "ROWS": min(rows, TOKENS_A_SUM), "BLOCK_N": block_n, "BLOCK_E": block_e,
+        "ROWS": min(rows, TOKENS_PER_SUM), "BLOCK_N": block_n, "BLOCK_E": block_e,
         "num_warps": 8 if block_n * block_e > 4096 else 4,
     }  # fmt: skip
 
 
 def rotation(x: Tensor, heads: int, cos: Tensor | None, grid: list[int]) -> dict[str, int]:
-    """The arguments that say which pairs of a head turn with which axis of the grid."""
+    """The kernel arguments for rotary embedding: which pairs of a head rotate with which axis of the grid."""
     time, height, _ = (share // 2 for share in axes_of(x.shape[2] // heads))
     if cos is None:
         return {"H": 1, "W": 1, "ROTATE": False, "TIME": 0, "HEIGHT": 0}
@@ -195,7 +196,7 @@ def rotation(x: Tensor, heads: int, cos: Tensor | None, grid: list[int]) -> dict
 def launch(
     x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor | None, sin: Tensor | None, grid: list[int]
 ) -> Tensor:
-    """See `reference_attention.rmsnorm_rope`."""
+    """See `reference.rmsnorm_rope`."""
     y = torch.empty((*x.shape[:2], heads, x.shape[2] // heads), dtype=x.dtype, device=x.device)
     _launch_rows(x, weight, eps, cos, sin, grid, y, None)
     return y
@@ -204,7 +205,7 @@ def launch(
 def launch_queries(
     x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor | None, sin: Tensor | None, grid: list[int]
 ) -> tuple[Tensor, Tensor]:
-    """See `reference_attention.quant_queries`."""
+    """See `reference.quant_queries`."""
     B, L, D = x.shape
     q8 = torch.empty((B, L, heads, D // heads), dtype=torch.int8, device=x.device)
     scale = torch.empty((B, heads, L), dtype=torch.float32, device=x.device)
@@ -230,24 +231,24 @@ def _launch_rows(
 def launch_keys(
     x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor | None, sin: Tensor | None, grid: list[int]
 ) -> tuple[Tensor, Tensor]:
-    """See `reference_attention.quant_keys`."""
+    """See `reference.quant_keys`."""
     x = x if x.stride(2) == 1 else x.contiguous()
     (B, S, D), width = x.shape, x.shape[2] // heads
-    sums, blocks = triton.cdiv(S, TOKENS_A_SUM), triton.cdiv(S, KEY_BLOCK)
-    turning, shape = rotation(x, heads, cos, grid), shape_of(heads, width)
+    sums, blocks = triton.cdiv(S, TOKENS_PER_SUM), triton.cdiv(S, KEY_BLOCK)
+    rotary, shape = rotation(x, heads, cos, grid), shape_of(heads, width)
     cos, sin = x if cos is None else cos, x if sin is None else sin
     inverse = torch.empty((B, S), dtype=torch.float32, device=x.device)
     partial = torch.empty((B, sums, D), dtype=torch.float32, device=x.device)
     sums_kernel[(sums, B)](
-        x, weight, cos, sin, inverse, partial, S, x.stride(0), x.stride(1), eps, TOKENS=TOKENS_A_SUM, HEADS=heads,
-        E=width, **turning, **shape, enable_fp_fusion=False,
+        x, weight, cos, sin, inverse, partial, S, x.stride(0), x.stride(1), eps, TOKENS=TOKENS_PER_SUM, HEADS=heads,
+        E=width, **rotary, **shape, enable_fp_fusion=False,
     )  # fmt: skip
     mean = partial.sum(1).div_(S)
     k8 = torch.empty((B, S, heads, width), dtype=torch.int8, device=x.device)
     scale = torch.empty((B, heads, blocks), dtype=torch.float32, device=x.device)
-    keys_kernel[(blocks, triton.cdiv(heads, HEADS_A_PROGRAM), B)](
+    keys_kernel[(blocks, triton.cdiv(heads, HEADS_PER_PROGRAM), B)](
         x, weight, cos, sin, inverse, mean, k8, scale, S, x.stride(0), x.stride(1), floor=FLOOR, HEADS=heads, E=width,
-        GROUP=HEADS_A_PROGRAM, BLOCK_S=KEY_BLOCK, BLOCK_E=shape["BLOCK_E"], **turning, num_warps=8,
+        GROUP=HEADS_PER_PROGRAM, BLOCK_S=KEY_BLOCK, BLOCK_E=shape["BLOCK_E"], **rotary, num_warps=8,
         enable_fp_fusion=False,
     )  # fmt: skip
     return k8, scale

@@ -1,11 +1,11 @@
-"""K2 for values: every channel divided by a power of two, so that sums over 64 keys stay within float16; then cast.
+"""K2 for values: each channel is divided by a power of two, so that sums over 64 keys stay within float16, then cast.
 
     scale[c] = 2^(e + 1) for the largest |v[:, c]| / limit = 1.f * 2^e          out[t, c] = v[t, c] / scale[c]
 
-The limit is 255 for float16 and 4.5 for float8 (reference_attention says why). Dividing by a power of two loses
-nothing. A channel's peak is known only after all tokens: `peaks_kernel` reads the values once and leaves one row for
-each 128 tokens, `values_kernel` reads them again. Float8 is laid out token-fastest, the order in which the tensor
-cores of every card read 8-bit operands; the shape stays (B, S, N, E).
+The limit is 255 for float16 and 4.5 for float8 (see reference.py). Dividing by a power of two is exact. A channel's
+peak is known only after all tokens: `peaks_kernel` reads the values once and writes one row for every 128 tokens,
+`values_kernel` reads them again. Float8 output has the token axis contiguous, the order in which the tensor cores of
+every GPU read 8-bit operands; its shape stays (B, S, N, E).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def values_kernel(
 
 
 def launch(v: Tensor, heads: int, fp8: bool = False) -> tuple[Tensor, Tensor]:
-    """See `reference_attention.scale_values`."""
+    """See `reference.scale_values`."""
     v = v if v.stride(2) == 1 else v.contiguous()
     B, S, D = v.shape
     grid = (triton.cdiv(S, TILE["BLOCK_S"]), triton.cdiv(D, TILE["BLOCK_D"]), B)

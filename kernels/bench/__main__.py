@@ -1,13 +1,13 @@
-"""Every operation against what one would use instead, in the same process, at the shapes of Wan.
+"""Every operation against its baselines, in one process, at the shapes of Wan.
 
     python -m kernels.bench                          on a GPU: a table, and one JSON document on the last line
     python -m kernels.bench --out kernels/measured   the document in a file too
-    python -m kernels.bench --only attn              the operations with this in their names
-    python -m kernels.bench --dry-run                every case, tiny, on the CPU: proves the script, measures nothing
+    python -m kernels.bench --only attn              only operations with this in their names
+    python -m kernels.bench --dry-run                every case at tiny sizes on the CPU: tests the script, no figures
 
-A memory-bound kernel is held against the copy bandwidth, a product against the bf16 and int8 matrix rates, all measured
-in this run on this card. A ratio above 1 means that ours is faster. Each case's result is compared with its twin's
-before it is timed; a case that fails is told and the next one begun. A goal that is missed is marked !.
+A memory-bound kernel is compared with the copy bandwidth, a matrix product with the bf16 and int8 matrix rates, all
+measured in the same run on the same GPU. A ratio above 1 means that ours is faster. Each case's result is compared with
+its reference before it is timed; a case that fails is reported and the next one runs. A missed goal is marked with !.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kernels.bench.cases import CASES
 from kernels.bench.harness import COMPILED, Case, Shape
 from kernels.bench.report import Found
 
-# 81 frames at 480p and at 720p, 32,760 and 75,600 tokens, of Wan 1.3B and 14B. First what covers most: a run may end
+# 81 frames at 480p and at 720p, 32,760 and 75,600 tokens, of Wan 1.3B and 14B. The most telling first: a run may end
 # early.
 FULL = [
     (1536, 12, 8960, (21, 30, 52)), (5120, 40, 13_824, (21, 45, 80)), (5120, 40, 13_824, (21, 30, 52)),
@@ -33,26 +33,26 @@ TINY = [(256, 2, 512, (3, 5, 8))]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and keep."""
-    asked = report.asked(report.parser("kernels.bench", __doc__.split("\n")[0]), arguments)
-    limits = timing.limits(asked.device)
-    document = report.begin("kernels", asked.device, asked.dry_run) | {"limits": limits}
-    print(report.headline(document) + "; " + told(limits), flush=True)
-    shapes = [Shape(*sizes, asked.device) for sizes in (TINY if asked.dry_run else FULL)]
-    steps = {f"{op} {s.tokens}x{s.width}": (op, s) for s in shapes for op in CASES if asked.only in op}
+    """Measure and print; write the document where --out says."""
+    options = report.parse_options(report.parser("kernels.bench", __doc__.split("\n")[0]), arguments)
+    limits = timing.limits(options.device)
+    document = report.begin("kernels", options.device, options.dry_run) | {"limits": limits}
+    print(report.headline(document) + "; " + describe_limits(limits), flush=True)
+    shapes = [Shape(*sizes, options.device) for sizes in (TINY if options.dry_run else FULL)]
+    steps = {f"{op} {s.tokens}x{s.width}": (op, s) for s in shapes for op in CASES if options.only in op}
     try:
-        for op, shape in report.until(asked.limit, steps, document):
-            for row in measured(op, shape, limits, () if asked.compile else (COMPILED,)):
+        for op, shape in report.before_limit(options.limit, steps, document):
+            for row in measured(op, shape, limits, () if options.compile else (COMPILED,)):
                 report.add(document, row)
-                print(line(row), flush=True)
+                print(table_line(row), flush=True)
     except KeyboardInterrupt:
-        document["interrupted"] = True  # what was measured is kept
-    return report.conclude(document, asked.out)
+        document["interrupted"] = True  # what was measured so far is still written
+    return report.conclude(document, options.out)
 
 
 def measured(op: str, shape: Shape, limits: Found, skip: tuple[str, ...]) -> Iterator[Found]:
-    """The rows of an operation at one shape. What fails is a row too, so that the others are still measured."""
-    timing.let_go(shape.device)
+    """The rows of an operation at one shape. A failure is a row too, so that the others are still measured."""
+    timing.free_memory(shape.device)
     cases = CASES[op](shape)
     while True:
         row: Found = {"op": op, "variant": "", "size": f"{shape.tokens}x{shape.width}"}
@@ -61,15 +61,15 @@ def measured(op: str, shape: Shape, limits: Found, skip: tuple[str, ...]) -> Ite
             measure(next(cases), row, limits, skip, shape.device)
         except StopIteration:
             return
-        except Exception as error:  # whatever a kernel may raise on a card that has not seen it
+        except Exception as error:  # a kernel may raise anything on a GPU it has not run on
             row["failed"] = timing.first_line(error)
         yield row
 
 
 def measure(case: Case, row: Found, limits: Found, skip: tuple[str, ...], device: torch.device) -> None:
-    """One case into its row: its error, its time and rates, and how long each baseline takes.
+    """Measure one case into its row: error, time, rates, and the time of each baseline.
 
-    `reached` is, by name, the share of a limit, or how many times as fast as a baseline it is.
+    `reached` maps the name of a limit to the fraction reached, and of a baseline to how many times as fast ours is.
     """
     row |= {"variant": case.variant, "size": case.size, "goals": case.goals}
     row["error"] = error = case.error()
@@ -89,14 +89,14 @@ def measure(case: Case, row: Found, limits: Found, skip: tuple[str, ...], device
                 row["reached"][name] = other / took
 
 
-def told(limits: Found) -> str:
-    """The card's limits in words."""
+def describe_limits(limits: Found) -> str:
+    """The device's limits as text."""
     rates = ", ".join(f"{name} {limits[name] / 1e12:,.1f} TOP/s" for name in ("bf16", "int8"))
     return f"copy {limits['copy'] / 1e9:,.0f} GB/s, {rates}"
 
 
-def line(row: Found) -> str:
-    """One case as a line of the table: a ratio that misses its goal is marked."""
+def table_line(row: Found) -> str:
+    """One case as a line of the table."""
     start = f"{row['op'] + ' ' + row['variant']:<28} {row['size']:<18}"
     if "failed" in row:
         return f"{start} FAILED: {row['failed']}"

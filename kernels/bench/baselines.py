@@ -1,7 +1,7 @@
-"""What one would use instead of our kernels: torch's libraries, and plain expressions for torch.compile to fuse.
+"""What each operation is compared with: torch's libraries, and plain expressions for torch.compile to fuse.
 
-The expressions say what the twins of their names in `reference*` say, in real numbers: torch.compile does not fuse
-complex ones.
+The expressions compute what the references of the same name do, in real numbers: torch.compile does not fuse complex
+ones.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from kernels.attention.rotary import at_tokens
 from kernels.rowwise import reference
 
 
-def compiled(expression: Callable[..., Any], *given: object) -> object:
-    """What torch.compile makes of the expression for these very shapes, in one piece; compiled when first called so."""
-    return _compiled(expression)(*given)
+def compiled(expression: Callable[..., Any], *arguments: object) -> object:
+    """Call the expression under torch.compile, for exactly these shapes and as one graph; the first call compiles."""
+    return _compiled(expression)(*arguments)
 
 
 @cache
@@ -32,7 +32,7 @@ def _compiled(expression: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def ln_mod_quant(x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    return _rounded(F.layer_norm(x.float(), x.shape[1:], None, None, eps) * gain + shift)
+    return _quantised(F.layer_norm(x.float(), x.shape[1:], None, None, eps) * gain + shift)
 
 
 def gate_res_norm_quant(
@@ -45,7 +45,7 @@ def gate_res_norm_quant(
 def rmsnorm_rope(
     x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor, sin: Tensor, grid: list[int]
 ) -> Tensor:
-    """Each pair of channels turned in real numbers, by an angle for every token."""
+    """RMSNorm and rotary embedding in real numbers, with an angle for every token."""
     wide = x.float()
     y = (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
     even, odd = y.float().unflatten(2, (heads, -1, 2)).unbind(-1)
@@ -57,13 +57,13 @@ def quant_queries(
     x: Tensor, weight: Tensor, eps: float, heads: int, cos: Tensor, sin: Tensor, grid: list[int]
 ) -> tuple[Tensor, Tensor]:
     y = rmsnorm_rope(x.float(), weight, eps, heads, cos, sin, grid)
-    q, scale = _rounded(y.flatten(0, 2))
+    q, scale = _quantised(y.flatten(0, 2))
     scale = scale.view(y.shape[:3]) * (math.log2(math.e) / math.sqrt(y.shape[3]))
     return q.view(y.shape), scale.transpose(1, 2)
 
 
-def _rounded(y: Tensor) -> tuple[Tensor, Tensor]:
-    """y (M, K) float32 -> int8 rows, and their scales."""
+def _quantised(y: Tensor) -> tuple[Tensor, Tensor]:
+    """y (M, K) float32 -> int8 rows and their scales."""
     peak = y.abs().amax(1, keepdim=True).clamp_min(reference.FLOOR)
     q = (y * (reference.LARGEST / peak)).round().to(torch.int8)
     return q, (peak / reference.LARGEST).squeeze(1)
@@ -97,13 +97,13 @@ def _act(y: Tensor, act: str) -> Tensor:
 
 
 def sdpa(heads: Sequence[Tensor], backend: SDPBackend) -> Tensor:
-    """Queries, keys and values (B, L, N, E): torch's attention by one of its ways."""
+    """torch's attention of queries, keys and values (B, L, N, E) with one of its backends."""
     q, k, v = (part.transpose(1, 2) for part in heads)
     with sdpa_kernel(backend):
         return F.scaled_dot_product_attention(q, k, v)
 
 
 def normed_sdpa(q: Tensor, k: Tensor, v: Tensor, norm: tuple[Any, ...], backend: SDPBackend) -> Tensor:
-    """q, k, v (B, L, D): the same with norms and turns before it, by our kernel in 16 bits; `norm` is what it takes."""
-    turned = [ops.rmsnorm_rope(part, *norm) for part in (q, k)]
-    return sdpa([*turned, v.view(turned[0].shape)], backend)
+    """`sdpa` of q, k, v (B, L, D) after RMSNorm and rotary embedding by our 16-bit kernel; `norm`: its arguments."""
+    heads = [ops.rmsnorm_rope(part, *norm) for part in (q, k)]
+    return sdpa([*heads, v.view(heads[0].shape)], backend)

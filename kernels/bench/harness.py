@@ -1,6 +1,6 @@
-"""What a case of the benchmark is: an operation at a shape of Wan, its twin, its baselines and its goals.
+"""One benchmark case: an operation at a shape of Wan, its reference, its baselines and its goals.
 
-Bytes are those that have to be moved at least: every input read once, every output written once.
+Bytes are the least that must be moved: every input read once, every output written once.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.bench import baselines as rivals
+from kernels.bench.baselines import compiled as run_compiled
 from kernels.bench.report import Goal
 from kernels.bench.timing import Run
 
 Arguments = tuple[Any, ...]  # arguments of an operation
 
 COMPILED = "torch.compile"
-FEW = 256  # rows whose results are compared with the twin's
+FEW = 256  # rows whose results are compared with the reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +37,23 @@ class Shape:
 
     @property
     def tokens(self) -> int:
-        """L, the rows that row-wise operations see."""
+        """L, the number of rows of row-wise operations."""
         return math.prod(self.grid)
 
     def normal(self, *size: int) -> Tensor:
-        """Fresh normal numbers in bf16."""
+        """New normal random numbers in bf16."""
         return torch.randn(size, dtype=torch.bfloat16, device=self.device)
 
     def wide(self, *size: int) -> Tensor:
-        """Fresh normal numbers in float32."""
+        """New normal random numbers in float32."""
         return torch.randn(size, device=self.device)
 
     def int8(self, *size: int) -> Tensor:
-        """Fresh whole numbers of -127 .. 127."""
+        """New random integers, -127 .. 127."""
         return torch.randint(-127, 128, size, dtype=torch.int8, device=self.device)
 
     def scales(self, rows: int) -> Tensor:
-        """Fresh scales of rows."""
+        """New random scales of rows."""
         return torch.rand(rows, device=self.device) / 100 + 1e-3
 
 
@@ -64,55 +64,58 @@ class Case:
     variant: str
     size: str
     ours: Run
-    error: Callable[[], float]  # against the twin
+    error: Callable[[], float]  # relative RMS against the reference
     bytes: int
-    ops: int = 0  # multiplications and additions; 0 where memory is what limits
+    ops: int = 0  # multiplications and additions; 0 where the case is memory-bound
     baselines: dict[str, Run] = field(default_factory=dict)
     goals: tuple[Goal, ...] = ()
 
 
-def against_twin(
+def against_reference(
     op: Callable[..., Any], given: Arguments, few: Arguments, axis: int = 0, writes: int | None = None
 ) -> float:
-    """The largest relative RMS difference between what `op` makes of `given` and what its twin makes of `few`: the same
-    arguments, or fewer of their last rows, which along `axis` are the last of each result. `writes` is the place of an
-    argument that is written to, a result as well.
+    """The largest relative RMS difference between the results of `op` for `given` and of its reference for `few`.
+
+    few: the same arguments, or only their last rows, whose results are the last along `axis`. writes: the position of
+    an argument that is written in place, and so is a result too.
     """
-    ours, twins = _results(op, given, writes), _results(inspect.unwrap(op), few, writes)
-    pairs = zip(ours, twins, strict=True)
+    ours, expected = _results(op, given, writes), _results(inspect.unwrap(op), few, writes)
+    pairs = zip(ours, expected, strict=True)
     errors = [_rms(a.narrow(axis, a.shape[axis] - b.shape[axis], b.shape[axis]), b) for a, b in pairs]
-    return float(torch.tensor(errors).max())  # NaN where one is: Python's max passes over it
+    return float(torch.tensor(errors).max())  # NaN if any is NaN, which Python's max could miss
 
 
 def _results(op: Callable[..., Any], given: Arguments, writes: int | None) -> list[Tensor]:
-    given = tuple(part.clone() if place == writes else part for place, part in enumerate(given))
+    given = tuple(part.clone() if position == writes else part for position, part in enumerate(given))
     made = op(*given)
     returned = [] if made is None else [made] if isinstance(made, Tensor) else list(made)
     return returned if writes is None else [*returned, given[writes]]
 
 
-def _rms(ours: Tensor, twin: Tensor) -> float:
-    ours, twin = ours.float(), twin.float()
-    return float((ours - twin).square_().mean().sqrt() / twin.square().mean().sqrt().clamp_min(1e-30))
+def _rms(ours: Tensor, expected: Tensor) -> float:
+    ours, expected = ours.float(), expected.float()
+    return float((ours - expected).square_().mean().sqrt() / expected.square().mean().sqrt().clamp_min(1e-30))
 
 
 def by_memory(
     op: Callable[..., Any], variant: str, given: Arguments, moved: int, least: float, faster: float,
     expression: Callable[..., Any] | None = None, compiled: float = 1.0, writes: int | None = None,
 ) -> Case:  # fmt: skip
-    """A case limited by memory. The goals: `least` of the copy bandwidth, `faster` times as fast as the eager twin, and
-    `compiled` times as fast as what torch.compile makes of the expression. What has as many rows as the first argument
-    is cut to its last few for the comparison.
+    """A memory-bound case that moves `moved` bytes.
+
+    Goals: `least` of the copy bandwidth, `faster` times as fast as the eager reference, `compiled` times as fast as the
+    expression under torch.compile. Arguments with as many rows as the first are cut to their last FEW rows for the
+    comparison.
     """
     rows = len(given[0])
     few = tuple(part[-FEW:] if isinstance(part, Tensor) and len(part) == rows else part for part in given)
     baselines: dict[str, Run] = {"eager": partial(inspect.unwrap(op), *given)}
     goals = [Goal("copy", least), Goal("eager", faster)]
     if expression is not None:
-        baselines[COMPILED] = partial(rivals.compiled, expression, *given)
+        baselines[COMPILED] = partial(run_compiled, expression, *given)
         goals.append(Goal(COMPILED, compiled))
     return Case(
         variant, "x".join(map(str, given[0].shape)), partial(op, *given),
-        partial(against_twin, op, given, few, writes=writes), moved, 0, baselines,
+        partial(against_reference, op, given, few, writes=writes), moved, 0, baselines,
         tuple(goals),
     )  # fmt: skip

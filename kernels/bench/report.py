@@ -1,8 +1,8 @@
-"""What a benchmark is asked, whether its goals are met, and the one JSON document that it leaves.
+"""Options of a benchmark, its goals, and the one JSON document that it writes.
 
-A document says what it is of, and holds rows; a row has figures, or `failed`; `reached` by name, as goals name it; and
-its goals. Nothing is left out of it: what failed, what could not run, and what was not begun are in it too. JSON knows
-no numbers that are not finite: such a one is null, and its row has failed.
+A document says what was measured on what, and holds rows; a row has figures, or `failed`; `reached` by the names that
+goals use; and its goals. Nothing is left out: what failed, could not run or was not begun is listed too. JSON has no
+non-finite numbers: such a number is null, and its row has failed.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ import torch
 from kernels.toolchain import driver
 
 T = TypeVar("T")
-Found = dict[str, Any]  # as JSON holds it
+Found = dict[str, Any]  # a JSON object
 
 NOT_FINITE = "the result is not finite"
 
 
 class Goal(NamedTuple):
-    """So much of one of the card's limits, or so many times as fast as a baseline; or an error of at most so much."""
+    """A bound: the fraction of a device limit, the speed relative to a baseline, or an error (`at_most`)."""
 
     name: str
     bound: float
     at_most: bool = False
 
     def judge(self, reached: float | None, dry_run: bool = False) -> Found:
-        """The goal and what was reached. `met` is null where nothing was measured: a dry run measures nothing."""
+        """The goal as a JSON object, with what was reached. `met` is None where nothing was measured (a dry run)."""
         met = None
         if reached is not None and not dry_run:
             met = reached <= self.bound if self.at_most else reached >= self.bound
@@ -49,30 +49,36 @@ def parser(module: str, what: str) -> ArgumentParser:
     """The options that both benchmarks have."""
     made = ArgumentParser(prog=f"python -m {module}", description=what)
     made.add_argument(
-        "--dry-run", action="store_true", help="walk everything on the CPU at tiny sizes: measures nothing"
+        "--dry-run",
+        action="store_true",
+        help="run everything on the CPU at tiny sizes: tests the script, measures nothing",
     )
-    made.add_argument("--only", default="", help="only what has this in its name")
-    made.add_argument("--limit", type=float, default=math.inf, help="seconds after which nothing more is begun")
-    made.add_argument("--compile", action=BooleanOptionalAction, help="torch.compile as a baseline; on where it can be")
+    made.add_argument("--only", default="", help="only cases with this in their names")
+    made.add_argument("--limit", type=float, default=math.inf, help="seconds after which no further case is begun")
+    made.add_argument(
+        "--compile",
+        action=BooleanOptionalAction,
+        help="torch.compile as a baseline; by default where a C compiler is installed",
+    )
     made.add_argument("--out", type=Path, help="write the JSON document to this file, or into this folder")
     return made
 
 
-def asked(options: ArgumentParser, arguments: list[str] | None) -> Namespace:
-    """The answers: `device` too, and `compile` where nobody said. Ends here where there is nothing to measure on."""
-    found = options.parse_args(arguments)
-    if not (found.dry_run or torch.cuda.is_available()):
-        options.exit(1, "no CUDA device is here: a benchmark needs one; --dry-run walks everything on the CPU\n")
-    found.device = torch.device("cpu" if found.dry_run else "cuda:0")
-    if not found.dry_run:
+def parse_options(argument_parser: ArgumentParser, arguments: list[str] | None) -> Namespace:
+    """Parse; adds `device`, and a default for `compile`. Exits with status 1 where there is no CUDA device."""
+    parsed = argument_parser.parse_args(arguments)
+    if not (parsed.dry_run or torch.cuda.is_available()):
+        argument_parser.exit(1, "no CUDA device is here: a benchmark needs one; --dry-run runs everything on the CPU\n")
+    parsed.device = torch.device("cpu" if parsed.dry_run else "cuda:0")
+    if not parsed.dry_run:
         driver.prepare()
-    if found.compile is None:  # it launches through a module that it compiles
-        found.compile = not found.dry_run and any(map(shutil.which, ("cc", "gcc", "clang")))
-    return found
+    if parsed.compile is None:  # its launcher is a module that it compiles
+        parsed.compile = not parsed.dry_run and any(map(shutil.which, ("cc", "gcc", "clang")))
+    return parsed
 
 
 def begin(benchmark: str, device: torch.device, dry_run: bool) -> Found:
-    """A document without rows: what is measured, on what and with what."""
+    """A document without rows: benchmark, device and versions."""
     try:
         from triton import __version__ as triton_version
     except ImportError:
@@ -95,13 +101,13 @@ def begin(benchmark: str, device: torch.device, dry_run: bool) -> Found:
 
 
 def headline(document: Found) -> str:
-    """What the numbers below it are of."""
-    where = "DRY RUN on the CPU: these times say nothing of a GPU" if document["dry_run"] else document["gpu"]
+    """Device and versions that the printed figures are for."""
+    where = "DRY RUN on the CPU: these times say nothing about a GPU" if document["dry_run"] else document["gpu"]
     return f"{where}; torch {document['torch']}, triton {document['triton']}"
 
 
-def until(limit_s: float, steps: dict[str, T], document: Found) -> Iterator[T]:
-    """The steps that begin before so many seconds have passed; the names of the others go into the document."""
+def before_limit(limit_s: float, steps: dict[str, T], document: Found) -> Iterator[T]:
+    """The steps that can begin within the limit; the names of the others are listed in the document."""
     end = time.monotonic() + limit_s
     for name, step in steps.items():
         if time.monotonic() < end:
@@ -111,18 +117,16 @@ def until(limit_s: float, steps: dict[str, T], document: Found) -> Iterator[T]:
 
 
 def add(document: Found, row: Found) -> None:
-    """Judges a row's goals by what it reached, and puts it into the document; one with a number that is not finite has
-    failed.
-    """
-    if (kept := finite(row)) != row:
-        row |= kept
+    """Judge a row's goals and add it to the document. A row with a non-finite number has failed."""
+    if (cleaned := finite(row)) != row:
+        row |= cleaned
         row.setdefault("failed", NOT_FINITE)
     row["goals"] = [goal.judge(row["reached"].get(goal.name), document["dry_run"]) for goal in row["goals"]]
     document["rows"].append(row)
 
 
 def finite(value: Any) -> Any:
-    """The same, with null for every number that is not finite, however deep it lies."""
+    """A copy with None for every non-finite number, at any depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -133,16 +137,16 @@ def finite(value: Any) -> Any:
 
 
 def outcome(row: Found) -> str:
-    """What a row reached, in words: a goal that is missed is marked, and a baseline that could not run named."""
+    """A row's ratios as text: a missed goal is marked with !, a baseline that could not run is named."""
     missed = {goal["goal"] for goal in row["goals"] if goal["met"] is False}
     reached = [f"{name} {value:.3g}{'!' * (name in missed)}" for name, value in row["reached"].items()]
     return ", ".join(reached + [f"{name} cannot" for name, other in row["baselines"].items() if "cannot" in other])
 
 
 def conclude(document: Found, out: Path | None) -> int:
-    """Adds how many goals were met, and what failed; prints the document as the last line and writes it to `out`, a
-    file, or a folder where it gets a name of its own. Returns the exit status: 1 where something failed, 130 where
-    somebody interrupted.
+    """Count goals and failures, print the document as the last line, and write it to `out`, a file or a folder.
+
+    Returns the exit status: 1 where something failed, 130 after an interrupt.
     """
     met = [goal["met"] for row in document["rows"] for goal in row["goals"]]
     document["goals"] = {"met": met.count(True), "missed": met.count(False), "not_measured": met.count(None)}
@@ -155,8 +159,8 @@ def conclude(document: Found, out: Path | None) -> int:
 
 
 def name_of(document: Found) -> str:
-    """The name of a document's file: kernels-nvidia-h200-torch2.11.0-2026-03-01.json."""
+    """The file name of a document: kernels-nvidia-h200-torch2.11.0-2026-03-01.json."""
     release = document["torch"].partition("+")[0]
-    place = "dry-run" if document["dry_run"] else document["gpu"]
-    words = f"{document['benchmark']}-{place}-torch{release}-{document['date']}"
-    return re.sub(r"[^a-z0-9.]+", "-", words.lower()) + ".json"
+    device = "dry-run" if document["dry_run"] else document["gpu"]
+    name = f"{document['benchmark']}-{device}-torch{release}-{document['date']}"
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()) + ".json"

@@ -1,13 +1,14 @@
-"""How long a call takes, how much memory, and what the card itself can do: what both benchmarks measure with.
+"""Time and peak memory of a call, and the device's own limits: what both benchmarks measure with.
 
-A call is timed by CUDA events around it, after one call that is not counted, with the L2 cache flushed before each; the
-median counts. The flush also keeps the card busy while the processor prepares the launch, so that what is timed is the
-card's work and not Python's.
+`seconds` times a call by CUDA events around it, after one call that is not counted, with the L2 cache flushed before
+each; the median counts. The flush also keeps the GPU busy while the host prepares the launch, so that the GPU's work is
+timed and not Python's. `wall_seconds` times by the host's clock.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -18,26 +19,41 @@ import torch
 T = TypeVar("T")
 Run = Callable[[], object]
 
-FLUSH_BYTES = 512 * 2**20  # more than any L2 cache; written at 3 TB/s in 180 us, longer than a launch is prepared
-BUDGET_S = 0.15  # of repetitions that are timed: 30 of a kernel of 5 ms, 3 of an attention of 300 ms
+FLUSH_BYTES = 512 * 2**20  # more than any L2 cache; at 3 TB/s written in 180 us, longer than a launch takes
+BUDGET_S = 0.15  # for timed repetitions: 30 of a kernel of 5 ms, 3 of an attention of 300 ms
 FEWEST, MOST = 3, 30
 
 
 def seconds(run: Run, device: torch.device) -> float:
-    """The median time of one call."""
-    on_gpu = device.type == "cuda"
-    lap = _cuda_lap(device) if on_gpu else _cpu_lap
-    run()
+    """The median time of one call with a cold L2 cache; on a GPU its own time, without the launch."""
+    if device.type == "cuda":
+        return _median_lap(_cuda_lap(device), run, BUDGET_S, MOST)
+    return _median_lap(_clock_lap(device), run, 0.0, FEWEST)
+
+
+def wall_seconds(run: Run, device: torch.device, budget_s: float) -> float:
+    """The median time of one call by the host's clock, launch and synchronisation included, over as many calls as fit
+    the budget, at least three."""
+    return _median_lap(_clock_lap(device), run, budget_s)
+
+
+def _median_lap(lap: Callable[[Run], float], run: Run, budget_s: float, most: float = math.inf) -> float:
+    """The median over at least FEWEST and at most `most` calls that fit the budget; one before them is not counted."""
+    lap(run)
     took: list[float] = []
-    while len(took) < FEWEST or (on_gpu and sum(took) < BUDGET_S and len(took) < MOST):
+    while len(took) < FEWEST or (sum(took) < budget_s and len(took) < most):
         took.append(lap(run))
     return statistics.median(took)
 
 
-def _cpu_lap(run: Run) -> float:
-    begin = time.perf_counter()
-    run()
-    return time.perf_counter() - begin
+def _clock_lap(device: torch.device) -> Callable[[Run], float]:
+    def lap(run: Run) -> float:
+        begin = time.perf_counter()
+        run()
+        wait(device)
+        return time.perf_counter() - begin
+
+    return lap
 
 
 def _cuda_lap(device: torch.device) -> Callable[[Run], float]:
@@ -55,40 +71,46 @@ def _cuda_lap(device: torch.device) -> Callable[[Run], float]:
     return lap
 
 
+def wait(device: torch.device) -> None:
+    """Block until all work queued on the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def attempt(run: Run, device: torch.device) -> float | str:
-    """The median time of one call, or in one line why there is none: no library for this card, no room."""
+    """The median time of one call, or one line that says why there is none (no library for this GPU, out of memory)."""
     try:
         return seconds(run, device)
-    except Exception as error:  # whatever a library may raise on a card that it does not know
+    except Exception as error:  # a library may raise anything on a GPU that it does not support
         return first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """What kind of error, and the first line of what it says."""
+    """The type of an error and the first line of its message."""
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
 
 
 def peak_of(run: Callable[[], T], device: torch.device) -> tuple[T, int | None]:
-    """What a call returns, and the bytes of a GPU's memory that it took at most beside those taken before."""
+    """What a call returns, and its peak GPU memory in bytes above what was allocated before; None on the CPU."""
     if device.type != "cuda":
         return run(), None
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
-    made = run()
+    result = run()
     torch.cuda.synchronize(device)
-    return made, torch.cuda.max_memory_allocated(device) - before
+    return result, torch.cuda.max_memory_allocated(device) - before
 
 
-def let_go(device: torch.device) -> None:
-    """Gives back to a GPU what earlier work no longer needs; compiled modules hold themselves until they are sought."""
+def free_memory(device: torch.device) -> None:
+    """Free GPU memory that earlier work no longer needs; compiled modules are reference cycles, hence gc."""
     if device.type == "cuda":
         gc.collect()
         torch.cuda.empty_cache()
 
 
 def limits(device: torch.device) -> dict[str, float]:
-    """The card's own limits as this run sees them, a second: bytes of a copy, read and write both counted; operations
-    of a bf16 and of an int8 product; and of attention, half of whose products are int8 and half bf16.
+    """The device's limits measured in this run, per second: bytes copied (read and write both counted); operations of a
+    bf16 and of an int8 product; and "mixed", of attention with half its products in int8 and half in bf16.
     """
     side = 8192 if device.type == "cuda" else 128
     source = torch.empty(16 * side**2, dtype=torch.uint8, device=device)  # 1 GiB

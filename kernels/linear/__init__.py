@@ -1,10 +1,11 @@
 """Int8 and int4 matrix products.
 
+On the CPU reference.py runs. On a GPU the Triton kernels do; on Turing, torch's integer product with a Triton epilogue.
+
 May import: kernels.
-    int4      K7: int4 groups -> int8 rows, ready for K4
-    int8      K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue
-    packing   How quantized matrices lie in memory and in files, and how float weights become int4. Plain torch, any
-              device
-    reference Integer matrix products in plain torch: what they mean, and how the CPU computes them
-    tiles     How much of the work one program takes: tile sizes as data, by kernel, shape class and compute capability
+    int4      unpacks int4 groups to int8 rows (K7)
+    int8      int8 matrix product with scales, bias and GELU in the epilogue (K4)
+    packing   memory layout of quantised matrices, and quantisation of float weights to int4
+    reference the same operations in plain torch
+    tiles     tile sizes by kernel, shape class and compute capability
 """

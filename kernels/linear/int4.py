@@ -1,10 +1,10 @@
-"""K7: int4 groups -> int8 rows, ready for K4.
+"""K7: unpacks int4 groups to int8 rows, the weights of K4.
 
     weight[n, k] = (nibble - 8) * multiplier[n, k / 64]
 
-The layout is that of kernels/linear/packing.py: the whole matrix is one list of groups, so a program takes some of them
-and knows of no rows. Whole numbers only: the result is exact. Half a byte is read and one written for each weight; that
-is little beside a product over thousands of tokens, so matrices stay packed in memory and are unpacked at each use.
+The layout is that of kernels/linear/packing.py: the whole matrix is one list of groups, so a program takes some groups
+regardless of rows. All numbers are integers, so the result is exact. Half a byte is read and one written per weight,
+little compared with a product over thousands of tokens, so matrices stay packed in memory and are unpacked at each use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kernels.linear.packing import group_of
 
-BYTES = 4096  # packed, of a program: 32 for each of 128 threads, in loads of 16
+BYTES = 4096  # packed bytes per program: 32 for each of 128 threads, in loads of 16
 
 
 @triton.jit
@@ -38,8 +38,8 @@ def launch(packed: Tensor, multiplier: Tensor) -> Tensor:
     half = group_of(packed, multiplier) // 2
     packed, multiplier = packed.contiguous(), multiplier.contiguous()
     weight = torch.empty((packed.shape[0], 2 * packed.shape[1]), dtype=torch.int8, device=packed.device)
-    groups, at_once = multiplier.numel(), max(1, BYTES // half)
-    dequant_int4_kernel[(triton.cdiv(groups, at_once),)](
-        packed, multiplier, weight, groups, HALF=half, GROUPS=at_once, num_warps=4, enable_fp_fusion=False
+    groups, per_program = multiplier.numel(), max(1, BYTES // half)
+    dequant_int4_kernel[(triton.cdiv(groups, per_program),)](
+        packed, multiplier, weight, groups, HALF=half, GROUPS=per_program, num_warps=4, enable_fp_fusion=False
     )
     return weight

@@ -1,12 +1,12 @@
-"""K4: int8 rows x int8 matrix -> float rows; scales, bias and GELU in the epilogue.
+"""K4: int8 matrix product with float output; scales, bias and GELU in the epilogue.
 
     y[m, n] = act( sum_k q[m, k] * weight[n, k]  * scale[m] * weight_scale[n] + bias[n] )
 
-Both operands are K-contiguous, as the tensor cores want them. The sum is int32 and exact; floats appear once a tile, in
-the epilogue, so nothing is written but the result. Programs walk the output in groups of rows of tiles, so that a
-group's inputs stay in the L2 cache.
+Both operands are K-contiguous, as the tensor cores take them. The sum is int32 and exact; floats appear once per tile,
+in the epilogue, so only the result is written to memory. Programs traverse the output in groups of rows of tiles, so
+that a group's inputs stay in the L2 cache.
 
-Turing's tensor cores are beyond Triton: there torch's integer product writes the sums, some rows at a time, and the
+Triton does not use Turing's tensor cores: there torch's integer product writes the sums, some rows at a time, and the
 epilogue is a kernel of its own.
 """
 
@@ -22,7 +22,7 @@ from kernels.dispatch import choose
 from kernels.linear.tiles import capability_of, product_class, tile_for
 
 GROUP_M = 8
-PRODUCT_ROWS = 4096  # of torch's product: 226 MB of sums at the 13824 columns of a 14B feed-forward, not gigabytes
+PRODUCT_ROWS = 4096  # per torch product: 226 MB of sums at the 13824 columns of a 14B feed-forward, not gigabytes
 
 
 @triton.jit
@@ -59,7 +59,7 @@ def int8_linear_kernel(
     m = tile_m * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
     k = tl.arange(0, BLOCK_K)
-    # Rows past the end wrap around: they compute what is never stored, and need no mask in the loop.
+    # Rows past the end wrap around: their results are never stored, and the loop needs no mask.
     q_at = q_ptr + (m % M)[:, None].to(tl.int64) * q_stride + k[None, :]
     weight_at = weight_ptr + (n % N)[None, :].to(tl.int64) * weight_stride + k[:, None]
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
@@ -96,19 +96,19 @@ def shape_of(M: int, N: int, capability: tuple[int, int]) -> dict[str, int]:
 def launch(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
-    """See `reference.int8_linear`. Which way is for kernels/dispatch.py to say; tensors on the CPU are interpreted.
+    """See `reference.int8_linear`. kernels/dispatch.py chooses the implementation; on the CPU, Triton interprets it.
 
     Rows of q and weight should begin at multiples of 16 bytes, as those of every network do: they are contiguous, and
-    all widths are multiples of 16. Where they do not, the loop's loads are not copied ahead, and registers spill.
+    all widths are multiples of 16. Otherwise the loop's loads are not prefetched asynchronously, and registers spill.
     """
-    through = through_torch if q.is_cuda and choose(q.device).linear == "int_mm" else through_triton
-    return through(q, scale, weight, weight_scale, bias, act, dtype)
+    multiply = multiply_torch if q.is_cuda and choose(q.device).linear == "int_mm" else multiply_triton
+    return multiply(q, scale, weight, weight_scale, bias, act, dtype)
 
 
-def through_triton(
+def multiply_triton(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
-    """One kernel does it all."""
+    """Product and epilogue in one Triton kernel."""
     q = q if q.stride(1) == 1 else q.contiguous()
     weight = weight if weight.stride(1) == 1 else weight.contiguous()
     (M, K), N = q.shape, weight.shape[0]
@@ -124,10 +124,10 @@ def through_triton(
     return y
 
 
-def through_torch(
+def multiply_torch(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
-    """torch's integer product, and the epilogue."""
+    """torch's integer product, then the epilogue as a Triton kernel."""
     (M, K), N = q.shape, weight.shape[0]
     y = torch.empty((M, N), dtype=dtype, device=q.device)
     columns = padded(weight, -N % 8, -K % 8).t()
@@ -143,8 +143,8 @@ def through_torch(
 
 
 def padded(matrix: Tensor, rows: int, columns: int) -> Tensor:
-    """A matrix of contiguous rows, with this many rows and columns of zeros added; the same matrix where none are.
+    """A contiguous matrix with this many rows and columns of zeros added; the matrix itself where both are 0.
 
-    On CUDA, torch's integer product wants more than 16 rows, and widths that are multiples of 8.
+    On CUDA, torch's integer product needs more than 16 rows, and widths that are multiples of 8.
     """
     return F.pad(matrix, (0, columns, 0, rows)) if rows or columns else matrix.contiguous()

@@ -1,14 +1,14 @@
-"""How quantized matrices lie in memory and in files, and how float weights become int4. Plain torch, any device.
+"""Layout of quantised matrices in memory and in files, and quantisation of float weights to int4. Plain torch.
 
-int8, one byte a weight. The row of an output channel is contiguous, as the tensor cores read it:
+int8, one byte per weight. The row of an output channel is contiguous, as the tensor cores read it:
 
     weight       (N, K) int8       -127 .. 127
     scale        (N,) float32      w = weight * scale
 
-int4, half a byte a weight and one byte more for each group of 64 neighbours in a row. Rows and groups follow one
-another without gaps, so the matrix is one list of groups whatever N and K are, K being a multiple of the group:
+int4, half a byte per weight plus one byte per group of 64 neighbours in a row. Rows and groups follow one another
+without gaps, so the matrix is one list of groups whatever N and K are, K being a multiple of the group:
 
-    packed       (N, K / 2) uint8  two levels a byte
+    packed       (N, K / 2) uint8  two levels per byte
     multiplier   (N, K / 64) int8  -15 .. 15, never 0
     scale        (N,) float32      w = level * multiplier * scale, level -8 .. 7
 
@@ -18,12 +18,13 @@ another without gaps, so the matrix is one list of groups whatever N and K are, 
     ...
     byte 31             column 63        column 31
 
-A group's halves share its bytes, not neighbours: unpacked, each half is one run of columns, and nothing is shuffled.
+A byte holds one column from each half of its group, not two neighbours: unpacked, each half is one run of columns, and
+nothing is shuffled.
 
-Multipliers are whole, so that level * multiplier is the int8 layout's weight exactly (8 * 15 = 120 of its 127 levels)
-and int4 matrices are multiplied as int8 ones: unpacking rounds nothing, anywhere. That costs almost nothing: on normal
-weights the relative RMS error is 0.0917, against 0.0912 with a free float scale for each group, rounded to int8 rows
-after, which takes another byte a group; symmetric levels -7 .. 7 of a group's own largest value give 0.107.
+Multipliers are integers, so that level * multiplier is exactly an int8 weight (8 * 15 = 120 of its 127 levels) and int4
+matrices are multiplied as int8 ones: unpacking never rounds. That costs almost nothing: on normal weights the relative
+RMS error is 0.0917, against 0.0912 with a free float scale per group, rounded to int8 rows afterwards, which takes
+another byte per group; symmetric levels -7 .. 7 of a group's own largest value give 0.107.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ from torch import Tensor
 GROUP = 64
 LOWEST, HIGHEST = -8, 7  # of four bits
 LARGEST_MULTIPLIER = 15  # 8 * 16 would be 128
-TRIES = 4  # multipliers of a group: from the one that clips nothing down; a fifth is never better
-SEARCH_ROWS = 1024  # 57 MB of a 14B feed-forward in float32, of which a search holds a few copies
+TRIES = 4  # multipliers tried per group, downwards from the one that clips nothing; a fifth is never better
+SEARCH_ROWS = 1024  # rows searched at once: 57 MB of a 14B feed-forward in float32, times a few copies
 
 
 class Int4(NamedTuple):
@@ -49,10 +50,10 @@ class Int4(NamedTuple):
 
 
 def quantize_int4(w: Tensor, group: int = GROUP) -> Int4:
-    """Round each group to 16 levels, with the multiplier, of a few, that leaves the least squared error.
+    """Quantise each group to 16 levels, with the multiplier, out of TRIES, that leaves the least squared error.
 
     w (N, K), any float dtype; the row's largest value becomes 120 scales. The same weights give the same bytes. Raises
-    ValueError where K is no multiple of the group, or the group no power of two of at least 16.
+    ValueError where K is not a multiple of the group, or the group not a power of two of at least 16.
     """
     check(w.shape[1], group)
     parts = [_search(rows.float().unflatten(1, (-1, group))) for rows in w.split(SEARCH_ROWS)]
@@ -68,14 +69,14 @@ def pack_int4(level: Tensor, group: int = GROUP) -> Tensor:
 
 
 def unpack_int4(packed: Tensor, group: int = GROUP) -> Tensor:
-    """The inverse: packed (N, K / 2) uint8 -> level (N, K) int8."""
+    """The inverse of `pack_int4`: packed (N, K / 2) uint8 -> level (N, K) int8."""
     check(2 * packed.shape[1], group)
-    shared = packed.unflatten(1, (-1, group // 2))
-    return torch.stack([shared & 15, shared >> 4], dim=2).flatten(1).view(torch.int8).add_(LOWEST)
+    pairs = packed.unflatten(1, (-1, group // 2))
+    return torch.stack([pairs & 15, pairs >> 4], dim=2).flatten(1).view(torch.int8).add_(LOWEST)
 
 
 def group_of(packed: Tensor, multiplier: Tensor) -> int:
-    """The group of a packed matrix: its two tensors' shapes tell. Raises ValueError where they fit no group."""
+    """The group size of a packed matrix, from the shapes of its tensors. Raises ValueError where they do not match."""
     (rows, width), groups = packed.shape, multiplier.shape[1]
     if multiplier.shape[0] != rows or not groups or 2 * width % groups:
         raise ValueError(f"packed {tuple(packed.shape)} and multiplier {tuple(multiplier.shape)} fit no group")
@@ -94,19 +95,19 @@ def check(width: int, group: int) -> None:
 def _search(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x (N, groups, group) float32 -> level (N, K) int8, multiplier (N, groups) int8, scale (N,) float32."""
     peak = x.gather(2, x.abs().argmax(2, keepdim=True))
-    largest = peak.abs().amax(1, keepdim=True).clamp_min_(1e-30)  # rows of zeros divide too
+    largest = peak.abs().amax(1, keepdim=True).clamp_min_(1e-30)  # so that rows of zeros do not divide by 0
     scale = largest / (-LOWEST * LARGEST_MULTIPLIER)
-    # There is one level more below zero than above: a group's largest value goes there, by the multiplier's sign.
+    # There is one more level below zero than above: the multiplier's sign puts the group's largest value there.
     side = torch.where(peak > 0, -1.0, 1.0)
     clipping_nothing = (peak.abs() / (-LOWEST * scale)).ceil_().clamp_(1, LARGEST_MULTIPLIER)
     level, multiplier = torch.zeros_like(x), side.clone()
     least = torch.full_like(side, float("inf"))
     for smaller in range(TRIES):
-        tried = (clipping_nothing - smaller).clamp_min_(1) * side
-        rounded = (x / (tried * scale)).round_().clamp_(LOWEST, HIGHEST)
-        error = (rounded * (tried * scale) - x).square_().sum(2, keepdim=True)
+        candidate = (clipping_nothing - smaller).clamp_min_(1) * side
+        rounded = (x / (candidate * scale)).round_().clamp_(LOWEST, HIGHEST)
+        error = (rounded * (candidate * scale) - x).square_().sum(2, keepdim=True)
         better = error < least
         level = torch.where(better, rounded, level)
-        multiplier = torch.where(better, tried, multiplier)
+        multiplier = torch.where(better, candidate, multiplier)
         least = torch.where(better, error, least)
     return level.flatten(1).to(torch.int8), multiplier.squeeze(2).to(torch.int8), scale.flatten()

@@ -1,4 +1,4 @@
-"""Integer matrix products in plain torch: what they mean, and how the CPU computes them."""
+"""Integer matrix products in plain torch: the reference for the kernels, and the CPU implementation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT_WIDTH = 1024  # 127 * 127 * 1024 < 2^24: sums of this many products are ex
 def int8_linear(
     q: Tensor, scale: Tensor, weight: Tensor, weight_scale: Tensor, bias: Tensor | None, act: str, dtype: torch.dtype
 ) -> Tensor:
-    """act((q @ weight.T) * scale * weight_scale + bias), summed in int32, finished in float32.
+    """act((q @ weight.T) * scale * weight_scale + bias): sums in int32, the rest in float32.
 
     q (M, K) int8, scale (M,) float32, weight (N, K) int8, weight_scale (N,) float32, bias (N,) float32 or None;
     act "none" | "gelu_tanh". Returns (M, N) in `dtype`.
@@ -32,10 +32,10 @@ def int8_linear(
 
 
 def dequant_int4(packed: Tensor, multiplier: Tensor) -> Tensor:
-    """Unpack int4 groups into the int8 rows that they are exactly; the rows' scales stay what they were.
+    """Unpack int4 groups to int8 rows, exactly; the scales of the rows do not change.
 
     packed (N, K / 2) uint8, multiplier (N, K / group) int8: the layout of kernels/linear/packing.py. Returns (N, K)
-    int8. Raises ValueError where the shapes fit no group.
+    int8. Raises ValueError where the shapes do not match.
     """
     level = packing.unpack_int4(packed, packing.group_of(packed, multiplier))
     level.unflatten(1, (multiplier.shape[1], -1)).mul_(multiplier[:, :, None])
@@ -57,9 +57,9 @@ def int_matmul(q: Tensor, weight: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def int_mm_is_exact() -> bool:
-    """Whether this CPU's integer product can be trusted: without VNNI instructions it saturates at 16 bits in between.
+    """Whether this CPU's integer product is exact: without VNNI instructions, intermediate sums saturate at 16 bits.
 
-    Found out by trying, at the first product, with the numbers that would show it.
+    Tested once per process, at the first product, with the largest numbers.
     """
     largest, smallest = torch.full((64, 256), 127, dtype=torch.int8), torch.full((256, 64), -127, dtype=torch.int8)
     return bool((torch._int_mm(largest, smallest) == -127 * 127 * 256).all()) and bool(
@@ -71,8 +71,8 @@ def int_mm_is_exact() -> bool:
 def int_mm_is_fast() -> bool:
     """Whether this CPU's integer product is at least as fast as the same product in float32.
 
-    Without VNNI instructions it is a scalar loop: 2 against 31 GOP/s on a core of a Zen 1. Timed once a process, which
-    takes milliseconds; the result is the same to the bit either way (float32 holds these sums exactly).
+    Without VNNI instructions it is a scalar loop: 2 against 31 GOP/s on a core of a Zen 1. Timed once per process,
+    which takes milliseconds; the result is the same to the bit either way (float32 holds these sums exactly).
     """
     q = torch.ones((256, 256), dtype=torch.int8)
 

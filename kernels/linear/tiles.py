@@ -1,16 +1,16 @@
-"""How much of the work one program takes: tile sizes as data, by kernel, shape class and compute capability.
+"""Tile sizes by kernel, shape class and compute capability, as data.
 
-Nothing is tried out at run time: that takes seconds a shape, and memory in the middle of a render. What bounds a tile:
+There is no autotuning at run time: it takes seconds per shape, and memory during a render. What limits a tile:
 
-    shared memory   99 KB a program on 8.6, 8.9 and 12.0; 163 KB on 8.0; 227 KB on 9.0 and 10.0. A product holds
-                    stages x (BLOCK_M + BLOCK_N) x BLOCK_K bytes of int8, a stage less where loads are cp.async.
-    registers       255 a thread; more spill to memory. Triton 3.9 takes about 90 more than 3.6 for an integer product
+    shared memory   99 KB per program on 8.6, 8.9 and 12.0; 163 KB on 8.0; 227 KB on 9.0 and 10.0. A product holds
+                    stages x (BLOCK_M + BLOCK_N) x BLOCK_K bytes of int8, one stage less where loads are cp.async.
+    registers       255 per thread; more spill to memory. Triton 3.9 takes about 90 more than 3.6 for an integer product
                     on 8.0 to 8.9 (246 against 154 at 128x128x128), so 128x256x128 spills 656 bytes there, on 10.0 64.
     tensor cores    9.0 multiplies tiles of 64 x 256 straight from shared memory: 128x256x128 costs it 195 registers.
                     12.0 can just hold it too, with 255 of 255 and 96 of 99 KB.
 
-Every tile here was compiled without spills by Triton 3.6 and 3.9 for each capability it serves. Which is fastest is
-for a measurement to say; rows go by it.
+Every tile here compiles without spills under Triton 3.6 and 3.9 for each capability it serves. Which is fastest has to
+be measured.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import NamedTuple
 import torch
 import triton
 
-OLDEST = (8, 0)  # with integer tensor cores that Triton uses
+OLDEST = (8, 0)  # the first with integer tensor cores that Triton uses
 
 
 class Tile(NamedTuple):
-    """A piece of a matrix product, BLOCK_M x BLOCK_N of its result in steps of BLOCK_K, and who computes it."""
+    """One program's part of a matrix product: BLOCK_M x BLOCK_N results in steps of BLOCK_K, by so many warps."""
 
     block_m: int
     block_n: int
@@ -33,10 +33,10 @@ class Tile(NamedTuple):
     stages: int
 
 
-# kernel -> shape class -> the capability from which a tile holds
+# kernel -> shape class -> the capability from which a tile is used
 TILES = {
     "int8_linear": {
-        # Few rows, or fewer large tiles than a GPU has processors: halved, twice as many of them work.
+        # Few rows, or fewer large tiles than a GPU has multiprocessors: half tiles keep twice as many of them busy.
         "small": {(8, 0): Tile(64, 128, 128, 4, 3)},
         "large": {
             (8, 0): Tile(128, 128, 128, 8, 3),
@@ -45,11 +45,11 @@ TILES = {
         },
     },
 }
-FEW_TILES = 64  # of 128 x 128; the cards this is for have 28 to 170 processors
+FEW_TILES = 64  # of 128 x 128; the GPUs concerned have 28 to 170 multiprocessors
 
 
 def tile_for(kernel: str, shape_class: str, capability: tuple[int, int]) -> dict[str, int]:
-    """The tile of the nearest capability not above this one, as a launch takes it."""
+    """Launch arguments of the tile for the highest listed capability not above this one."""
     rows = TILES[kernel][shape_class]
     tile = rows[max(row for row in rows if row <= max(capability, OLDEST))]
     return {
@@ -67,7 +67,7 @@ def product_class(M: int, N: int) -> str:
 
 
 def capability_of(device: torch.device) -> tuple[int, int]:
-    """The compute capability that Triton compiles for; interpreting, on the processor, it has the oldest tiles."""
+    """The compute capability that Triton compiles for; OLDEST where kernels are interpreted on the CPU."""
     if device.type == "cpu":
         return OLDEST
     major, minor = divmod(triton.runtime.driver.active.get_current_target().arch, 10)

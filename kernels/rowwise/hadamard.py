@@ -1,8 +1,8 @@
-"""The block-Hadamard rotation: it spreads an outlier over its block, so that int8 rows keep their small values.
+"""Block-Hadamard rotation: it spreads an outlier over its block of columns, so that int8 rows keep their small values.
 
 H is orthonormal and symmetric, H[i, j] = (-1)^popcount(i & j) / sqrt(b), and acts on consecutive blocks of b columns.
 Rotating both factors of a product changes nothing: (x H)(w H)^T = x w^T. Weights are rotated once, when they are
-quantized; rows as they come (`hadamard=` of the operations that round rows).
+quantised; activations at each use (argument `hadamard` of the operations that quantise rows).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCKS = (256, 512)  # columns
 def rotate(x: Tensor, block: int) -> Tensor:
     """x (..., K) float, K a multiple of `block` -> x H, in the dtype of x. 0 means no rotation: x itself.
 
-    Raises ValueError for another block, or a width that does not divide.
+    Raises ValueError for a block not in BLOCKS, or a width that is not a multiple of it.
     """
     if not block:
         return x
@@ -37,7 +37,7 @@ def check(width: int, block: int) -> None:
 @lru_cache(maxsize=8)
 def matrix(block: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """H, (block, block), block a power of two."""
-    with torch.inference_mode(False):  # a matrix first made while rendering may next serve training
+    with torch.inference_mode(False):  # a matrix first made while rendering may later be used in training
         h = torch.ones(1, 1, dtype=torch.float64)
         while len(h) < block:
             h = torch.cat([torch.cat([h, h], dim=1), torch.cat([h, -h], dim=1)])

@@ -1,6 +1,6 @@
-"""Every operation in plain torch: what it means, and how the CPU computes it.
+"""Operations on rows in plain torch: the reference for the kernels, and the CPU implementation.
 
-Names and signatures are those of `ops`. Integer parts are exact and rounding is half-to-even, here as in the Triton
+Names and signatures are those of `ops`. Integer parts are exact and rounding is half to even, here as in the Triton
 kernels, so both give the same bits wherever no GELU is involved.
 """
 
@@ -13,24 +13,24 @@ from torch import Tensor
 from kernels.rowwise.hadamard import rotate
 
 LARGEST = 127.0  # symmetric: -128 is never used
-FLOOR = 1e-30  # the peak of an all-zero row, so that it divides
+FLOOR = 1e-30  # the least peak of a row, so that a row of zeros does not divide by 0
 
 
 def quant_rows(x: Tensor, gelu: bool = False, hadamard: int = 0) -> tuple[Tensor, Tensor]:
-    """Round each row to 255 levels of its own largest value.
+    """Quantise each row to int8 with its own scale: 255 levels of its largest value.
 
-    x (M, K) float, any float dtype; gelu: apply tanh-GELU first; hadamard: then rotate blocks of 256 or 512 columns, 0
-    for none. Returns q (M, K) int8 and scale (M,) float32, with q * scale within half a scale of x.
+    x (M, K), any float dtype; gelu: apply tanh-GELU first; hadamard: then rotate blocks of 256 or 512 columns, 0 for
+    none. Returns q (M, K) int8 and scale (M,) float32, with q * scale within half a scale of x.
     """
     y = x.float()
     if gelu:
         y = F.gelu(y, approximate="tanh")
     y = rotate(y, hadamard)
-    return _round(y, own=y.data_ptr() != x.data_ptr())
+    return _quantise(y, overwrite=y.data_ptr() != x.data_ptr())
 
 
 def ln_mod_quant(x: Tensor, gain: Tensor, shift: Tensor, eps: float, hadamard: int = 0) -> tuple[Tensor, Tensor]:
-    """LayerNorm(x) * gain + shift, then rounded as `quant_rows` does.
+    """LayerNorm(x) * gain + shift, then quantised as by `quant_rows`.
 
     x (M, D) float; gain, shift (G, D) float32: M / G consecutive rows share one, G = 1 is an affine norm. Returns q
     (M, D) int8 and scale (M,) float32.
@@ -42,7 +42,7 @@ def ln_mod_quant(x: Tensor, gain: Tensor, shift: Tensor, eps: float, hadamard: i
         y = F.layer_norm(x.float(), width, None, None, eps)
         grouped = _groups(y, gain)
         torch.addcmul(shift[:, None], grouped, gain[:, None], out=grouped)
-    return _round(rotate(y, hadamard))
+    return _quantise(rotate(y, hadamard))
 
 
 def gate_res_norm_quant(
@@ -65,7 +65,7 @@ def gate_res(y: Tensor, res: Tensor, gate: Tensor | None) -> None:
     if gate is None:
         res.add_(y)
     else:
-        _groups(res, gate).addcmul_(_groups(y, gate), gate[:, None])  # one pass, and one rounding where there is FMA
+        _groups(res, gate).addcmul_(_groups(y, gate), gate[:, None])  # one pass, and one rounding where the CPU has FMA
 
 
 def _groups(x: Tensor, gain: Tensor) -> Tensor:
@@ -73,10 +73,10 @@ def _groups(x: Tensor, gain: Tensor) -> Tensor:
     return x.unflatten(0, (len(gain), -1))
 
 
-def _round(x: Tensor, own: bool = True) -> tuple[Tensor, Tensor]:
-    """x (M, K) float32 -> its int8 rows and their scales. own: x may be written over, which spares a copy."""
-    # Two reductions, because torch's one for both (aminmax) is eight times slower on the CPU.
+def _quantise(x: Tensor, overwrite: bool = True) -> tuple[Tensor, Tensor]:
+    """x (M, K) float32 -> int8 rows and their scales. overwrite: x may be overwritten, which saves a copy."""
+    # Two reductions, because torch.aminmax is eight times slower on the CPU.
     peak = torch.maximum(x.amax(1, keepdim=True), -x.amin(1, keepdim=True)).clamp_min_(FLOOR)
-    # A tensor over a tensor: torch turns `number / tensor` into a reciprocal and a product, which rounds twice.
-    levels = torch.mul(x, torch.tensor(LARGEST) / peak, out=x if own else None)
+    # Tensor / tensor, because torch computes `number / tensor` as reciprocal and product, which rounds twice.
+    levels = torch.mul(x, torch.tensor(LARGEST) / peak, out=x if overwrite else None)
     return levels.round_().to(torch.int8), (peak / LARGEST).squeeze(1)

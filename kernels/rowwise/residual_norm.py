@@ -1,12 +1,12 @@
-"""K3: a branch's result joins the residual stream, and the next branch's input is normed and rounded in the same pass.
+"""K3: gated addition of a branch to the residual stream, then LayerNorm, modulation and int8 quantisation.
 
     res[m, :] += gate[g, :] * y[m, :];   q, scale = ln_mod_quant(res)     or the first half alone, after the last branch
 
-Memory: y and res are read once, res and q written once: 2 + 4 + 4 + 1 = 11 bytes an element of a float32 stream.
+Memory: y and res are read once, res and q written once: 2 + 4 + 4 + 1 = 11 bytes per element of a float32 stream.
 """
 
 # mypy: disable-error-code=assignment
-# A tuple grows part by part, while Triton unrolls a loop.
+# Tuples grow while Triton unrolls a loop, which changes their type.
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def gate_res_norm_quant_kernel(
     res_stride, eps, D: tl.constexpr, GATE: tl.constexpr, NORM: tl.constexpr, HADAMARD: tl.constexpr,
     ROWS: tl.constexpr, CHUNK: tl.constexpr, PARTS: tl.constexpr, SPAN: tl.constexpr,
 ):  # fmt: skip
-    # A program's rows are of one group, so that its gate and its gain are one row each.
+    # All rows of a program belong to one group, so they share one row of gates and one of gains.
     tiles = tl.cdiv(group_rows, ROWS)
     group = tl.program_id(0) // tiles
     row = (tl.program_id(0) % tiles * ROWS + tl.arange(0, ROWS))[:, None]
     inside = row < group_rows
-    row = row + group.to(tl.int64) * group_rows  # a film of many tokens passes 2^31 elements
+    row = row + group.to(tl.int64) * group_rows  # offsets can exceed 2^31 elements
     y = rows.load(y_ptr + row * y_stride, inside, D, CHUNK, PARTS, SPAN, HADAMARD)
     x = rows.load(res_ptr + row * res_stride, inside, D, CHUNK, PARTS, SPAN, HADAMARD)
     res = ()
@@ -48,7 +48,7 @@ def gate_res_norm_quant_kernel(
         first = (group // gain_groups).to(tl.int64) * D
         z = rows.layer_norm(res, gain_ptr + first, shift_ptr + first, eps, D, SPAN, HADAMARD)
         z = rows.rotate(z, SPAN, HADAMARD)
-        rows.store_rounded(z, q_ptr + row * D, scale_ptr + row, inside, D, SPAN, HADAMARD)
+        rows.store_quantised(z, q_ptr + row * D, scale_ptr + row, inside, D, SPAN, HADAMARD)
 
 
 def launch(
@@ -57,22 +57,22 @@ def launch(
     """`reference.gate_res_norm_quant` on the GPU."""
     q = torch.empty(y.shape, dtype=torch.int8, device=y.device)
     scale = torch.empty(len(y), dtype=torch.float32, device=y.device)
-    _start(y, res, gate, gain.contiguous(), shift.contiguous(), q, scale, eps, hadamard)
+    _launch(y, res, gate, gain.contiguous(), shift.contiguous(), q, scale, eps, hadamard)
     return q, scale
 
 
 def launch_residual(y: Tensor, res: Tensor, gate: Tensor | None) -> None:
     """`reference.gate_res` on the GPU."""
-    _start(y, res, gate, None, None, None, None, 0.0, 0)
+    _launch(y, res, gate, None, None, None, None, 0.0, 0)
 
 
-def _start(
+def _launch(
     y: Tensor, res: Tensor, gate: Tensor | None, gain: Tensor | None, shift: Tensor | None, q: Tensor | None,
     scale: Tensor | None, eps: float, hadamard: int,
 ) -> None:  # fmt: skip
     if res.stride(1) != 1:
         raise ValueError(
-            f"the residual's rows must be contiguous inside, as they are written in place; strides are {res.stride()}"
+            f"rows of the residual are written in place and must be contiguous; their strides are {res.stride()}"
         )
     y = y if y.stride(1) == 1 else y.contiguous()
     M, D = y.shape

@@ -1,19 +1,19 @@
-"""What the kernels that work row by row share: how a row lies in registers, its norm, its rotation, its rounding.
+"""Shared by the row-wise kernels: how a row lies in registers, its norm, its rotation, its quantisation.
 
 A row is read once and written once, so it is held whole, as a tuple of tiles (ROWS, CHUNK), its parts:
 
              part 0           part 1           part 2
     row 0    warps 0 .. w     warps 0 .. w     ...       a lane holds 16 bytes of a part of the widest tensor;
-    row 1    warps w + 1 ..   warps w + 1 ..   ...       SPAN is how many columns the 32 lanes of a warp hold so
+    row 1    warps w + 1 ..   warps w + 1 ..   ...       SPAN is the number of columns in the 32 lanes of a warp
 
 Parts, because Triton's tiles are powers of two: one tile for a row of 5120 would compute on 8192 columns, of 8960 on
-16384, and on the fastest cards these kernels are as near to the limit of instructions as to that of memory (H100:
-29e12 lane instructions a second over 3.3e12 bytes at 3 bytes an element leave 26 an element). A row of up to 1792
-columns belongs to one warp, so that its sums need no shared memory.
+16384, and on the fastest GPUs these kernels are as close to the instruction limit as to the memory limit (H100: 29e12
+lane instructions a second over 3.3e12 bytes at 3 bytes per element leave 26 per element). A row of up to 1792 columns
+belongs to one warp, so that its sums need no shared memory.
 """
 
 # mypy: disable-error-code=assignment
-# A tuple grows part by part, while Triton unrolls a loop.
+# Tuples grow while Triton unrolls a loop, which changes their type.
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from torch import Tensor
 
 from kernels.rowwise import hadamard, reference
 
-VALUES = 56  # of a row that one lane may hold, so that the row and what is made of it fit in 128 registers
-WARPS = 4  # of a program, at least
+VALUES = 56  # of a row in one lane, so that the row and its results fit in 128 registers
+WARPS = 4  # per program, at least
 FLOOR = tl.constexpr(reference.FLOOR)
 
 
 def tile_of(width: int, block: int, *tensors: Tensor) -> dict[str, int]:
     """Tile sizes for rows of `width` columns of these tensors, rotated by Hadamard blocks of `block` columns or 0.
 
-    Raises ValueError where the blocks do not fit.
+    Raises ValueError where the width is not a multiple of the block.
     """
     hadamard.check(width, block)
     span = 32 * 16 // max(tensor.element_size() for tensor in tensors)
@@ -49,9 +49,9 @@ def tile_of(width: int, block: int, *tensors: Tensor) -> dict[str, int]:
 
 
 def group_sizes(rows: int, *gains: Tensor | None) -> tuple[int, list[int]]:
-    """In how many groups of equal size all gains are constant, and how many of those share one row of each gain.
+    """How many groups of rows have constant gains, and, per gain tensor, how many of them share one of its rows.
 
-    Raises ValueError where the rows do not divide so.
+    All groups have the same size. Raises ValueError where `rows` does not divide into them.
     """
     counts = [1 if gain is None else len(gain) for gain in gains]
     groups = math.lcm(*counts)
@@ -62,7 +62,7 @@ def group_sizes(rows: int, *gains: Tensor | None) -> tuple[int, list[int]]:
 
 @triton.jit
 def columns(part: tl.constexpr, CHUNK: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
-    """Which columns of a row part `part` holds, (1, CHUNK): a warp's parts make up whole Hadamard blocks."""
+    """The columns of a row in part `part`, (1, CHUNK): a warp's parts make up whole Hadamard blocks."""
     at = tl.arange(0, CHUNK)
     if HADAMARD > SPAN:
         STACK: tl.constexpr = HADAMARD // SPAN
@@ -88,7 +88,7 @@ def load(
 @triton.jit
 def load_gain(ptr, part: tl.constexpr, like, D: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
     """Part `part` of the one row at `ptr`, which all rows of a tile shaped as `like` share."""
-    # For all rows, though one would do: that would be loaded in another layout, and pass through shared memory.
+    # Loaded for all rows: one row would have another layout, and go through shared memory.
     at = tl.broadcast_to(columns(part, like.shape[1], SPAN, HADAMARD), like.shape)
     return tl.load(ptr + at, mask=at < D, other=0.0).to(tl.float32)
 
@@ -97,7 +97,7 @@ def load_gain(ptr, part: tl.constexpr, like, D: tl.constexpr, SPAN: tl.constexpr
 def layer_norm(x, gain_ptr, shift_ptr, eps, D: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
     """(x - mean) / sqrt(variance + eps) * gain + shift; 0 past column D.
 
-    The variance is summed from differences to the mean: from squares, it would lose its digits where the mean is large.
+    The variance is the mean of squared differences: E[x^2] - mean^2 would lose its digits where the mean is large.
     """
     total = x[0]
     for part in tl.static_range(1, len(x)):
@@ -125,7 +125,7 @@ def gelu(x):
     y = ()
     for part in tl.static_range(len(x)):
         value = x[part]
-        # -u / ln 2, as the hardware knows powers of 2; and 1 / d is rsqrt(d)^2, as a division takes ten instructions.
+        # -u / ln 2, as the hardware has exp2 only; and 1 / d is rsqrt(d)^2, as a division takes ten instructions.
         power = value * tl.fma(value * value, -0.10294323, -2.3022082)
         root = tl.rsqrt(1.0 + tl.exp2(power))
         y += (value * root * root,)
@@ -136,11 +136,11 @@ def gelu(x):
 def rotate(x, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
     """Blocks of HADAMARD columns times the matrix of +1 and -1: sums and differences at every power of two.
 
-    The column bits above a warp's SPAN tell parts apart, so those pairs lie in one lane. The others lie in one warp: in
-    a lane, or a shuffle away. No shared memory, no matrix.
+    Column bits above a warp's SPAN are bits of the part number, so those pairs lie in one lane. The others lie in one
+    warp: in one lane, or a shuffle apart. No shared memory, no matrix.
     """
     if HADAMARD:
-        # Joined for the compiler's sake: the code comes out the same, but of single parts takes it three times as long.
+        # Joined to compile faster: from single parts the compiler makes the same code, but takes three times as long.
         PARTS: tl.constexpr = len(x)
         JOINS: tl.constexpr = 3 if PARTS % 8 == 0 else 2 if PARTS % 4 == 0 else 1 if PARTS % 2 == 0 else 0
         for _ in tl.static_range(JOINS):
@@ -162,13 +162,14 @@ def rotate(x, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
 
 @triton.jit
 def butterflies(x, JOINS: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
-    """x (ROWS, CHUNK, 2, ...): the last JOINS axes are bits of its parts' numbers, the lowest first."""
-    WITHIN: tl.constexpr = 7 if SPAN == 128 else 8  # bits of a column within a warp
-    ABOVE: tl.constexpr = (HADAMARD // SPAN) // 2  # 0, 1 or 2: bits of a part's number that are bits of a column
+    """x (ROWS, CHUNK, 2, ...): the last JOINS axes are bits of the part number, the lowest first."""
+    WITHIN: tl.constexpr = 7 if SPAN == 128 else 8  # bits of a column's index within a warp
+    ABOVE: tl.constexpr = (
+        HADAMARD // SPAN
+    ) // 2  # 0, 1 or 2: bits of the part number that are bits of the column's index
     cube = tl.reshape(x, [x.numel // SPAN // 2**JOINS] + [2] * (WITHIN + JOINS))
     for axis in tl.static_range(1, 1 + WITHIN + ABOVE):
-        # The other of a pair is their sum less this one: exact as whole numbers, and compilers see through it, to a
-        # shuffle.
+        # The other element of a pair is their sum minus this one: exact in integers, and compiled to a shuffle.
         bits = cube.to(tl.int32, bitcast=True)
         other = (tl.sum(bits, axis=axis, keep_dims=True) - bits).to(tl.float32, bitcast=True)
         sign = tl.reshape(1 - 2 * tl.arange(0, 2), [1] * axis + [2] + [1] * (WITHIN + JOINS - axis)).to(tl.float32)
@@ -177,30 +178,30 @@ def butterflies(x, JOINS: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constex
 
 
 @triton.jit
-def bits(x):
-    """|x| as whole numbers, in which a NaN is the largest. Of floats the maximum is what is not a NaN: a row that is
-    not whole would be rounded to next to nothing, and nobody would see it.
+def magnitude_bits(x):
+    """|x| as integers, in which NaN is the largest. A float maximum ignores NaN: a row with one would be quantised to
+    almost nothing without any sign of it.
     """
     return tl.abs(x).to(tl.int32, bitcast=True)
 
 
 @triton.jit
-def store_rounded(x, q_ptr, scale_ptr, inside, D: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
-    """x / sqrt(HADAMARD), rounded half to even to 255 levels of its row's peak, to `q_ptr`, `scale_ptr` (ROWS, 1).
+def store_quantised(x, q_ptr, scale_ptr, inside, D: tl.constexpr, SPAN: tl.constexpr, HADAMARD: tl.constexpr):
+    """Quantise x / sqrt(HADAMARD) to 255 levels of its row's peak, half to even; to `q_ptr` and `scale_ptr` (ROWS, 1).
 
-    The scale of a row that has a NaN is NaN.
+    The scale of a row with a NaN is NaN.
     """
     NORM: tl.constexpr = HADAMARD**-0.5 if HADAMARD else 1.0
-    largest = bits(x[0])
+    largest = magnitude_bits(x[0])
     for part in tl.static_range(1, len(x)):
-        largest = tl.maximum(largest, bits(x[part]))
+        largest = tl.maximum(largest, magnitude_bits(x[part]))
     peak = tl.max(largest, axis=1)[:, None].to(tl.float32, bitcast=True) * NORM
     peak = tl.where(peak < FLOOR, FLOOR, peak)
     factor = tl.div_rn(127.0, peak) * NORM
     for part in tl.static_range(len(x)):
         at = columns(part, largest.shape[1], SPAN, HADAMARD)
-        # There is no rint. Adding 1.5 * 2^23 leaves the sum no fraction bits, rounds it half to even, and leaves the
-        # integer in the low bits: no conversion is needed, which would run at a quarter of the rate.
+        # Triton has no rint. Adding 1.5 * 2^23 drops the fraction bits: it rounds half to even and leaves the integer
+        # in the low bits. A conversion instruction, which runs at a quarter of the rate, is not needed.
         levels = (x[part] * factor + 12582912.0).to(tl.int32, bitcast=True).to(tl.int8)
         tl.store(q_ptr + at, levels, mask=inside & (at < D))
     tl.store(scale_ptr, tl.div_rn(peak, 127.0), mask=inside)

@@ -1,11 +1,9 @@
-"""Triton without a compiler: its driver, ahead-of-time builds, compile-only checks.
+"""Triton without a compiler or a GPU: its driver module, ahead-of-time builds, compile-only checks.
 
 May import: kernels, kernels.rowwise, kernels.vae, kernels.linear, kernels.attention.
-    compile_only A GPU that is not here
-    driver       How Triton gets the C module that launches its kernels, also on a box without a compiler
-    launches     Every launch that matters, without data: what is compiled ahead of time, and what the tests hold to a
-                 table
-    prebuild     Makes ahead of time what Triton would compile on the machine that renders: it then needs no compiler,
-                 and no time
-    resources    What every kernel takes on every card, compiled here without one
+    compile_only Triton driver that compiles for any GPU and launches nothing
+    driver       the C module that launches kernels: found prebuilt, or compiled and cached
+    launches     every kernel launch of the known networks, on tensors without data
+    prebuild     builds driver module and kernels ahead of time
+    resources    registers, shared memory and instructions of each compiled kernel
 """

@@ -1,14 +1,15 @@
-"""Makes ahead of time what Triton would compile on the machine that renders: it then needs no compiler, and no time.
+"""Build ahead of time what Triton would compile on the machine that renders: it then needs no compiler, and no waiting.
 
     python -m kernels.toolchain.prebuild FOLDER                      the module that launches kernels, for this Python
-    and Triton python -m kernels.toolchain.prebuild FOLDER --capability 86 89   the kernels too, for cards of these
-    compute capabilities
+                                                                     and this Triton
+    python -m kernels.toolchain.prebuild FOLDER --capability 86 89   the kernels too, for GPUs of these compute
+                                                                     capabilities
 
-The modules in kernels/prebuilt were made by it, with the Triton that torch's CUDA build pins, for each Python, by a
-compiler that links with the oldest C library torch runs on: CC="zig cc -target x86_64-linux-gnu.2.28".
+It built the modules in kernels/prebuilt: with the Triton that torch's CUDA build pins, for each Python, by a compiler
+that links against the oldest C library torch runs on: CC="zig cc -target x86_64-linux-gnu.2.28".
 
-No GPU is needed, and no driver. The folder is to lie, or be copied to, where Rushes looks: `kernels` in the house's
-folder ($RUSHES_HOME, else ~/.local/share/rushes). Kernels are found again by the same Rushes and Triton only.
+Needs no GPU and no driver. Use the folder, or copy it, where Rushes looks: `kernels` in the installation's folder
+($RUSHES_HOME, else ~/.local/share/rushes). Kernels are only found by the same version of Rushes and Triton.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from kernels.toolchain import driver
 
 
 def prebuild(folder: Path, capabilities: list[int], only: str = "") -> list[str]:
-    """Makes everything; what was made, in a line each."""
+    """Build everything; returns one line for each thing built."""
     source = driver.driver_source()
     if source is None:
-        raise SystemExit("Triton is not installed here: run this with the Python that Rushes is installed in")
+        raise SystemExit("Triton is not installed in this Python: run this with the Python that Rushes is installed in")
     include = [str(source.parent / "include")]
-    module = driver.kept("cuda_utils", source, folder) or driver.build("cuda_utils", source, folder, include)
+    module = driver.find_module("cuda_utils", source, folder) or driver.build_module(
+        "cuda_utils", source, folder, include
+    )
     return [str(module), *(compile_kernels(folder, capability, include, only) for capability in capabilities)]
 
 
 def compile_kernels(folder: Path, capability: int, include: list[str], only: str = "") -> str:
-    """Every kernel for one card, into the folder's cache of Triton's; or of the cases with `only` in their names."""
+    """Compile the kernels of the cases with `only` in their names for one GPU, into the folder's Triton cache."""
     os.environ["TRITON_CACHE_DIR"] = str(folder / "cache")
     os.environ["TRITON_STORE_BINARY_ONLY"] = "1"
     from kernels.toolchain.compile_only import CompileOnlyGpu  # torch
@@ -47,7 +50,7 @@ def compile_kernels(folder: Path, capability: int, include: list[str], only: str
 
 
 def _launcher(folder: Path, include: list[str]) -> Callable[[Any, Any], Callable[..., None]]:
-    """What stands for Triton's own: it launches nothing, but where every signature needs a module it makes it."""
+    """A stand-in for Triton's launcher: launches nothing, but builds a module where each signature needs its own."""
     from triton.backends.nvidia import driver as nvidia
 
     def launcher(source: Any, metadata: Any) -> Callable[..., None]:
@@ -60,7 +63,7 @@ def _launcher(folder: Path, include: list[str]) -> Callable[[Any, Any], Callable
             with tempfile.TemporaryDirectory() as scratch:
                 file = Path(scratch) / "main.c"
                 file.write_text(text)
-                driver.provide(folder, "__triton_launcher", str(file), scratch, [], include, [])
+                driver.provide_module(folder, "__triton_launcher", str(file), scratch, [], include, [])
         return lambda *arguments: None
 
     return launcher
@@ -68,14 +71,19 @@ def _launcher(folder: Path, include: list[str]) -> Callable[[Any, Any], Callable
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m kernels.toolchain.prebuild", description="Makes what Triton would compile."
+        prog="python -m kernels.toolchain.prebuild",
+        description="Build ahead of time what Triton would compile on the machine that renders.",
     )
-    parser.add_argument("folder", type=Path, help="where to put it")
+    parser.add_argument("folder", type=Path, help="where to put the built files")
     parser.add_argument(
-        "--capability", type=int, nargs="+", default=[], help="86 is 8.6: an RTX 3060 to 3090, an A6000"
+        "--capability",
+        type=int,
+        nargs="+",
+        default=[],
+        help="compute capabilities to compile for; 86 is 8.6: an RTX 3060 to 3090, an A6000",
     )
     parser.add_argument(
-        "--only", default="", help="the cases of kernels/toolchain/launches.py with this in their names"
+        "--only", default="", help="only cases of kernels/toolchain/launches.py with this in their names"
     )
     options = parser.parse_args()
     try:

@@ -1,13 +1,13 @@
-"""What every kernel takes on every card, compiled here without one.
+"""Resources of every kernel on every GPU generation, compiled here without a GPU.
 
-    python -m kernels.toolchain.resources                     a line for each kernel, case and card
-    python -m kernels.toolchain.resources --main              the main cases alone
-    python -m kernels.toolchain.resources --only strides      the cases with this in their names
-    python -m kernels.toolchain.resources --capability 86     for these cards alone
-    python -m kernels.toolchain.resources --write TABLE.toml  into a table, under the version of Triton; what is not
-    measured stays
+    python -m kernels.toolchain.resources                     one line per kernel, case and GPU
+    python -m kernels.toolchain.resources --main              the main cases only
+    python -m kernels.toolchain.resources --only strides      only cases with this in their names
+    python -m kernels.toolchain.resources --capability 86     for these GPUs only
+    python -m kernels.toolchain.resources --write TABLE.toml  into a table, under the version of Triton; entries that
+                                                              were not measured are kept
 
-The numbers depend on Triton's version and on nothing else: no GPU, driver or CUDA toolkit is asked.
+The numbers depend on Triton's version and on nothing else: no GPU, driver or CUDA toolkit is needed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Table = dict[str, dict[str, dict[int, Resources]]]  # case, kernel, compute capa
 
 
 def measure(only: str, only_main: bool, capabilities: list[int]) -> Table:
-    """Every case of the table on every card that it is for; of these, those with `only` in their names, or the main."""
+    """Compile the table's cases with `only` in their names, or the main ones of them, for each GPU they can run on."""
     wanted = [
         (case.name, capability)
         for capability in capabilities
         for case in cases(capability)
-        if only in case.name and case.held in (("main",) if only_main else ("main", "table"))
+        if only in case.name and case.checked in (("main",) if only_main else ("main", "table"))
     ]
-    # Forked: each process then has torch and Triton at once. Nothing here has started a thread or CUDA.
+    # Forked, so that each process has torch and Triton loaded. Nothing here has started a thread or CUDA.
     with ProcessPoolExecutor(min(2, os.cpu_count() or 1), mp_context=get_context("fork")) as pool:
         results = pool.map(_measure_one, wanted)
         table: Table = {}
@@ -55,32 +55,32 @@ def _measure_one(wanted: tuple[str, int]) -> list[tuple[str, Resources]]:
 
 
 def spell(tables: dict[str, Table]) -> str:
-    """Tables by version of Triton as TOML: a section for each kernel of each case, a line for cards that are alike."""
+    """Tables by Triton version as TOML: a section per kernel of each case, a line per set of GPUs with equal values."""
     names = ", ".join(field.name.replace("_", " ") for field in fields(Resources))
     lines = [f"# By version of Triton, case, kernel and compute capability: {names}.", ""]
     for version in sorted(tables):
         for case, kernels in tables[version].items():
-            for kernel, cards in kernels.items():
-                lines += [f'["{version}"."{case}".{kernel}]', *_spell_cards(cards), ""]
+            for kernel, gpus in kernels.items():
+                lines += [f'["{version}"."{case}".{kernel}]', *_spell_gpus(gpus), ""]
     return "\n".join(lines)
 
 
-def _spell_cards(cards: dict[int, Resources]) -> Iterator[str]:
+def _spell_gpus(gpus: dict[int, Resources]) -> Iterator[str]:
     alike: dict[Resources, list[str]] = {}
-    for card, facts in cards.items():
-        alike.setdefault(facts, []).append(str(card))
+    for gpu, facts in gpus.items():
+        alike.setdefault(facts, []).append(str(gpu))
     for facts, these in alike.items():
         values = (f'"{value}"' if isinstance(value, str) else str(value).lower() for value in astuple(facts))
         yield f'"{" ".join(these)}" = [{", ".join(values)}]'
 
 
 def read(text: str) -> dict[str, Table]:
-    """What `spell` spelled."""
+    """The inverse of `spell`."""
     return {
         version: {
             case: {
-                kernel: {int(card): Resources(*facts) for these, facts in cards.items() for card in these.split()}
-                for kernel, cards in kernels.items()
+                kernel: {int(gpu): Resources(*facts) for these, facts in gpus.items() for gpu in these.split()}
+                for kernel, gpus in kernels.items()
             }
             for case, kernels in table.items()
         }
@@ -90,21 +90,24 @@ def read(text: str) -> dict[str, Table]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m kernels.toolchain.resources", description="Compiles all kernels for all cards."
+        prog="python -m kernels.toolchain.resources",
+        description="Compile all kernels for all GPU generations and print their resources.",
     )
-    parser.add_argument("--main", action="store_true", help="the main cases alone")
-    parser.add_argument("--only", default="", help="the cases with this in their names")
-    parser.add_argument("--capability", type=int, nargs="+", default=list(SHARED_LIMIT_BYTES), help="86 is 8.6")
-    parser.add_argument("--write", type=Path, help="the table to put the results in")
+    parser.add_argument("--main", action="store_true", help="the main cases only")
+    parser.add_argument("--only", default="", help="only cases with this in their names")
+    parser.add_argument(
+        "--capability", type=int, nargs="+", default=list(SHARED_LIMIT_BYTES), help="compute capabilities; 86 is 8.6"
+    )
+    parser.add_argument("--write", type=Path, help="the table to update with the results")
     options = parser.parse_args()
     if options.write and (options.main or options.capability != list(SHARED_LIMIT_BYTES)):
-        parser.error("the table holds all cards and more than the main cases: leave out --main and --capability")
+        parser.error("the table covers all GPUs and more than the main cases: leave out --main and --capability")
     table = measure(options.only, options.main, options.capability)
     version = triton.__version__
     if options.write:
         known = read(options.write.read_text()) if options.write.exists() else {}
-        kept = known.get(version, {}) if options.only else {}
-        options.write.write_text(spell(known | {version: kept | table}))
+        unmeasured = known.get(version, {}) if options.only else {}
+        options.write.write_text(spell(known | {version: unmeasured | table}))
     else:
         print(spell({version: table}))
 

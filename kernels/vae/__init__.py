@@ -1,8 +1,8 @@
-"""What lies between an autoencoder's convolutions.
+"""The autoencoder's operations between convolutions: norm, SiLU, bias, residual, upsampling.
+
+On the CPU reference.py runs, on a GPU the Triton kernels of norm_silu.py.
 
 May import: nothing of ours.
-    norm_silu K8: what an autoencoder does between its convolutions, pixel by pixel, each pass reading and writing
-              memory once
-    reference The autoencoder's work between its convolutions, in plain torch: what it means, and how the CPU computes
-              it
+    norm_silu RMSNorm + SiLU, bias + residual and nearest-neighbour upsampling, each in one pass over memory (K8)
+    reference the same operations in plain torch
 """

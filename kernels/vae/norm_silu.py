@@ -1,22 +1,22 @@
-"""K8: what an autoencoder does between its convolutions, pixel by pixel, each pass reading and writing memory once.
+"""K8: the autoencoder's pointwise operations between convolutions, each reading and writing memory once.
 
-    rms_norm_silu   x + bias -> over its length -> gamma -> SiLU, written behind the frames that a causal convolution
-                    remembers: norm, activation, and the padding in time, which is otherwise a copy of everything
+    rms_norm_silu   x + bias -> RMSNorm over channels -> gamma -> SiLU, written after the past frames that a causal
+                    convolution needs: norm, activation, and padding in time, which is otherwise a copy of everything
     bias_residual   x + bias + residual
-    nearest2x       a pixel read once and written four times
+    nearest2x       each pixel read once and written four times
 
-cuDNN adds a bias in a pass of its own; here it rides on the pass that follows. A pixel's channels lie side by side, so
-that a tile of pixels is one stretch of memory:
+cuDNN adds a bias in a separate pass; here it is part of the pass that follows. A pixel's channels are contiguous, so
+that a tile of pixels is one range of memory:
 
-             CHUNK       CHUNK       CHUNK         PARTS of them make up a pixel: 96 channels are 3 x 32, so that no
+             CHUNK       CHUNK       CHUNK         PARTS chunks make up a pixel: 96 channels are 3 x 32, so that no
     pixel 0  16 B 16 B   16 B 16 B   ...           lane is idle, where one power of two would be 128
     pixel 1  ...
 
-Rounded after each step as the twin is, in registers, where that is free of memory.
+Rounded after each step as the reference is, in registers, where that costs no memory traffic.
 """
 
 # mypy: disable-error-code=assignment
-# A tuple grows part by part, while Triton unrolls a loop.
+# Tuples grow while Triton unrolls a loop, which changes their type.
 
 from __future__ import annotations
 
@@ -27,24 +27,23 @@ from torch import Tensor
 
 from kernels.vae import reference as reference_vae
 
-LEAST_PIXELS = 16  # of a program: with one, most of its time is spent on beginning and ending
-VALUES = 48  # of a tile that one lane holds, so that they fit in registers beside what is made of them
+LEAST_PIXELS = 16  # per program: with fewer, most of its time is launch overhead
+VALUES = 48  # of a tile in one lane, so that values and results fit in registers
 SMALLEST = tl.constexpr(reference_vae.EPS**2)
 
 
 @triton.jit
 def columns(part: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr):
-    """Which channels part `part` of every pixel of a tile holds, (ROWS, CHUNK).
+    """The channels in part `part` of every pixel of a tile, (ROWS, CHUNK).
 
-    For all rows, though one would do for bias and gamma: that would be loaded in another layout, and pass through
-    shared memory.
+    Bias and gamma too are loaded for all rows: one row would have another layout, and go through shared memory.
     """
     return tl.broadcast_to(part * CHUNK + tl.arange(0, CHUNK)[None, :], [ROWS, CHUNK])
 
 
 @triton.jit
 def rounded(x, ptr):
-    """float32, with the digits of what `ptr` points to."""
+    """x rounded to the dtype that `ptr` points to, as float32."""
     return x.to(ptr.dtype.element_ty).to(tl.float32)
 
 
@@ -55,7 +54,7 @@ def rms_norm_silu_kernel(
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     inside = row < pixels
-    film = tl.program_id(1).to(tl.int64)  # films of many pixels pass 2^31 numbers
+    film = tl.program_id(1).to(tl.int64)  # offsets can exceed 2^31 elements
     x_ptr += (film * pixels + row) * C
     y_ptr += (film * (pixels + skipped) + skipped + row) * C
     squares = tl.zeros([ROWS, CHUNK], tl.float32)
@@ -73,7 +72,7 @@ def rms_norm_silu_kernel(
         gamma = tl.load(gamma_ptr + at, mask=at < C, other=0.0).to(tl.float32)
         y = rounded(rounded(rounded(x[part] * shrink, x_ptr) * scale, x_ptr) * gamma, x_ptr)
         if SILU:
-            # y / (1 + e^-y), by powers of 2; 1 / d is rsqrt(d)^2, as a division takes ten instructions.
+            # y / (1 + e^-y), by exp2; 1 / d is rsqrt(d)^2, as a division takes ten instructions.
             root = tl.rsqrt(1.0 + tl.exp2(y * -1.4426950408889634))
             y = y * root * root
         tl.store(y_ptr + at, y.to(x_ptr.dtype.element_ty), mask=inside & (at < C))
@@ -100,20 +99,20 @@ def nearest2x_kernel(
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS))[:, None]
     inside = row < pixels
-    # Lines of all frames follow each other, and line n becomes lines 2n and 2n + 1, each twice as long.
+    # The lines of all frames are contiguous; line n becomes lines 2n and 2n + 1, each twice as long.
     first = (row // width).to(tl.int64) * 4 * width + row % width * 2
     row = row.to(tl.int64)
     for part in tl.static_range(PARTS):
         at = columns(part, ROWS, CHUNK)
         x = tl.load(x_ptr + row * C + at, mask=inside & (at < C), other=0.0)
         for below in tl.static_range(2):
-            for beside in tl.static_range(2):
-                target = (first + below * 2 * width + beside) * C + at
+            for right in tl.static_range(2):
+                target = (first + below * 2 * width + right) * C + at
                 tl.store(y_ptr + target, x, mask=inside & (at < C))
 
 
 def launch(x: Tensor, gamma: Tensor, bias: Tensor | None, silu: bool, past: Tensor | None) -> Tensor:
-    """`reference_vae.rms_norm_silu` on the GPU."""
+    """`reference.rms_norm_silu` on the GPU."""
     x = _channels_last(x)
     B, C, T, H, W = x.shape
     before = 0 if past is None else past.shape[2]
@@ -128,7 +127,7 @@ def launch(x: Tensor, gamma: Tensor, bias: Tensor | None, silu: bool, past: Tens
 
 
 def launch_residual(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
-    """`reference_vae.bias_residual` on the GPU."""
+    """`reference.bias_residual` on the GPU."""
     x, residual = _channels_last(x), _channels_last(residual)
     B, C, T, H, W = x.shape
     y, pixels, tile = _empty(x, T, H, W), B * T * H * W, tile_of(C)
@@ -139,7 +138,7 @@ def launch_residual(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
 
 
 def launch_nearest(x: Tensor) -> Tensor:
-    """`reference_vae.nearest2x` on the GPU."""
+    """`reference.nearest2x` on the GPU."""
     x = _channels_last(x)
     B, C, T, H, W = x.shape
     y, pixels, tile = _empty(x, T, 2 * H, 2 * W), B * T * H * W, tile_of(C)
@@ -148,7 +147,7 @@ def launch_nearest(x: Tensor) -> Tensor:
 
 
 def tile_of(channels: int) -> dict[str, int]:
-    """Tile sizes for pixels of so many channels."""
+    """Tile sizes for pixels with this many channels."""
     pixels = 2 * LEAST_PIXELS if 2 * LEAST_PIXELS * channels <= 4 * 32 * VALUES else LEAST_PIXELS
     warps = max(4, min(16, triton.next_power_of_2(triton.cdiv(pixels * channels, 32 * VALUES))))
     power = channels & -channels  # the largest power of two that divides them
@@ -161,6 +160,6 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _empty(x: Tensor, T: int, H: int, W: int) -> Tensor:
-    """Room for as many films and channels as x has."""
+    """An empty film (B, C, T, H, W) with the batch, channels, dtype and device of x, channels last in memory."""
     size = (*x.shape[:2], T, H, W)
     return torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last_3d)

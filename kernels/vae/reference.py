@@ -1,7 +1,8 @@
-"""The autoencoder's work between its convolutions, in plain torch: what it means, and how the CPU computes it.
+"""The autoencoder's operations between convolutions in plain torch: the reference for the kernels, and the CPU
+implementation.
 
-Films (B, C, T, H, W) lie channels last in memory. Each step is rounded to the dtype of the film, as torch does when
-every step is an operation of its own: fused, the numbers stay those of the network as it was published.
+Films (B, C, T, H, W) are channels last in memory. Each step is rounded to the dtype of the film, as torch does when
+every step is an operation of its own: fused, the results stay those of the published network.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPS = 1e-12  # the least length of a pixel that is divided by: below it, a pixel is left as short as it is
+EPS = 1e-12  # the least norm of a pixel that is divided by; torch's default in F.normalize
 
 
 def rms_norm_silu(x: Tensor, gamma: Tensor, bias: Tensor | None, silu: bool, past: Tensor | None) -> Tensor:
-    """The input of the next convolution: x + bias, over its length along C, times sqrt(C) gamma, SiLU; after `past`.
+    """RMSNorm and SiLU before a causal convolution: silu(rms_norm(x + bias) * gamma), appended in time to `past`.
 
-    x (B, C, T, H, W) float; gamma (C,); bias (C,) or None: of the convolution that gave x; past (B, C, P, H, W) or
-    None: frames that come first, as they are. Returns (B, C, P + T, H, W) in the dtype of x.
+    x (B, C, T, H, W) float; gamma (C,); bias (C,) or None: of the preceding convolution; past (B, C, P, H, W) or None:
+    frames that are copied in front, unchanged. Returns (B, C, P + T, H, W) in the dtype of x.
     """
     if bias is not None:
         x = x + _channels(bias)
@@ -33,7 +34,7 @@ def bias_residual(x: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
 
 
 def nearest2x(x: Tensor) -> Tensor:
-    """Every pixel four times: (B, C, T, H, W) -> (B, C, T, 2H, 2W)."""
+    """Nearest-neighbour upsampling: (B, C, T, H, W) -> (B, C, T, 2H, 2W)."""
     B, C, T, H, W = x.shape
     pixels = x.permute(0, 2, 3, 4, 1)[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2, -1)
     return pixels.reshape(B, T, 2 * H, 2 * W, C).contiguous().permute(0, 4, 1, 2, 3)
@@ -44,5 +45,5 @@ def _channels(values: Tensor) -> Tensor:
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """x as its kind lies in memory: copied only where what it was made of lay otherwise."""
+    """x in channels-last memory format; copied only where it is not already."""
     return x.contiguous(memory_format=torch.channels_last_3d)

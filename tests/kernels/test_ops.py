@@ -1,4 +1,4 @@
-"""What holds of every operation, and integer products of any shape, which are exact."""
+"""Registration of the operations, and exactness of integer products of any shape."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_integer_products_are_exact(m: int, n: int, k: int, seed: int) -> None:
     assert torch.equal(reference.int_matmul(q, w), (q.long() @ w.long().t()).int())
 
 
-def test_integer_products_are_exact_where_the_processor_saturates(python) -> None:
-    """Processors without VNNI sum pairs in 16 bits; oneDNN can be held to their instructions. Ours must notice."""
+def test_integer_products_are_exact_where_the_cpu_saturates(python) -> None:
+    """CPUs without VNNI sum pairs in 16 bits. oneDNN is restricted to their instructions here; ours must detect it."""
     code = """
 import torch
 from kernels.linear import reference

@@ -15,7 +15,12 @@ needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), 
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 FOLD = math.log2(math.e)
 EPS = 1e-6
-MODES = {"f32": 0.014, "f16": 0.014, "fp8_f16": 0.042}  # how values are summed: relative RMS error allowed
+F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
+MODES = {
+    "f32": 0.014,
+    "f16": 0.014,
+    "fp8_f16": 0.042,
+}  # by the dtype in which values are summed: the relative RMS error allowed
 
 
 def randn(*size: int, seed: int = 0) -> Tensor:
@@ -27,34 +32,34 @@ def relative(a: Tensor, b: Tensor) -> float:
     return float((a - b).norm() / b.norm())
 
 
-def can(mode: str, device: str) -> None:
+def skip_without_float8(mode: str, device: str) -> None:
     if mode == "fp8_f16" and device == "cuda" and torch.cuda.get_device_capability() < (8, 9):
-        pytest.skip("this card has no float8")
+        pytest.skip("this GPU has no float8")
 
 
-def exact_turned(x: Tensor, weight: Tensor, heads: int, grid: list[int]) -> Tensor:
-    """Norm and rotation in float64, token by token as the architecture defines them: (B, L, D) -> (B, L, N, E)."""
+def exact_by_head(x: Tensor, weight: Tensor, heads: int, grid: list[int]) -> Tensor:
+    """RMSNorm and rotary embedding in float64, by the definition: (B, L, D) -> (B, L, N, E)."""
     x = x.cpu().double()
     y = x / (x.square().mean(-1, keepdim=True) + EPS).sqrt() * weight.cpu().double()
     y = y.unflatten(2, (heads, -1))
     if not grid:
         return y
     t = torch.arange(x.shape[1])
-    places = (t // (grid[1] * grid[2]), t // grid[2] % grid[1], t % grid[2])
+    positions = (t // (grid[1] * grid[2]), t // grid[2] % grid[1], t % grid[2])
     angles = []
-    for place, width in zip(places, axes_of(y.shape[3]), strict=True):
-        angles += [place.double() * 10000.0 ** (-2 * j / width) for j in range(width // 2)]
-    turns = torch.polar(torch.ones(x.shape[1], y.shape[3] // 2, dtype=torch.float64), torch.stack(angles, 1))
+    for position, width in zip(positions, axes_of(y.shape[3]), strict=True):
+        angles += [position.double() * 10000.0 ** (-2 * j / width) for j in range(width // 2)]
+    phasors = torch.polar(torch.ones(x.shape[1], y.shape[3] // 2, dtype=torch.float64), torch.stack(angles, 1))
     pairs = torch.view_as_complex(y.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns[:, None]).flatten(-2)
+    return torch.view_as_real(pairs * phasors[:, None]).flatten(-2)
 
 
-def exact_attention(q: Tensor, k: Tensor, v: Tensor, meet: Tensor | None = None) -> Tensor:
-    """(B, L, N, E) x (B, S, N, E) x (B, S, N, E) -> (B, L, D) in float64; meet (..., L, S): who sees whom."""
+def exact_attention(q: Tensor, k: Tensor, v: Tensor, attends: Tensor | None = None) -> Tensor:
+    """(B, L, N, E) x (B, S, N, E) x (B, S, N, E) -> (B, L, D) in float64; attends (..., L, S) bool."""
     q, k, v = (part.cpu().double().transpose(1, 2) for part in (q, k, v))
     scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])
-    if meet is not None:
-        scores = scores.masked_fill(~meet, -math.inf)
+    if attends is not None:
+        scores = scores.masked_fill(~attends, -math.inf)
     weights = torch.softmax(scores, dim=3).nan_to_num(0.0)  # who sees nobody gets nothing
     return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -63,32 +68,34 @@ def rotary(grid: list[int], width: int, device: str) -> tuple[Tensor | None, Ten
     return rotary_rows(tuple(grid), width, torch.device(device)) if grid else (None, None)
 
 
-def test_half_a_head_turns_with_time_first() -> None:
+def test_channels_of_a_head_are_shared_by_time_height_and_width() -> None:
     assert [axes_of(width) for width in (128, 64, 24, 12)] == [(44, 42, 42), (24, 20, 20), (8, 8, 8), (4, 4, 4)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    ("grid", "heads", "width", "batch"),
+    ("grid", "heads", "width", "batch", "dtype"),
     [
-        ([1, 1, 1], 1, 128, 1),
-        ([3, 5, 7], 4, 64, 2),
-        ([2, 3, 11], 3, 12, 2),
-        ([7, 3, 3], 12, 128, 1),
-        ([2, 2, 3], 40, 128, 1),
-        ([], 12, 128, 2),
+        ([1, 1, 1], 1, 128, 1, F32),
+        ([3, 5, 7], 4, 64, 2, BF16),
+        ([2, 3, 11], 3, 12, 2, F32),
+        ([2, 3, 11], 3, 12, 2, BF16),
+        ([2, 3, 11], 3, 12, 2, F16),
+        ([7, 3, 3], 12, 128, 1, BF16),
+        ([2, 2, 3], 40, 128, 1, F32),
+        ([], 12, 128, 2, F16),
     ],
 )
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3), (torch.float16, 5e-4)])
 def test_norm_and_rotation_equal_float64(
-    device: str, grid: list[int], heads: int, width: int, batch: int, dtype: torch.dtype, tolerance: float
+    device: str, grid: list[int], heads: int, width: int, batch: int, dtype: torch.dtype
 ) -> None:
+    tolerance = {F32: 1e-6, BF16: 4e-3, F16: 5e-4}[dtype]
     length, dim = math.prod(grid) or 33, heads * width
-    fused = randn(batch, length, 3 * dim).to(dtype).to(device)  # the rows of q, k and v as one product gives them
+    fused = randn(batch, length, 3 * dim).to(dtype).to(device)  # rows of q, k and v, as one product gives them
     x, weight = fused[..., dim : 2 * dim], (1 + 0.3 * randn(dim, seed=1)).to(device)
     y = ops.rmsnorm_rope(x, weight, EPS, heads, *rotary(grid, width, device), grid)
     assert y.dtype == dtype and y.shape == (batch, length, heads, width)
-    assert relative(y, exact_turned(x, weight, heads, grid)) < tolerance
+    assert relative(y, exact_by_head(x, weight, heads, grid)) < tolerance
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -105,17 +112,19 @@ def test_rotated_products_depend_on_distance_alone(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("grid", "heads", "width"), [([3, 5, 7], 4, 64), ([2, 9, 3], 12, 128), ([], 3, 64)])
+@pytest.mark.parametrize(
+    ("grid", "heads", "width", "dtype"),
+    [([3, 5, 7], 4, 64, F32), ([3, 5, 7], 4, 64, BF16), ([2, 9, 3], 12, 128, BF16), ([], 3, 64, F32)],
+)
 def test_queries_are_rounded_within_half_a_level(
-    device: str, dtype: torch.dtype, grid: list[int], heads: int, width: int
+    device: str, grid: list[int], heads: int, width: int, dtype: torch.dtype
 ) -> None:
     length, dim = math.prod(grid) if grid else 65, heads * width
     x, weight = randn(2, length, dim).to(dtype).to(device), (1 + 0.3 * randn(dim, seed=1)).to(device)
     q8, scale = ops.quant_queries(x, weight, EPS, heads, *rotary(grid, width, device), grid)
     assert q8.dtype == torch.int8 and q8.shape == (2, length, heads, width)
     assert scale.dtype == torch.float32 and scale.shape == (2, heads, length)
-    exact = exact_turned(x, weight, heads, grid) * (FOLD / math.sqrt(width))
+    exact = exact_by_head(x, weight, heads, grid) * (FOLD / math.sqrt(width))
     level = scale.cpu().double().transpose(1, 2)[..., None]
     torch.testing.assert_close(level * 127, exact.abs().amax(3, keepdim=True), rtol=1e-5, atol=0)
     assert ((q8.cpu().double() * level - exact).abs() <= level * 0.501).all()
@@ -123,13 +132,18 @@ def test_queries_are_rounded_within_half_a_level(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("grid", "tokens", "heads", "width"),
-    [([3, 5, 7], 105, 4, 64), ([], 1, 2, 128), ([], 64, 3, 64), ([2, 9, 8], 144, 12, 128)],
+    ("grid", "tokens", "heads", "width", "dtype"),
+    [
+        ([3, 5, 7], 105, 4, 64, F32),
+        ([3, 5, 7], 105, 4, 64, BF16),
+        ([], 1, 2, 128, BF16),
+        ([], 64, 3, 64, F32),
+        ([2, 9, 8], 144, 12, 128, BF16),
+    ],
 )
-def test_keys_lose_their_mean_and_are_rounded_within_half_a_level(
-    device: str, dtype: torch.dtype, grid: list[int], tokens: int, heads: int, width: int
+def test_keys_are_centred_and_rounded_within_half_a_level(
+    device: str, grid: list[int], tokens: int, heads: int, width: int, dtype: torch.dtype
 ) -> None:
     dim = heads * width
     x = (randn(2, tokens, dim) + 5 * randn(dim, seed=2)).to(dtype).to(device)
@@ -137,7 +151,7 @@ def test_keys_lose_their_mean_and_are_rounded_within_half_a_level(
     k8, scale = ops.quant_keys(x, weight, EPS, heads, *rotary(grid, width, device), grid)
     assert k8.dtype == torch.int8 and k8.shape == (2, tokens, heads, width)
     assert scale.dtype == torch.float32 and scale.shape == (2, heads, -(-tokens // 64))
-    exact = exact_turned(x, weight, heads, grid)
+    exact = exact_by_head(x, weight, heads, grid)
     exact -= exact.mean(1, keepdim=True)
     level = scale.cpu().double().repeat_interleave(64, 2)[..., :tokens].transpose(1, 2)[..., None]
     assert ((k8.cpu().double() * level - exact).abs() <= level * 0.51 + 1e-6).all()
@@ -149,8 +163,8 @@ def test_keys_lose_their_mean_and_are_rounded_within_half_a_level(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_token_that_is_not_whole_shows(device: str) -> None:
-    """In its query and its value. What is made of a key is not looked at: it comes of the same row as they do."""
+def test_nan_in_a_token_reaches_its_query_and_value(device: str) -> None:
+    """Keys are not checked: they are made from the same row."""
     x = randn(1, 70, 128)
     x[0, 69, 5] = math.nan
     arguments = (x.to(device), torch.ones(128, device=device), EPS, 2, None, None, [])
@@ -165,9 +179,9 @@ def test_a_token_that_is_not_whole_shows(device: str) -> None:
 def test_values_are_divided_by_powers_of_two(
     device: str, fp8: bool, limit: float, tokens: int, heads: int, width: int
 ) -> None:
-    can("fp8_f16" if fp8 else "f16", device)
+    skip_without_float8("fp8_f16" if fp8 else "f16", device)
     v = randn(2, tokens, 3 * heads * width)[..., : heads * width]
-    v *= torch.logspace(-12, 30, heads * width)  # a channel like no other, from next to nothing to near overflow
+    v *= torch.logspace(-12, 30, heads * width)  # each channel of another magnitude, up to near overflow
     v[:, :, 5] = 0
     half, scale = ops.scale_values(v.to(device), heads, fp8)
     assert half.shape == (2, tokens, heads, width) and scale.shape == (2, heads, width)
@@ -182,21 +196,21 @@ def test_values_are_divided_by_powers_of_two(
 
 
 def inputs(
-    batch: int, length: int, tokens: int, heads: int, width: int, bias: float = 0.0, loudness: float = 1.0
+    batch: int, length: int, tokens: int, heads: int, width: int, bias: float = 0.0, magnitude: float = 1.0
 ) -> tuple[Tensor, ...]:
-    """Queries, keys and values whose norms leave unit variance; keys with a bias of so many deviations a channel."""
+    """Queries, keys and values for norms that give unit variance; keys with a bias of this many deviations."""
     dim = heads * width
     k = randn(batch, tokens, dim, seed=2) + bias * randn(dim, seed=3)
     weight = k.square().mean().sqrt() * torch.ones(dim)
-    return randn(batch, length, dim, seed=1), k, loudness * randn(batch, tokens, dim, seed=4), torch.ones(dim), weight
+    return randn(batch, length, dim, seed=1), k, magnitude * randn(batch, tokens, dim, seed=4), torch.ones(dim), weight
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor, k_weight: Tensor, heads: int, mode: str, device: str,
     mask: Tensor | None = None, dtype: torch.dtype = torch.float32,
 ) -> Tensor:  # fmt: skip
-    """The whole path, as a network walks it."""
-    can(mode, device)
+    """The whole path, as in a network."""
+    skip_without_float8(mode, device)
     q, k, v, q_weight, k_weight = (part.to(device) for part in (q, k, v, q_weight, k_weight))
     queries = ops.quant_queries(q, q_weight, EPS, heads, None, None, [])
     keys = ops.quant_keys(k, k_weight, EPS, heads, None, None, [])
@@ -204,50 +218,53 @@ def attend(
     return ops.attn_int8(*queries, *keys, *values, mode, None if mask is None else mask.to(device), dtype)
 
 
-def exact(q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor, k_weight: Tensor, heads: int, *meet: Tensor) -> Tensor:
-    turned = exact_turned(q, q_weight, heads, []), exact_turned(k, k_weight, heads, [])
-    return exact_attention(*turned, v.unflatten(2, (heads, -1)), *meet)
+def exact(q: Tensor, k: Tensor, v: Tensor, q_weight: Tensor, k_weight: Tensor, heads: int, *mask: Tensor) -> Tensor:
+    prepared = exact_by_head(q, q_weight, heads, []), exact_by_head(k, k_weight, heads, [])
+    return exact_attention(*prepared, v.unflatten(2, (heads, -1)), *mask)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("width", [64, 128])
-def test_attention_with_a_bias_of_keys_and_loud_values(device: str, mode: str, width: int) -> None:
-    given = inputs(1, 1024, 1024, 2, width, bias=5.0, loudness=20.0)
+def test_attention_with_a_bias_of_keys_and_large_values(device: str, mode: str, width: int) -> None:
+    given = inputs(1, 1024, 1024, 2, width, bias=5.0, magnitude=20.0)
     y = attend(*given, 2, mode, device)
     assert relative(y, exact(*given, 2)) <= MODES[mode]
     plain = inputs(1, 1024, 1024, 2, width)
     without = relative(attend(*plain, 2, mode, device), exact(*plain, 2))
-    assert relative(y, exact(*given, 2)) < 1.2 * without  # what all keys have in common costs no accuracy
+    assert relative(y, exact(*given, 2)) < 1.2 * without  # a bias that all keys share costs no accuracy
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
-    ("batch", "length", "tokens", "heads", "width"),
+    ("batch", "length", "tokens", "heads", "width", "mode"),
     [
-        (1, 1, 1, 1, 64),
-        (2, 63, 65, 3, 64),
-        (2, 64, 64, 2, 128),
-        (1, 65, 63, 1, 128),
-        (2, 333, 129, 2, 64),
-        (1, 128, 333, 2, 128),
-        (1, 5, 512, 2, 32),
-        (1, 70, 80, 2, 24),
+        (*shape, mode)
+        for *shape, modes in [
+            (1, 1, 1, 1, 64, ["f32"]),
+            (2, 63, 65, 3, 64, [*MODES]),
+            (2, 64, 64, 2, 128, [*MODES]),
+            (1, 65, 63, 1, 128, [*MODES]),
+            (2, 333, 129, 2, 64, ["f32"]),
+            (1, 128, 333, 2, 128, ["f16"]),
+            (1, 5, 512, 2, 32, ["fp8_f16"]),
+            (1, 70, 80, 2, 24, ["f32"]),
+        ]
+        for mode in modes
     ],
 )
 def test_attention_at_odd_shapes(
-    device: str, mode: str, batch: int, length: int, tokens: int, heads: int, width: int
+    device: str, batch: int, length: int, tokens: int, heads: int, width: int, mode: str
 ) -> None:
     given = inputs(batch, length, tokens, heads, width, bias=2.0)
     y = attend(*given, heads, mode, device)
     assert y.shape == (batch, length, heads * width)
-    assert relative(y, exact(*given, heads)) <= 1.5 * MODES[mode]  # few numbers: their error scatters
+    assert relative(y, exact(*given, heads)) <= 1.5 * MODES[mode]  # few numbers, so their error varies more
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mode", MODES)
-def test_loud_values_overflow_nothing(device: str, mode: str) -> None:
+def test_large_values_do_not_overflow(device: str, mode: str) -> None:
     q, k, v, *weights = inputs(1, 130, 200, 2, 64)
     v = 4000 * v.sign()
     v[:, :, 3] = 4000  # a channel whose sums over all keys are as large as they can be
@@ -258,18 +275,32 @@ def test_loud_values_overflow_nothing(device: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("shared", [(2, 3), (1, 3), (2, 1), (1, 1)])
-@pytest.mark.parametrize(("length", "tokens"), [(300, 200), (256, 256), (129, 1)])
-def test_blocks_that_do_not_meet(device: str, mode: str, shared: tuple[int, int], length: int, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("mode", "length", "tokens", "shared"),  # shared: batch and heads of the mask
+    [
+        ("f32", 300, 200, (2, 3)),
+        ("f32", 300, 200, (1, 3)),
+        ("f32", 300, 200, (2, 1)),
+        ("f32", 300, 200, (1, 1)),
+        ("f32", 256, 256, (1, 1)),
+        ("f32", 129, 1, (1, 3)),
+        ("f16", 300, 200, (1, 3)),
+        ("f16", 256, 256, (2, 3)),
+        ("f16", 129, 1, (2, 1)),
+        ("fp8_f16", 300, 200, (2, 1)),
+        ("fp8_f16", 256, 256, (1, 3)),
+        ("fp8_f16", 129, 1, (2, 3)),
+    ],
+)
+def test_attention_with_a_block_mask(device: str, mode: str, length: int, tokens: int, shared: tuple[int, int]) -> None:
     given = inputs(2, length, tokens, 3, 64, bias=2.0)
     mask = torch.rand((*shared, -(-length // 128), -(-tokens // 64)), generator=torch.Generator().manual_seed(5)) < 0.5
-    mask[0, 0, 0] = False  # 128 queries that meet no key
+    mask[0, 0, 0] = False  # 128 queries that attend to no key
     mask[-1, -1, -1] = True
     y = attend(*given, 3, mode, device, mask)
-    meet = mask.repeat_interleave(128, 2).repeat_interleave(64, 3)[:, :, :length, :tokens]
+    attends = mask.repeat_interleave(128, 2).repeat_interleave(64, 3)[:, :, :length, :tokens]
     assert (y[0, :128, :64] == 0).all()
-    assert relative(y, exact(*given, 3, meet)) <= 1.5 * MODES[mode]
+    assert relative(y, exact(*given, 3, attends)) <= 1.5 * MODES[mode]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -283,7 +314,7 @@ def test_a_full_mask_changes_nothing(device: str) -> None:
 @pytest.mark.parametrize("fp8", [False, True])
 def test_torch_accepts_the_registrations(device: str, fp8: bool) -> None:
     mode, grid = "fp8_f16" if fp8 else "f32", [2, 5, 7]
-    can(mode, device)
+    skip_without_float8(mode, device)
     x, weight = randn(2, 70, 128).to(device), torch.ones(128, device=device)
     arguments = (x, weight, EPS, 2, *rotary(grid, 64, device), grid)
     registered = torch.ops.rushes
@@ -299,11 +330,18 @@ def test_torch_accepts_the_registrations(device: str, fp8: bool) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("tokens", "heads", "width"), [(32_760, 12, 128), (8192, 4, 64), (4097, 40, 128)])
-def test_attention_over_a_film_on_the_gpu(mode: str, tokens: int, heads: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "heads", "width", "mode"),
+    [
+        *((32_760, 12, 128, mode) for mode in MODES),
+        (8192, 4, 64, "f16"),
+        (4097, 40, 128, "f32"),
+        (4097, 40, 128, "fp8_f16"),
+    ],
+)
+def test_attention_over_a_film_on_the_gpu(tokens: int, heads: int, width: int, mode: str) -> None:
     """Against torch's own attention in float32 over the same norms, for the first and last queries of the film."""
-    can(mode, "cuda")
+    skip_without_float8(mode, "cuda")
     q, k, v, q_weight, k_weight = (part.cuda() for part in inputs(1, tokens, tokens, heads, width, bias=5.0))
     y = attend(q.bfloat16(), k.bfloat16(), v.bfloat16(), q_weight, k_weight, heads, mode, "cuda", dtype=torch.bfloat16)
     some = torch.cat([torch.arange(100), torch.arange(tokens - 100, tokens)]).cuda()
@@ -319,7 +357,7 @@ def test_attention_over_a_film_on_the_gpu(mode: str, tokens: int, heads: int, wi
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_keys_beyond_two_billion_numbers_on_the_gpu() -> None:
-    """A film whose keys pass 2^31 elements: the last block alone is met, and is that of a film of its own."""
+    """Keys of more than 2^31 elements: attention to the last block equals attention to that block alone."""
     heads, width, tokens = 40, 128, 420_032
     if torch.cuda.mem_get_info()[0] < 12 * 2**30:
         pytest.skip("needs 12 GiB free")

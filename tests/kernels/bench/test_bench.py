@@ -1,10 +1,11 @@
-"""The benchmark of the kernels walks every operation, and judges its goals by the numbers."""
+"""The kernel benchmark runs every operation and judges its goals by the figures."""
 
 from __future__ import annotations
 
 import functools
 import json
 import math
+import time
 from functools import partial
 from types import ModuleType
 
@@ -14,10 +15,9 @@ import torch
 from kernels import ops
 from kernels.attention import reference as reference_attention
 from kernels.bench import __main__ as bench
-from kernels.bench import baselines as rivals
+from kernels.bench import baselines, report, timing
 from kernels.bench import cases as bench_cases
-from kernels.bench import report, timing
-from kernels.bench.harness import Case, Shape, against_twin
+from kernels.bench.harness import Case, Shape, against_reference
 from kernels.bench.report import Goal
 from kernels.rowwise import reference
 
@@ -28,17 +28,17 @@ SMALL = Shape(48, 2, 256, (2, 3, 4), CPU)
 
 @pytest.fixture(scope="module")
 def dry(python, tmp_path_factory):
-    """The document of a dry run, as people start it, and the file it wrote."""
+    """A dry run from the command line: the printed document, the written one, and the output."""
     out = tmp_path_factory.mktemp("measured")
     run = python("-m", "kernels.bench", "--dry-run", "--out", out, OMP_NUM_THREADS="1")
     assert run.returncode == 0, run.stderr
-    (kept,) = out.iterdir()
-    return json.loads(run.stdout.strip().split("\n")[-1]), json.loads(kept.read_text()), run.stdout
+    (written,) = out.iterdir()
+    return json.loads(run.stdout.strip().split("\n")[-1]), json.loads(written.read_text()), run.stdout
 
 
 def test_a_dry_run_measures_every_operation(dry):
-    document, kept, printed = dry
-    assert document == kept
+    document, written, printed = dry
+    assert document == written
     assert {row["op"] for row in document["rows"]} == OPS != set()
     assert document["failed"] == 0 and not document["not_begun"]
     assert printed.startswith("DRY RUN")
@@ -49,7 +49,7 @@ def test_a_dry_run_gives_finite_numbers_and_meets_no_goal(dry):
     for row in document["rows"]:
         figures = [row["ms"], row["gb_s"], *row["reached"].values(), *document["limits"].values()]
         assert all(math.isfinite(figure) and figure > 0 for figure in figures), row
-        assert row["error"] == 0.0, "on the CPU an operation is its twin"
+        assert row["error"] == 0.0, "on the CPU an operation is its reference"
         assert {goal["met"] for goal in row["goals"]} == {None}
     assert document["goals"]["met"] == document["goals"]["missed"] == 0
 
@@ -68,24 +68,26 @@ def test_a_goal_is_met_where_its_bound_is_reached():
     assert small.judge(0.031)["met"] is False
 
 
-def test_a_case_is_held_against_limits_and_baselines(monkeypatch: pytest.MonkeyPatch):
-    """Ours takes 2 ms; 4 GB and 6 TOP in it, on a card that copies 5 TB/s and multiplies 10 TOP/ms in int8."""
+def test_a_case_is_compared_with_limits_and_baselines(monkeypatch: pytest.MonkeyPatch):
+    """Ours takes 2 ms for 4 GB and 6 TOP, on a GPU that copies 5 TB/s and multiplies 10 TOP/ms in int8."""
     ours, slow, broken = (lambda: None), (lambda: None), (lambda: None)
     took = {ours: 0.002, slow: 0.007}
 
     def seconds(run, device):
         if run is broken:
-            raise RuntimeError("no library for this card\nand much more")
+            raise RuntimeError("no library for this GPU\nand much more")
         return took[run]
 
     monkeypatch.setattr(timing, "seconds", seconds)
-    case = Case("way", "1x1", ours, lambda: 0.01, 4 * 10**9, 6 * 10**12, {"slow": slow, "broken": broken, "left": slow})
+    case = Case(
+        "variant", "1x1", ours, lambda: 0.01, 4 * 10**9, 6 * 10**12, {"slow": slow, "broken": broken, "left": slow}
+    )
     row: dict = {"baselines": {}}
     bench.measure(case, row, {"copy": 5e12, "bf16": 5e15, "int8": 1e16, "mixed": 6e15}, ("left",), CPU)
     assert row["ms"] == 2.0 and row["gb_s"] == 2000.0 and row["tops"] == 3000.0
     assert row["reached"] == pytest.approx({"bf16": 0.6, "int8": 0.3, "mixed": 0.5, "slow": 3.5})
     assert row["baselines"]["slow"] == {"ms": 7.0}
-    assert row["baselines"]["broken"] == {"cannot": "RuntimeError: no library for this card"}
+    assert row["baselines"]["broken"] == {"cannot": "RuntimeError: no library for this GPU"}
     assert "left" not in row["baselines"]
 
 
@@ -95,7 +97,7 @@ def test_a_result_that_is_not_finite_is_a_failure_without_a_time():
     assert row["error"] is None and "not finite" in row["failed"] and "ms" not in row
 
 
-def test_what_fails_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch):
+def test_a_failure_is_a_row_and_the_rest_still_runs(monkeypatch: pytest.MonkeyPatch):
     def broken(shape):
         yield Case("first", "1x1", print, partial(divmod, 1, 0), 1)
         yield Case("second", "1x1", lambda: None, lambda: 0.0, 1)
@@ -105,36 +107,36 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatc
     rows = list(bench.measured("gate_res", SMALL, {"copy": 1e9}, ()))
     assert ["failed" in row for row in rows] == [True, False, True]
     assert rows[0]["failed"].startswith("ZeroDivisionError") and rows[2]["failed"] == "RuntimeError: no room"
-    assert all(isinstance(bench.line(row), str) for row in [rows[0], rows[2]])
+    assert all(f"FAILED: {row['failed']}" in bench.table_line(row) for row in [rows[0], rows[2]])
 
 
 def test_the_error_compares_the_last_rows_and_what_is_written():
     y, res, gate = SMALL.normal(6, 48), SMALL.wide(6, 48), SMALL.wide(1, 48)
     before, few = res.clone(), (y[-2:], res[-2:], gate)
-    assert against_twin(ops.gate_res, (y, res, gate), few, writes=1) == 0.0
+    assert against_reference(ops.gate_res, (y, res, gate), few, writes=1) == 0.0
     assert torch.equal(res, before), "the case's own tensors stay as they are"
-    assert against_twin(ops.gate_res, (y, res, gate), (y[:2], res[-2:], gate), writes=1) > 0.1
+    assert against_reference(ops.gate_res, (y, res, gate), (y[:2], res[-2:], gate), writes=1) > 0.1
 
 
-def test_an_error_that_is_not_a_number_is_told_whichever_result_it_is_of():
-    def twin(x):
+def test_nan_in_any_result_makes_the_error_nan():
+    def plain(x):
         return torch.ones(3), torch.ones(3)
 
-    @functools.wraps(twin)
+    @functools.wraps(plain)
     def op(x):
         return 1 + x, torch.full((3,), math.nan)
 
-    assert math.isnan(against_twin(op, (torch.ones(3),), (torch.ones(3),)))
+    assert math.isnan(against_reference(op, (torch.ones(3),), (torch.ones(3),)))
 
 
 @pytest.mark.parametrize("name", ["ln_mod_quant", "gate_res_norm_quant", "rmsnorm_rope", "quant_queries"])
-def test_the_plain_expressions_say_what_the_twins_say(name):
+def test_the_expressions_for_torch_compile_equal_the_references(name):
     """The same numbers, but for those that another order of sums rounds to the next level."""
     given = next(bench_cases.CASES[name](SMALL)).ours.args  # type: ignore[attr-defined]
     modules: tuple[ModuleType, ...] = (reference, reference_attention)
-    twin = next(getattr(module, name) for module in modules if hasattr(module, name))
-    for place, part in enumerate(_call(getattr(rivals, name), given)):
-        expected = _call(twin, given)[place]
+    expected_op = next(getattr(module, name) for module in modules if hasattr(module, name))
+    for position, part in enumerate(_call(getattr(baselines, name), given)):
+        expected = _call(expected_op, given)[position]
         assert part.shape == expected.shape and part.dtype == expected.dtype
         assert float((part.float() - expected.float()).norm() / expected.float().norm()) < 2e-3
 
@@ -144,19 +146,28 @@ def _call(function, given):
     return (made,) if isinstance(made, torch.Tensor) else made
 
 
-def test_no_number_loses_the_document(tmp_path):
-    """A row with a NaN has failed, an infinite limit is null, and what else was measured is kept."""
+def test_non_finite_figures_do_not_lose_the_document(tmp_path):
+    """A row with a NaN has failed, an infinite limit is null, and all other figures are written."""
     document = report.begin("kernels", CPU, False) | {"limits": {"copy": math.inf, "bf16": 2.0}}
     bad = {"rms": [0.5, math.nan], "reached": {"slow": math.nan, "quick": 2.0}, "goals": (Goal("slow", 1.0),)}
     report.add(document, bad)
     report.add(document, {"ms": 1.0, "reached": {"slow": 3.0}, "goals": (Goal("slow", 1.0),)})
-    assert report.conclude(document, tmp_path / "kept.json") == 1
-    kept = json.loads((tmp_path / "kept.json").read_text(), parse_constant=pytest.fail)
-    assert kept["limits"] == {"copy": None, "bf16": 2.0} and kept["failed"] == 1
-    first, second = kept["rows"]
+    assert report.conclude(document, tmp_path / "document.json") == 1
+    written = json.loads((tmp_path / "document.json").read_text(), parse_constant=pytest.fail)
+    assert written["limits"] == {"copy": None, "bf16": 2.0} and written["failed"] == 1
+    first, second = written["rows"]
     assert first["failed"] == report.NOT_FINITE and first["rms"] == [0.5, None]
     assert first["reached"] == {"slow": None, "quick": 2.0} and first["goals"][0]["met"] is None
     assert "failed" not in second and second["goals"][0]["met"] is True
+
+
+def test_wall_time_includes_the_work():
+    assert 0.01 <= timing.wall_seconds(lambda: time.sleep(0.01), CPU, 0.05) < 0.1
+
+
+def test_the_first_call_is_not_counted():
+    pauses = iter([0.3, *[0.001] * 1000])
+    assert timing.wall_seconds(lambda: time.sleep(next(pauses)), CPU, 0.02) < 0.1
 
 
 def test_a_file_is_named_after_what_was_measured():

@@ -14,7 +14,7 @@ PRODUCTS = {  # name: (M, N, K, bias, act, dtype)
     "half": (40, 70, 64, False, "none", torch.float16),
     "enough for large tiles": (130, 4200, 16, False, "none", torch.float32),
 }
-THROUGH_TORCH = {  # name: (M, N, K, bias, act, dtype), as Turing multiplies: 64 rows at a time here
+TORCH_PRODUCTS = {  # name: (M, N, K, bias, act, dtype), as Turing multiplies: 64 rows at a time here
     "one": (1, 1, 1, False, "none", torch.float32),
     "nothing padded": (64, 40, 64, True, "none", torch.float32),
     "a last row alone": (129, 300, 72, True, "none", torch.float16),
@@ -27,13 +27,13 @@ def product_of(m: int, n: int, k: int, bias: bool) -> tuple[torch.Tensor | None,
     generator = torch.Generator().manual_seed(m + n + k)
     q = torch.randint(-127, 128, (m, k), dtype=torch.int8, generator=generator)
     w = torch.randint(-127, 128, (n, k), dtype=torch.int8, generator=generator)
-    q[0], w[0] = 127, -127  # the largest sum there is
+    q[0], w[0] = 127, -127  # the largest possible sum
     scales = [torch.rand(size, generator=generator) / 100 + 1e-3 for size in (m, n)]
     return q, scales[0], w, scales[1], torch.randn(n, generator=generator) if bias else None
 
 
-def calm(q: torch.Tensor) -> torch.Tensor:
-    """Numbers small enough that no processor's own product saturates."""
+def without_saturation(q: torch.Tensor) -> torch.Tensor:
+    """Numbers small enough that no CPU's integer product saturates."""
     return q.clamp(-63, 63)
 
 
@@ -45,9 +45,9 @@ def interpret_all() -> dict[str, torch.Tensor]:
         for name, (m, n, k, bias, act, dtype) in PRODUCTS.items()
     }
     int8_linear.PRODUCT_ROWS = 64
-    for name, (m, n, k, bias, act, dtype) in THROUGH_TORCH.items():
+    for name, (m, n, k, bias, act, dtype) in TORCH_PRODUCTS.items():
         q, scale, w, weight_scale, b = product_of(m, n, k, bias)
-        y = int8_linear.through_torch(calm(q), scale, calm(w), weight_scale, b, act, dtype)
+        y = int8_linear.multiply_torch(without_saturation(q), scale, without_saturation(w), weight_scale, b, act, dtype)
         results[f"torch {name}"] = y
     return results
 
@@ -58,11 +58,13 @@ def test_products_are_exact(interpreted, name: str) -> None:
     check(interpreted[name], *product_of(m, n, k, bias), act, dtype)
 
 
-@pytest.mark.parametrize("name", list(THROUGH_TORCH))
-def test_products_of_torch_finish_the_same(interpreted, name: str) -> None:
-    m, n, k, bias, act, dtype = THROUGH_TORCH[name]
+@pytest.mark.parametrize("name", list(TORCH_PRODUCTS))
+def test_products_of_torch_with_the_epilogue(interpreted, name: str) -> None:
+    m, n, k, bias, act, dtype = TORCH_PRODUCTS[name]
     q, scale, w, weight_scale, b = product_of(m, n, k, bias)
-    check(interpreted[f"torch {name}"], calm(q), scale, calm(w), weight_scale, b, act, dtype)
+    check(
+        interpreted[f"torch {name}"], without_saturation(q), scale, without_saturation(w), weight_scale, b, act, dtype
+    )
 
 
 def check(y, q, scale, w, weight_scale, b, act: str, dtype: torch.dtype) -> None:
@@ -76,8 +78,8 @@ def check(y, q, scale, w, weight_scale, b, act: str, dtype: torch.dtype) -> None
         assert y.dtype == dtype and torch.equal(y, expected.to(dtype))
 
 
-def test_torch_is_given_what_it_takes_on_cuda() -> None:
-    """More than 16 rows, widths in eights; and nothing is copied that needs no zeros."""
+def test_operands_are_padded_to_what_torch_needs_on_cuda() -> None:
+    """More than 16 rows, widths in eights; and no copy where no padding is needed."""
     from kernels.linear.int8 import padded
 
     q = torch.ones(3, 13, dtype=torch.int8)

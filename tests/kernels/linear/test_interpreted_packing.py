@@ -1,4 +1,4 @@
-"""Unpacking int4, interpreted: the very bits of its twin, at any number of rows and groups."""
+"""Unpacking int4, interpreted: the bits of its reference, at any number of rows and groups."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def packed_of(n: int, k: int, group: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def interpret_all() -> dict[str, torch.Tensor]:
-    from kernels.linear import int4 as dequant_int4
+    from kernels.linear import int4
 
-    results = {name: dequant_int4.launch(*packed_of(*size)) for name, size in SIZES.items()}
+    results = {name: int4.launch(*packed_of(*size)) for name, size in SIZES.items()}
     packed, multiplier = packed_of(6, 192, 64)
-    results["every other row"] = dequant_int4.launch(packed[::2], multiplier[::2])
+    results["every other row"] = int4.launch(packed[::2], multiplier[::2])
     return results
 
 

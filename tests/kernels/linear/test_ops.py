@@ -12,14 +12,16 @@ from kernels.linear import reference
 
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
-SIZES = [
-    (1008, 256, 256), (16, 256, 256), (1008, 1024, 256), (4097, 1536, 1536), (2050, 8960, 1536), (999, 5120, 13824),
-    (77, 65, 333), (1, 1, 1),
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+SIZES = [  # M, N, K, dtype of the result, which only the last store depends on
+    (1008, 256, 256, BF16), (16, 256, 256, F32), (1008, 1024, 256, F16), (4097, 1536, 1536, BF16),
+    (2050, 8960, 1536, BF16), (999, 5120, 13824, F32), (77, 65, 333, F32), (77, 65, 333, F16), (77, 65, 333, BF16),
+    (1, 1, 1, F32),
 ]  # fmt: skip
 
 
 def product_of(m: int, n: int, k: int, bias: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-    """Every int8 there is but -128, and one row whose sum is the largest."""
+    """Every int8 but -128, and one row with the largest possible sum."""
     generator = torch.Generator().manual_seed(m + n + k)
     q, w = (torch.randint(-127, 128, (rows, k), dtype=torch.int8, generator=generator) for rows in (m, n))
     q[0], w[0] = 127, -127
@@ -28,17 +30,23 @@ def product_of(m: int, n: int, k: int, bias: bool = True) -> tuple[Tensor, Tenso
 
 
 def moved(parts: tuple[Tensor | None, ...], device: str) -> list[Tensor | None]:
-    """On the device, whose free memory then holds NaN: what a kernel forgets to write is seen."""
+    """On the device, whose free memory is then filled with NaN, so that memory a kernel does not write is seen."""
     there = [None if part is None else part.to(device) for part in parts]
     torch.full((2**22,), float("nan"), device=device)
     return there
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("act", ["none", "gelu_tanh"])
-@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 2**-10), (torch.bfloat16, 2**-8)]
+    ("act", "bias", "dtype", "tolerance"),
+    [
+        ("none", True, F32, 1e-6),
+        ("none", False, F32, 1e-6),
+        ("gelu_tanh", True, F32, 1e-6),
+        ("gelu_tanh", False, F32, 1e-6),
+        ("none", True, F16, 2**-10),
+        ("gelu_tanh", True, BF16, 2**-8),
+    ],
 )
 def test_linear_equals_float64(device: str, act: str, bias: bool, dtype: torch.dtype, tolerance: float) -> None:
     q, scale, w, weight_scale, b = product_of(37, 53, 300, bias)
@@ -51,7 +59,7 @@ def test_linear_equals_float64(device: str, act: str, bias: bool, dtype: torch.d
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_rows_that_lie_apart(device: str) -> None:
+def test_strided_rows(device: str) -> None:
     q, scale, w, weight_scale, b = moved(product_of(70, 90, 100), device)
     whole = ops.int8_linear(
         q[:, 3:67].contiguous(), scale, w[:, 3:67].contiguous(), weight_scale, b, "none", torch.float32
@@ -69,13 +77,12 @@ def test_torch_accepts_the_registration(device: str) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize(("m", "n", "k"), SIZES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("way", ["the table's", "torch's"])
-def test_the_gpu_gives_the_bits_of_the_twin(m: int, n: int, k: int, dtype: torch.dtype, way: str) -> None:
+@pytest.mark.parametrize(("m", "n", "k", "dtype"), SIZES)
+@pytest.mark.parametrize("product", ["dispatched", "torch"])
+def test_the_gpu_gives_the_bits_of_the_reference(m: int, n: int, k: int, dtype: torch.dtype, product: str) -> None:
     from kernels.linear import int8 as int8_linear
 
-    multiply = ops.int8_linear if way == "the table's" else int8_linear.through_torch
+    multiply = ops.int8_linear if product == "dispatched" else int8_linear.multiply_torch
     parts = product_of(m, n, k)
     y = multiply(*moved(parts, "cuda"), "none", dtype)
     assert torch.equal(y.cpu(), reference.int8_linear(*parts, "none", dtype))

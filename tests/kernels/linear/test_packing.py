@@ -57,7 +57,7 @@ def test_packing_loses_nothing(n: int, k: int, group: int) -> None:
 )
 def test_unpacked_rows_are_level_times_multiplier(device: str, n: int, k: int, group: int) -> None:
     level, multiplier = levels(n, k), multipliers(n, k // group)
-    level[0, 0], multiplier[0, 0] = -8, 15  # the largest there is
+    level[0, 0], multiplier[0, 0] = -8, 15  # the largest possible
     weight = ops.dequant_int4(pack_int4(level, group).to(device), multiplier.to(device))
     expected = level.long() * multiplier.long().repeat_interleave(group, dim=1)
     assert weight.dtype == torch.int8 and torch.equal(weight.cpu().long(), expected)
@@ -78,7 +78,9 @@ def test_torch_accepts_the_registration() -> None:
     ],
     ids=["normal", "large columns", "columns of many sizes", "rows of many sizes"],
 )
-def test_it_is_nearer_than_rounding_by_the_largest(spread, error: float, of_the_group_alone: float) -> None:
+def test_the_error_is_less_than_by_rounding_to_the_largest_value(
+    spread, error: float, of_the_group_alone: float
+) -> None:
     w = spread(normal(64, 1536))
     groups = w.unflatten(1, (-1, 64))
     step = groups.abs().amax(2, keepdim=True) / 7
@@ -88,7 +90,7 @@ def test_it_is_nearer_than_rounding_by_the_largest(spread, error: float, of_the_
 
 
 def test_no_multiplier_of_all_thirty_would_be_better() -> None:
-    """The search looks at four; a look at every one, by brute force, leaves no less error in any group."""
+    """The search tries four multipliers; trying every one leaves no less error in any group."""
     w = normal(8, 256)
     packed, multiplier, scale = quantize_int4(w)
     found = (reference.dequant_int4(packed, multiplier) * scale[:, None] - w).double().square()
@@ -100,9 +102,9 @@ def test_no_multiplier_of_all_thirty_would_be_better() -> None:
     assert (mine >= best * (1 - 1e-5)).all()
 
 
-def test_what_the_layout_holds_comes_back_exactly() -> None:
+def test_weights_that_the_layout_represents_are_restored_exactly() -> None:
     level, multiplier = levels(5, 192), torch.full((5, 3), -15, dtype=torch.int8)
-    level[:, ::64] = -8  # so that each group, and the row, is at its largest
+    level[:, ::64] = -8  # so that each group, and the row, has its largest value
     w = (level * multiplier.repeat_interleave(64, dim=1)) * torch.tensor([1e-4, 1e-3, 1.0, 3.0, 1e4])[:, None]
     torch.testing.assert_close(restored(w), w, rtol=1e-6, atol=0)
 

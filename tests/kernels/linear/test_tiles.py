@@ -1,4 +1,4 @@
-"""The tile table: every tile fits the cards it serves, and a card takes the row nearest below it."""
+"""The tile table: every tile fits the GPUs it serves, and a GPU takes the nearest row below it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kernel", "shape_class", "capability"), CASES)
-def test_a_tile_fits_its_card(kernel: str, shape_class: str, capability: tuple[int, int]) -> None:
+def test_a_tile_fits_its_gpus(kernel: str, shape_class: str, capability: tuple[int, int]) -> None:
     tile = tile_for(kernel, shape_class, capability)
     rows, columns, depth, warps = (tile[name] for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K", "num_warps"))
     stage = (rows + columns) * depth
@@ -41,7 +41,7 @@ def test_hopper_alone_takes_the_wide_tile() -> None:
     assert wide == {(9, 0)}
 
 
-def test_a_card_takes_the_nearest_row_below() -> None:
+def test_a_gpu_takes_the_nearest_row_below() -> None:
     assert tile_for("int8_linear", "large", (9, 9)) == tile_for("int8_linear", "large", (9, 0))
     assert tile_for("int8_linear", "large", (13, 0)) == tile_for("int8_linear", "large", (12, 0))
     assert tile_for("int8_linear", "large", (7, 5)) == tile_for("int8_linear", "large", (8, 0))

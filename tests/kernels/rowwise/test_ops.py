@@ -1,6 +1,6 @@
-"""Operations on rows against float64, on the CPU and, where there is one, on a GPU: the same cases and tolerances.
+"""Operations on rows against float64, on the CPU and, where there is one, on a GPU, with the same cases and bounds.
 
-Needs no more than torch and pytest, as a machine with a GPU may have no more.
+Needs only torch and pytest: a rented machine with a GPU may have no more.
 """
 
 from __future__ import annotations
@@ -16,16 +16,44 @@ from kernels.rowwise.hadamard import rotate
 
 needs_gpu = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
-SHAPES = [  # rows, columns, Hadamard block
-    (1, 1, 0), (7, 5, 0), (129, 257, 0), (30, 256, 256), (6, 512, 512), (65, 1536, 0), (33, 1536, 512), (4, 3072, 256),
-    (3, 5120, 0), (5, 5120, 512),
+F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
+# Rows, columns, Hadamard block, dtype. What interacts: the layout of a row in registers follows from its width, the
+# block and the bytes of an element, so every block comes in 2 and 4 bytes; and every dtype comes at an odd shape.
+# Widths of feed-forwards: 8960, 13824, 14336.
+ROWS = [
+    (1, 1, 0, F32), (7, 5, 0, BF16), (129, 257, 0, F32), (129, 257, 0, BF16), (129, 257, 0, F16), (65, 1536, 0, BF16),
+    (3, 5120, 0, F32), (5, 8960, 0, BF16), (2, 14336, 0, F16),
+    (30, 256, 256, F32), (30, 256, 256, BF16), (4, 3072, 256, F16), (9, 8960, 256, BF16), (9, 8960, 256, F32),
+    (6, 512, 512, F32), (6, 512, 512, F16), (33, 1536, 512, F32), (33, 1536, 512, BF16), (5, 5120, 512, F32),
+    (5, 5120, 512, BF16), (3, 13824, 512, F16), (3, 13824, 512, F32),
 ]  # fmt: skip
-WIDE = [(9, 8960, 256), (5, 8960, 0), (3, 13824, 512), (2, 14336, 0)]  # what a feed-forward gives
+GELU_ROWS = [
+    (7, 5, 0, F32), (21, 1024, 0, F32), (21, 1024, 0, BF16), (21, 1024, 0, F16), (5, 8960, 0, BF16), (2, 14336, 0, F16),
+    (30, 256, 256, F32), (9, 8960, 256, BF16), (3, 13824, 512, BF16), (3, 13824, 512, F32),
+]  # fmt: skip
+NORM_ROWS = [  # rows of a group, columns, Hadamard block, dtype, groups
+    (1, 1, 0, F32, 1), (7, 5, 0, F16, 3), (129, 257, 0, F32, 3), (129, 257, 0, BF16, 1), (129, 257, 0, F16, 3),
+    (65, 1536, 0, F32, 1), (3, 5120, 0, F32, 3), (3, 5120, 0, BF16, 1),
+    (30, 256, 256, F32, 3), (30, 256, 256, BF16, 1), (4, 3072, 256, F16, 1), (4, 3072, 256, F32, 3),
+    (6, 512, 512, F32, 1), (6, 512, 512, F16, 3), (33, 1536, 512, F32, 3), (33, 1536, 512, BF16, 1),
+    (5, 5120, 512, F32, 1), (5, 5120, 512, BF16, 3),
+]  # fmt: skip
+# Rows in sixths, columns, Hadamard block; dtypes of branch and stream; numbers of gates (0: none) and of gains. What
+# interacts: the dtypes with gate or none (where the sum is rounded) and with the block; gates with gains.
+RESIDUALS = [
+    *((5, 333, 0, BF16, F32, gates, gains) for gates, gains in [(0, 1), (1, 1), (3, 1), (0, 2), (2, 3)]),
+    (5, 333, 0, F32, F32, 0, 2), (5, 333, 0, F16, F16, 0, 2), (5, 333, 0, BF16, BF16, 0, 2),
+    (7, 5, 0, F32, F32, 2, 3), (7, 5, 0, F16, F16, 1, 1), (7, 5, 0, BF16, BF16, 3, 1),
+    (5, 256, 256, BF16, F32, 3, 1), (5, 256, 256, BF16, BF16, 2, 3),
+    (4, 1536, 512, F32, F32, 1, 1), (4, 1536, 512, BF16, F32, 1, 1), (4, 1536, 512, F16, F16, 2, 3),
+    (4, 1536, 512, BF16, BF16, 1, 1),
+    (2, 5120, 0, BF16, F32, 1, 1), (2, 5120, 0, F16, F16, 2, 3),
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def poisoned():
-    """What a kernel forgets to write is not a number, or the largest one."""
+    """New tensors are filled with NaN or the largest integer, so that memory a kernel does not write is seen."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
@@ -36,7 +64,7 @@ def normal(*size: int, seed: int = 0) -> Tensor:
 
 
 def stream(m: int, d: int, seed: int = 0) -> Tensor:
-    """Rows of many sizes and means, one of them constant, with a column of outliers, as networks have."""
+    """Rows of many magnitudes and means, one of them constant, with a column of outliers, as in networks."""
     x = normal(m, d, seed=seed) * torch.logspace(-2, 2, m)[:, None] + normal(m, 1, seed=seed + 1)
     x[:, d // 3] *= 30
     if m > 2:
@@ -75,20 +103,18 @@ def check_rounded(rounded: tuple[Tensor, Tensor], exact: Tensor, ulps: float = 2
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("m", "k", "block"), SHAPES + WIDE)
+@pytest.mark.parametrize(("m", "k", "block", "dtype"), ROWS)
 def test_rows_are_rounded(m: int, k: int, block: int, dtype: torch.dtype, device: str) -> None:
     x = stream(m, k).to(dtype)
     rounded = ops.quant_rows(x.to(device), hadamard=block)
     check_rounded(rounded, hadamard(x.double(), block), ulps=32 if block else 1, slack=5e-4 if block else 1e-4)
     if not block:
-        for ours, twins in zip(rounded, reference.quant_rows(x), strict=True):
-            assert torch.equal(ours.cpu(), twins)
+        for ours, expected in zip(rounded, reference.quant_rows(x), strict=True):
+            assert torch.equal(ours.cpu(), expected)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("m", "k", "block"), [(7, 5, 0), (21, 1024, 0), (30, 256, 256), *WIDE])
+@pytest.mark.parametrize(("m", "k", "block", "dtype"), GELU_ROWS)
 def test_gelu_comes_before_rounding(m: int, k: int, block: int, dtype: torch.dtype, device: str) -> None:
     x = normal(m, k).mul_(3).to(dtype)
     exact = hadamard(F.gelu(x.double(), approximate="tanh"), block)
@@ -105,8 +131,8 @@ def test_rows_by_hand(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("block", [0, 256])
-def test_a_row_that_is_not_whole_shows(device: str, block: int) -> None:
-    """A NaN, or what has no size, is in the scale of its row, and in no other."""
+def test_a_row_with_nan_or_infinity_has_a_scale_that_is_not_finite(device: str, block: int) -> None:
+    """In its own row, and in no other."""
     x = normal(4, 1536)
     x[1, 700], x[2, 3] = float("nan"), float("inf")
     gain, shift = torch.ones(1, 1536, device=device), torch.zeros(1, 1536, device=device)
@@ -119,18 +145,16 @@ def test_a_row_that_is_not_whole_shows(device: str, block: int) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_gelu_of_what_a_network_never_gives(device: str) -> None:
-    """Far from zero, where powers of two overflow: nothing becomes infinite or undefined."""
+def test_gelu_far_from_zero(device: str) -> None:
+    """Where powers of two overflow: nothing becomes infinite or undefined."""
     q, scale = ops.quant_rows(torch.tensor([[-3e4, 3e4, -40.0, 0.0], [-3e4, -9.0, -1.0, 0.0]], device=device), True)
     assert q.tolist() == [[0, 127, 0, 0], [0, 0, -127, 0]]
     assert scale[0].item() == pytest.approx(3e4 / 127, rel=1e-6)
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("groups", [1, 3])
-@pytest.mark.parametrize(("m", "d", "block"), SHAPES)
-def test_norm_and_modulation(m: int, d: int, block: int, groups: int, dtype: torch.dtype, device: str) -> None:
+@pytest.mark.parametrize(("m", "d", "block", "dtype", "groups"), NORM_ROWS)
+def test_norm_and_modulation(m: int, d: int, block: int, dtype: torch.dtype, groups: int, device: str) -> None:
     x = stream(m * groups, d).to(dtype)
     gain, shift = 1 + normal(groups, d, seed=2), normal(groups, d, seed=3)
     exact = hadamard(normed(x, gain, shift, 1e-6), block)
@@ -139,7 +163,7 @@ def test_norm_and_modulation(m: int, d: int, block: int, groups: int, dtype: tor
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_a_norm_far_from_zero_keeps_its_digits(device: str) -> None:
+def test_a_norm_of_values_far_from_zero_is_precise(device: str) -> None:
     """The variance of values near 1000 is not the difference of two large sums."""
     x = normal(4, 1536) + 1000
     gain, shift = torch.ones(1, 1536), torch.zeros(1, 1536)
@@ -148,19 +172,9 @@ def test_a_norm_far_from_zero_keeps_its_digits(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(
-    ("y_dtype", "dtype"),
-    [
-        (torch.float32, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float16, torch.float16),
-        (torch.bfloat16, torch.bfloat16),
-    ],
-)
-@pytest.mark.parametrize(("gates", "gains"), [(0, 1), (1, 1), (3, 1), (0, 2), (2, 3)])
-@pytest.mark.parametrize(("m", "d", "block"), [(7, 5, 0), (5, 333, 0), (5, 256, 256), (4, 1536, 512), (2, 5120, 0)])
+@pytest.mark.parametrize(("m", "d", "block", "y_dtype", "dtype", "gates", "gains"), RESIDUALS)
 def test_residual_then_norm(
-    m: int, d: int, block: int, gates: int, gains: int, y_dtype: torch.dtype, dtype: torch.dtype, device: str
+    m: int, d: int, block: int, y_dtype: torch.dtype, dtype: torch.dtype, gates: int, gains: int, device: str
 ) -> None:
     m *= 6  # divides into every number of groups
     y, before = stream(m, d, seed=5).to(y_dtype), stream(m, d, seed=6).to(dtype)
@@ -188,7 +202,7 @@ def test_residual_then_norm(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_rows_may_lie_apart(device: str) -> None:
+def test_rows_may_be_strided(device: str) -> None:
     wide, stream_of = stream(9, 700).to(device), stream(9, 700, seed=4).to(device)
     around = stream_of.clone()
     x, res = wide[:, 3:336], stream_of[:, 5:338]
@@ -235,8 +249,8 @@ def test_rotating_both_factors_changes_no_product(block: int) -> None:
     torch.testing.assert_close(rotate(rotate(x, block), block), x, rtol=1e-12, atol=1e-12)
 
 
-def test_rotation_saves_rows_with_outliers() -> None:
-    """What it is for: a channel 100 times the others takes int8 rows' levels, and the rotation gives them back."""
+def test_rotation_reduces_the_error_of_rows_with_outliers() -> None:
+    """One channel 100 times the others uses up the int8 levels of a row; the rotation spreads it."""
     x = normal(64, 1536)
     x[:, 17] *= 100
     q, scale = ops.quant_rows(x)
@@ -249,17 +263,19 @@ def test_rotation_saves_rows_with_outliers() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("m", "d"), [(1008, 256), (32760, 1536), (4097, 5120)])
-def test_many_rows_equal_the_twin_on_the_gpu(m: int, d: int) -> None:
-    """Of a whole film: bits where only rounding is done, else within a level."""
+def test_many_rows_equal_the_reference_on_the_gpu(m: int, d: int) -> None:
+    """At the size of a whole film: equal bits where rows are only quantised, else within one level."""
     x, y = (torch.randn(m, d, device="cuda", generator=torch.Generator("cuda").manual_seed(seed)) for seed in (0, 1))
     gain, shift, gate = (normal(1, d, seed=seed) for seed in (2, 3, 4))
     q, scale = ops.quant_rows(x.bfloat16())
-    twin_q, twin_scale = reference.quant_rows(x.bfloat16().cpu())
-    assert torch.equal(q.cpu(), twin_q) and torch.equal(scale.cpu(), twin_scale)
-    twin_res = x.cpu()
-    twin_q, twin_scale = reference.gate_res_norm_quant(y.bfloat16().cpu(), twin_res, gate, gain, shift, 1e-6)
+    expected_q, expected_scale = reference.quant_rows(x.bfloat16().cpu())
+    assert torch.equal(q.cpu(), expected_q) and torch.equal(scale.cpu(), expected_scale)
+    expected_res = x.cpu()
+    expected_q, expected_scale = reference.gate_res_norm_quant(
+        y.bfloat16().cpu(), expected_res, gate, gain, shift, 1e-6
+    )
     q, scale = ops.gate_res_norm_quant(y.bfloat16(), x, gate.cuda(), gain.cuda(), shift.cuda(), 1e-6)
     # A product of up to 32 is rounded, where the processor has no FMA; against a stream of its size little is left.
-    torch.testing.assert_close(x.cpu(), twin_res, rtol=2**-22, atol=2**-20)
-    torch.testing.assert_close(scale.cpu(), twin_scale, rtol=2e-6, atol=0)
-    assert (q.cpu().int() - twin_q.int()).abs().max() <= 1
+    torch.testing.assert_close(x.cpu(), expected_res, rtol=2**-22, atol=2**-20)
+    torch.testing.assert_close(scale.cpu(), expected_scale, rtol=2e-6, atol=0)
+    assert (q.cpu().int() - expected_q.int()).abs().max() <= 1

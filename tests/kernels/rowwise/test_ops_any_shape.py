@@ -1,4 +1,4 @@
-"""Operations on rows at any shape and size of numbers, against float64 (the chosen cases: test_ops_rows.py)."""
+"""Operations on rows at any shape and size of numbers, against float64 (chosen cases: test_ops.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Launching without a compiler: the module that Triton compiles is made ahead of time, kept, found, and loaded.
+"""Launching without a compiler: the module that Triton compiles is built ahead of time, cached, found, and loaded.
 
-There is no GPU here, so nothing is launched. What stands for the driver is a library of its name that has the functions
-the module asks for: enough for the loader, and for Triton's own code to import the module and take its parts.
+There is no GPU here, so nothing is launched. A stand-in libcuda has the functions that the module imports: enough for
+the dynamic loader, and for Triton to import the module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMPILERS = [
 
 
 def undefined(module: Path) -> list[str]:
-    """The functions of the CUDA driver that a module asks the loader for."""
+    """The CUDA driver functions that a module imports."""
     listed = subprocess.run(["nm", "-D", "--undefined-only", module], capture_output=True, text=True, check=True).stdout
     return [name for line in listed.splitlines() if (name := line.split()[-1]).startswith("cu")]
 
@@ -46,7 +46,7 @@ def stand_in(module: Path, folder: Path) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_shipped(tmp_path_factory):
-    """A Rushes that ships no modules: with some Tritons it ships the one that fits, and nothing would be made."""
+    """A Rushes without prebuilt modules: for some Triton versions it ships one, and nothing would be built."""
     empty = tmp_path_factory.mktemp("shipped")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUSHES_PREBUILT", str(empty))
@@ -56,7 +56,7 @@ def nothing_shipped(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, python, nothing_shipped) -> Path:
-    """A folder as `python -m kernels.toolchain.prebuild` makes it, with two kernels for one card."""
+    """A folder as `python -m kernels.toolchain.prebuild` makes it, with two kernels for one GPU."""
     folder = tmp_path_factory.mktemp("prebuilt") / "first"
     done = python("-m", "kernels.toolchain.prebuild", folder, "--capability", "86", "--only", "quant_rows 256")
     assert done.returncode == 0, done.stderr
@@ -70,7 +70,7 @@ import sys
 from pathlib import Path
 started = []
 sys.addaudithook(lambda event, arguments: started.append(Path(arguments[0]).name) if event == "subprocess.Popen" else 0)
-from kernels import driver
+from kernels.toolchain import driver
 driver.prepare(Path(sys.argv[1]))
 from triton.backends.nvidia.driver import CudaUtils
 utils = CudaUtils()
@@ -97,10 +97,12 @@ def test_each_compiler_makes_a_module_that_triton_loads(compiler: str, made, tmp
     environment = {"CC": compiler, "LD_LIBRARY_PATH": str(libraries), "TRITON_CACHE_DIR": str(cache)}
     done = python("-c", ASK, fresh, **environment)
     assert done.stdout.startswith("load_binary get_device_properties\n"), done.stderr
-    assert [path.name for path in fresh.iterdir()] == [next(made.glob("cuda_utils-*")).name]  # kept, and no litter
+    assert [path.name for path in fresh.iterdir()] == [
+        next(made.glob("cuda_utils-*")).name
+    ]  # cached, and nothing else left
 
 
-def test_without_either_it_says_what_to_do(tmp_path, python) -> None:
+def test_without_module_or_compiler_the_error_says_what_to_do(tmp_path, python) -> None:
     done = python("-c", ASK, tmp_path / "none", PATH="", CC="", TRITON_CACHE_DIR=str(tmp_path / "cache"))
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith("RuntimeError: no kernel can be launched (")
@@ -108,32 +110,32 @@ def test_without_either_it_says_what_to_do(tmp_path, python) -> None:
 
 
 @needs_compiler
-def test_the_way_is_told_from_files(made, tmp_path, monkeypatch) -> None:
+def test_the_source_of_the_module_is_found_from_files(made, tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("CC", raising=False)
-    assert driver.way(made).kind == "prebuilt" and str(made) in driver.way(made).words
-    with_compiler = driver.way(tmp_path)
-    assert with_compiler.kind == "compiler" and with_compiler.words.endswith("when first needed")
+    assert driver.launcher_source(made).kind == "prebuilt" and str(made) in driver.launcher_source(made).text
+    with_compiler = driver.launcher_source(tmp_path)
+    assert with_compiler.kind == "compiler" and with_compiler.text.endswith("when first needed")
     monkeypatch.setenv("PATH", "")
-    assert driver.way(made).kind == "prebuilt"
-    none = driver.way(tmp_path)
-    assert none.kind == "none" and "no C compiler is on the path" in none.words and str(tmp_path) in none.remedy
+    assert driver.launcher_source(made).kind == "prebuilt"
+    none = driver.launcher_source(tmp_path)
+    assert none.kind == "none" and "no C compiler is on the path" in none.text and str(tmp_path) in none.remedy
 
 
 @needs_compiler
-def test_a_module_that_the_loader_refuses_is_made_again(made, tmp_path) -> None:
+def test_a_module_that_the_loader_refuses_is_built_again(made, tmp_path) -> None:
     source = driver.driver_source()
     assert source is not None
-    whole = driver.kept("cuda_utils", source, made)
-    assert whole is not None
-    broken = tmp_path / whole.name
-    broken.write_bytes(whole.read_bytes()[:3000])
-    assert driver.kept("cuda_utils", source, tmp_path) is None
+    complete = driver.find_module("cuda_utils", source, made)
+    assert complete is not None
+    broken = tmp_path / complete.name
+    broken.write_bytes(complete.read_bytes()[:3000])
+    assert driver.find_module("cuda_utils", source, tmp_path) is None
     include = str(source.parent / "include")
-    assert driver.provide(tmp_path, "cuda_utils", str(source), "", [], [include], []) == str(broken)
-    assert driver.kept("cuda_utils", source, tmp_path) == broken
+    assert driver.provide_module(tmp_path, "cuda_utils", str(source), "", [], [include], []) == str(broken)
+    assert driver.find_module("cuda_utils", source, tmp_path) == broken
 
 
-def test_the_name_tells_the_source_and_the_python(tmp_path) -> None:
+def test_the_file_name_depends_on_source_and_python(tmp_path) -> None:
     first, second = tmp_path / "a.c", tmp_path / "b.c"
     first.write_text("int a;")
     second.write_text("int b;")
@@ -144,12 +146,12 @@ def test_the_name_tells_the_source_and_the_python(tmp_path) -> None:
 FIND = """
 import sys
 from pathlib import Path
-from kernels import driver
-if sys.argv[2] == "settled":
-    driver.settle(Path(sys.argv[1]))
-from kernels.toolchain.compile_only import AbsentGpu
+from kernels.toolchain import driver
+if sys.argv[2] == "relocate":
+    driver.relocate_cache(Path(sys.argv[1]))
+from kernels.toolchain.compile_only import CompileOnlyGpu
 from kernels.toolchain.launches import GRIDS, cases
-gpu = AbsentGpu(86)
+gpu = CompileOnlyGpu(86)
 print({k.cached for grid in GRIDS for case in cases(86, grid) if "quant_rows 256" in case.name
        for k in gpu.compiled_by(case.launch)})
 """
@@ -157,54 +159,55 @@ print({k.cached for grid in GRIDS for case in cases(86, grid) if "quant_rows 256
 
 @needs_compiler
 def test_a_moved_cache_is_found_again_by_another_process(made, tmp_path, python) -> None:
-    """A literal card of capability 8.6 stands for the GPU; what is found is found by Triton's own key."""
+    """A compile-only GPU of capability 8.6 stands for the real one; kernels are found by Triton's own key."""
     moved = tmp_path / "second"
     shutil.copytree(made / "cache", moved)
     made.joinpath("cache").rename(tmp_path / "gone")
     try:
-        for settled in ("settled", "again"):
-            done = python("-c", FIND, moved, settled, PATH="", TRITON_CACHE_DIR=str(moved))
+        for action in ("relocate", "nothing"):
+            done = python("-c", FIND, moved, action, PATH="", TRITON_CACHE_DIR=str(moved))
             assert done.stdout == "{True}\n", done.stderr
     finally:
         (tmp_path / "gone").rename(made / "cache")
 
 
 @needs_compiler
-def test_a_moved_cache_that_is_not_settled_is_missed(made, tmp_path, python) -> None:
-    """What `settle` is for: Triton notes absolute paths."""
+def test_a_moved_cache_that_is_not_relocated_is_missed(made, tmp_path, python) -> None:
+    """Why `relocate_cache` exists: Triton stores absolute paths."""
     moved = tmp_path / "second"
     shutil.copytree(made / "cache", moved)
     made.joinpath("cache").rename(tmp_path / "gone")
     try:
-        done = python("-c", FIND, moved, "left", TRITON_CACHE_DIR=str(moved))
+        done = python("-c", FIND, moved, "nothing", TRITON_CACHE_DIR=str(moved))
         assert "False" in done.stdout, done.stderr
     finally:
         (tmp_path / "gone").rename(made / "cache")
 
 
-def test_the_house_says_where_it_is_kept(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "house"))
+def test_the_folder_is_that_of_the_installation(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "installation"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(process.KERNELS, raising=False)
     assert driver.default_folder() == tmp_path / "cache" / "rushes" / "kernels"
     monkeypatch.setenv(process.KERNELS, process.environment()[process.KERNELS])
-    assert driver.default_folder() == tmp_path / "house" / "kernels" == paths.kernels()
+    assert driver.default_folder() == tmp_path / "installation" / "kernels" == paths.kernels()
 
 
-def test_half_a_note_is_dropped(tmp_path) -> None:
+def test_a_truncated_group_file_is_removed(tmp_path) -> None:
     entry = tmp_path / "KEY"
     entry.mkdir()
-    whole, half = entry / "__grp__one.json", entry / "__grp__two.json"
-    whole.write_text(json.dumps({"child_paths": {"one.cubin": "/elsewhere/KEY/one.cubin"}}))
-    half.write_text('{"child_paths": {"two')
-    driver.settle(tmp_path)
-    assert json.loads(whole.read_text()) == {"child_paths": {"one.cubin": str(entry / "one.cubin")}}
+    complete, truncated = entry / "__grp__one.json", entry / "__grp__two.json"
+    complete.write_text(json.dumps({"child_paths": {"one.cubin": "/elsewhere/KEY/one.cubin"}}))
+    truncated.write_text('{"child_paths": {"two')
+    driver.relocate_cache(tmp_path)
+    assert json.loads(complete.read_text()) == {"child_paths": {"one.cubin": str(entry / "one.cubin")}}
     assert sorted(path.name for path in entry.iterdir()) == ["__grp__one.json"]
 
 
 def test_the_doctor_loads_neither_torch_nor_triton(python, tmp_path) -> None:
-    code = "import sys; from pathlib import Path; from kernels.toolchain.driver import way; way(Path(sys.argv[1]));"
-    done = python("-c", code + "print({'torch', 'triton', 'numpy'} & set(sys.modules))", tmp_path)
+    code = "import sys; from pathlib import Path; from kernels.toolchain import driver; "
+    code += "driver.launcher_source(Path(sys.argv[1])); print({'torch', 'triton', 'numpy'} & set(sys.modules))"
+    done = python("-c", code, tmp_path)
     assert done.stdout == "set()\n", done.stderr
 
 
@@ -215,19 +218,19 @@ SHIPPED = sorted(driver.SHIPPED.glob("*.so"))
     sys.platform != "linux" or os.uname().machine != "x86_64", reason="modules for Linux on x86-64 ship"
 )
 @pytest.mark.parametrize("module", SHIPPED, ids=lambda path: path.name)
-def test_shipped_modules_are_whole(module: Path) -> None:
-    """They ask for libcuda by name and for no newer C library than torch itself does (glibc 2.28)."""
-    told = subprocess.run(["readelf", "-dV", module], capture_output=True, text=True, check=True).stdout
-    assert "[libcuda.so.1]" in told
+def test_shipped_modules_are_complete(module: Path) -> None:
+    """They need libcuda by name, and no newer C library than torch itself (glibc 2.28)."""
+    listed = subprocess.run(["readelf", "-dV", module], capture_output=True, text=True, check=True).stdout
+    assert "[libcuda.so.1]" in listed
     versions = {
-        tuple(map(int, word.strip("()").split("_")[1].split("."))) for word in told.split() if "GLIBC_2" in word
+        tuple(map(int, word.strip("()").split("_")[1].split("."))) for word in listed.split() if "GLIBC_2" in word
     }
     assert versions and max(versions) <= (2, 28)
     assert undefined(module)
     assert b"PyInit_cuda_utils" in module.read_bytes()
 
 
-def test_a_module_ships_for_each_python_that_could_be_tried() -> None:
-    """Of one text: the driver's C file in the Triton that torch's CUDA build pins."""
+def test_a_module_ships_for_each_supported_python() -> None:
+    """All from one source: the driver's C file in the Triton that torch's CUDA build pins."""
     name, pythons = {path.name.split(".")[0] for path in SHIPPED}, [path.name.split(".")[1] for path in SHIPPED]
     assert len(name) == 1 and pythons == [f"cpython-3{minor}-x86_64-linux-gnu" for minor in (11, 12, 13)]

@@ -1,9 +1,11 @@
-"""The Triton kernels compiled without a GPU for every card: they fit, spill nothing, and use the tensor cores.
+"""The Triton kernels compiled without a GPU for every GPU generation: they fit, do not spill, and use tensor cores.
 
-compiled.toml, beside this file, holds what each takes under each version of Triton: 3.7 is what torch's CUDA build
-brings. When a kernel or Triton changes, `python -m kernels.toolchain.resources --write tests/kernels/compiled.toml`
-makes it anew, and its diff is what to look at. Here the main case of each kernel is compiled again, for a card of each
-generation.
+compiled.toml, next to this file, holds the resources of each under each version of Triton: 3.7 is what torch's CUDA
+build pins. When a kernel or Triton changes, make it anew and look at its diff:
+
+    python -m kernels.toolchain.resources --write tests/kernels/toolchain/compiled.toml
+
+Here the main case of each kernel is compiled again, for a GPU of each generation.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ SHARED_LIMIT_BYTES = {  # of one program, from NVIDIA's tables of compute capabi
 }  # fmt: skip
 COMPILED_HERE = (75, 80, 89, 90, 100, 120)  # 86 is 89 without float8, and is in the table
 TRAP = "int8_linear odd strides"
-SPILLED_BYTES = {  # where some are borne
+SPILLED_BYTES = {  # allowed spills
     TRAP: 4096,
     "gate_res_norm_quant 5120 hadamard": 8,  # one value, on 9.0 under Triton 3.7 alone
 }
@@ -36,17 +38,17 @@ LOOPED = ("int8_linear_kernel", "attn_int8_kernel")  # matrix products over a lo
 def every(table: Table) -> list[tuple[str, str, int, Resources]]:
     """(case, kernel, compute capability, facts)"""
     return [
-        (case, kernel, card, facts)
+        (case, kernel, gpu, facts)
         for case, kernels in table.items()
-        for kernel, cards in kernels.items()
-        for card, facts in cards.items()
+        for kernel, gpus in kernels.items()
+        for gpu, facts in gpus.items()
     ]
 
 
-def check_limits(case: str, kernel: str, card: int, facts: Resources) -> None:
+def check_limits(case: str, kernel: str, gpu: int, facts: Resources) -> None:
     """What must hold under any version of Triton."""
-    where = f"{case}, {kernel} on {card}: {facts}"
-    assert facts.shared_bytes <= SHARED_LIMIT_BYTES[card], where
+    where = f"{case}, {kernel} on {gpu}: {facts}"
+    assert facts.shared_bytes <= SHARED_LIMIT_BYTES[gpu], where
     assert facts.registers <= 255, where
     assert not facts.lanes_mixed, where
     assert facts.stack_bytes <= SPILLED_BYTES.get(case, 0), where
@@ -57,7 +59,7 @@ def check_limits(case: str, kernel: str, card: int, facts: Resources) -> None:
     if kernel == "attn_int8_kernel":
         check_values(case, facts.products, where)
     if kernel in ("int8_linear_kernel", "quant_rows_kernel") and case.split()[-1] not in ("gelu", "hadamard"):
-        assert not facts.fused_adds, where  # they round as their twins do
+        assert not facts.fused_adds, where  # they round as their references do
 
 
 def check_values(case: str, products: str, where: str) -> None:
@@ -76,12 +78,12 @@ def compiled(python) -> Table:
 
 
 def test_every_kernel_compiles_and_fits(compiled) -> None:
-    assert {card for _, _, card, _ in every(compiled)} == set(COMPILED_HERE)
+    assert {gpu for _, _, gpu, _ in every(compiled)} == set(COMPILED_HERE)
     for found in every(compiled):
         check_limits(*found)
 
 
-def test_nothing_is_other_than_in_the_table(compiled) -> None:
+def test_resources_equal_the_table(compiled) -> None:
     if version("triton") not in TABLES:
         pytest.skip(f"the table knows Triton {', '.join(TABLES)}, not {version('triton')}")
     known = {found[:3]: found[3] for found in every(TABLES[version("triton")])}
@@ -93,33 +95,33 @@ def test_nothing_is_other_than_in_the_table(compiled) -> None:
 
 
 @pytest.mark.parametrize("triton", TABLES)
-def test_all_that_the_table_holds_keeps_the_limits(triton: str) -> None:
-    assert {card for _, _, card, _ in every(TABLES[triton])} == set(SHARED_LIMIT_BYTES)
+def test_every_entry_of_the_table_keeps_the_limits(triton: str) -> None:
+    assert {gpu for _, _, gpu, _ in every(TABLES[triton])} == set(SHARED_LIMIT_BYTES)
     for found in every(TABLES[triton]):
         check_limits(*found)
 
 
-def test_the_table_holds_the_same_under_each_version() -> None:
+def test_the_table_has_the_same_entries_for_each_version() -> None:
     first, *others = ({found[:3] for found in every(table)} for table in TABLES.values())
     assert first
     for other in others:
         assert other == first
 
 
-@pytest.mark.parametrize(("card", "unit"), [(80, "mma"), (86, "mma"), (89, "mma"), (90, "wgmma"), (120, "mma")])
-@pytest.mark.parametrize("triton", TABLES)
-def test_int8_products_use_the_unit_of_a_card(triton: str, card: int, unit: str) -> None:
+@pytest.mark.parametrize(("gpu", "unit"), [(80, "mma"), (86, "mma"), (89, "mma"), (90, "wgmma"), (120, "mma")])
+def test_int8_products_use_the_tensor_cores_of_their_generation(gpu: int, unit: str) -> None:
     """On 10.0 that is tcgen05 from Triton 3.9 on, and the older mma before."""
-    assert TABLES[triton]["int8_linear"]["int8_linear_kernel"][card].products == f"{unit} s8 s32"
+    used = {triton: table["int8_linear"]["int8_linear_kernel"][gpu].products for triton, table in TABLES.items()}
+    assert used == dict.fromkeys(TABLES, f"{unit} s8 s32")
 
 
-def test_rows_that_begin_anywhere_cost_the_copies_ahead() -> None:
+def test_rows_that_are_not_aligned_lose_the_async_copies() -> None:
     """The trap: strides that are no multiples of 16. Those of real networks are, so it stays a warning."""
     for triton, table in TABLES.items():
-        for card, aligned in table["int8_linear"]["int8_linear_kernel"].items():
-            odd = table[TRAP]["int8_linear_kernel"][card]
-            assert aligned.async_copies and not odd.async_copies, (triton, card)
-            assert odd.shared_bytes < aligned.shared_bytes, (triton, card)
+        for gpu, aligned in table["int8_linear"]["int8_linear_kernel"].items():
+            odd = table[TRAP]["int8_linear_kernel"][gpu]
+            assert aligned.async_copies and not odd.async_copies, (triton, gpu)
+            assert odd.shared_bytes < aligned.shared_bytes, (triton, gpu)
 
 
 def reduction(axis: int, lanes: list[list[int]], slice_of: int | None = None) -> str:
@@ -135,44 +137,44 @@ def reduction(axis: int, lanes: list[list[int]], slice_of: int | None = None) ->
 """
 
 
-def test_reductions_over_lanes_that_are_not_neighbours_are_told() -> None:
+def test_reductions_over_scattered_lanes_are_detected() -> None:
     """The first layout is that of the norm of 12 heads' queries on an H100, where Triton 3.6 lost every other row."""
-    from kernels.toolchain.compile_only import lanes_apart
+    from kernels.toolchain.compile_only import has_scattered_lanes
 
     queries = [[0, 16], [0, 32], [0, 64], [1, 0], [0, 128]]
-    assert lanes_apart(reduction(1, queries)) and not lanes_apart(reduction(0, queries))
-    assert not lanes_apart(reduction(1, [[0, 8], [0, 16], [0, 32], [0, 64], [1, 0]]))
-    assert not lanes_apart(reduction(1, [[1, 0], [0, 16], [0, 32], [0, 64], [0, 128]]))
-    assert not lanes_apart(reduction(1, [[0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]))
+    assert has_scattered_lanes(reduction(1, queries)) and not has_scattered_lanes(reduction(0, queries))
+    assert not has_scattered_lanes(reduction(1, [[0, 8], [0, 16], [0, 32], [0, 64], [1, 0]]))
+    assert not has_scattered_lanes(reduction(1, [[1, 0], [0, 16], [0, 32], [0, 64], [0, 128]]))
+    assert not has_scattered_lanes(reduction(1, [[0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]))
     deep = [[0, 0, 8], [0, 1, 0], [0, 0, 16], [1, 0, 0], [0, 2, 0]]
-    assert lanes_apart(reduction(1, deep)) and lanes_apart(reduction(1, deep, slice_of=2))
-    assert not lanes_apart(reduction(0, deep, slice_of=1)) and lanes_apart(reduction(1, deep, slice_of=0))
+    assert has_scattered_lanes(reduction(1, deep)) and has_scattered_lanes(reduction(1, deep, slice_of=2))
+    assert not has_scattered_lanes(reduction(0, deep, slice_of=1)) and has_scattered_lanes(
+        reduction(1, deep, slice_of=0)
+    )
 
 
-def test_a_table_is_read_as_it_was_spelled() -> None:
+def test_spell_and_read_are_inverse() -> None:
     from kernels.toolchain.resources import spell
 
     table = {
         "3.9.0": {
             "int8 b": {
-                "one_kernel": {
-                    card: Resources(card % 4, 0, 16, "mma s8 s32", True, False, False) for card in (80, 86, 90)
-                }
+                "one_kernel": {gpu: Resources(gpu % 4, 0, 16, "mma s8 s32", True, False, False) for gpu in (80, 86, 90)}
             }
         }
     }
     assert read(spell(table)) == table
 
 
-def test_a_card_that_is_not_here_refuses_what_the_card_would(python) -> None:
+def test_a_compile_only_gpu_refuses_what_the_real_one_would(python) -> None:
     code = """
 from triton.runtime.errors import OutOfResources
-from kernels import tiles
-from kernels.toolchain.compile_only import AbsentGpu
+from kernels.linear import tiles
+from kernels.toolchain.compile_only import CompileOnlyGpu
 from kernels.toolchain.launches import linear
 tiles.TILES["int8_linear"]["large"] = {(8, 0): tiles.Tile(128, 256, 128, 8, 4)}
 try:
-    AbsentGpu(86).compiled_by(linear("four stages", 4096, 4096, 4096).launch)
+    CompileOnlyGpu(86).compiled_by(linear("four stages", 4096, 4096, 4096).launch)
 except OutOfResources as error:
     print(error.required, error.limit, error.name)
 """
