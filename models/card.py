@@ -33,21 +33,23 @@ class Card:
     fps: float = 16.0
     vae: str = "wan2.1"
     space_stride: int = 8  # pixels to a latent cell, each way: 8 for the autoencoders of 16 channels, 16 for that of 48
-    passes: int = 2  # forwards a step: with the words and without them (guidance); 1 without guidance
+    passes: int = 2  # forwards a step: with the prompt and without it (guidance); 1 without guidance
     experts: int = 1  # networks of this size that share the steps, one after the other
-    boundary: float = 0.0  # noise level from which the first expert works; below it the second
-    prediction: str = "velocity"  # the network gives the flow's "velocity", or the "change" of the previs to the film
-    frames: int = 81  # of a film as it was trained
+    boundary: float = 0.0  # noise level down to which the first expert denoises; below it the second
+    prediction: str = "velocity"  # the network outputs the flow's "velocity", or the "change" of the previs to the film
+    frames: int = 81  # of the films it was trained on
     solver: str = "unipc"  # of SOLVERS
-    levels: tuple[float, ...] = ()  # of noise, which a network was distilled to: instead of `shift`, one for each step
-    whole_times: bool = False  # whether the network was only ever told times without a fraction
-    guidance: tuple[float, ...] = (5.0,)  # how far the words pull, for each expert in the order they work; 1.0: no pull
-    image_dim: int = 0  # width of the tokens of a picture that the cross-attention reads beside the words; 0: none
-    image_positions: int = 0  # learnt places of these tokens, where two pictures are told apart; 0: none are learnt
-    vace_layers: tuple[int, ...] = ()  # blocks that are given a hint, each by a block of its own beside it (VACE)
-    vace_channels: int = 0  # channels of what those blocks read
-    camera_channels: int = 0  # of the rays that a camera adapter folds into cells and adds to the tokens
-    reference_channels: int = 0  # of a latent frame whose tokens come before the film's
+    levels: tuple[
+        float, ...
+    ] = ()  # noise levels that a network was distilled to: one for each step, instead of `shift`
+    whole_times: bool = False  # whether the network was trained on integer times only
+    guidance: tuple[float, ...] = (5.0,)  # guidance scale of each expert, high noise first; 1.0: none
+    image_dim: int = 0  # width of CLIP's image tokens, which the cross-attention reads next to the text; 0: none
+    image_positions: int = 0  # learnt positions of these tokens, which tell two pictures apart; 0: none
+    vace_layers: tuple[int, ...] = ()  # blocks that receive a hint, each from a VACE block of its own
+    vace_channels: int = 0  # channels of the hints' input
+    camera_channels: int = 0  # of the rays that the camera adapter folds into cells and adds to the tokens
+    reference_channels: int = 0  # of the reference latent, whose tokens come before the film's
 
     @property
     def head_dim(self) -> int:
@@ -56,25 +58,25 @@ class Card:
 
     @property
     def picture_tokens(self) -> int:
-        """How many tokens of pictures the cross-attention reads: 257 of each."""
+        """How many image tokens the cross-attention reads: 257 of each picture."""
         return self.image_positions or (257 if self.image_dim else 0)
 
     @property
     def kept_blocks(self) -> frozenset[int]:
-        """The blocks that quantization leaves in bf16: the first two and the last three, which feel rounding most.
+        """The blocks that quantization leaves in bf16: the first two and the last three, which lose most by rounding.
 
         None in a network of at most 8 blocks: no block of one so shallow was seen to need more than int8.
         """
         return frozenset({0, 1, *range(self.layers - 3, self.layers)}) if self.layers > 8 else frozenset()
 
 
-# The shipped model gives what the film adds to its previs: silent, it would shoot the previs, so it only learns what
-# that lacks: highlights, air, the lens. Like all that give the film and not a velocity, it is nearly right at any noise
-# (Li & He 2025, "Back to basics", on x-prediction).
-# What it reads on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
+# The shipped model predicts the change from the previs to the film: with an output of zero the film is the previs, so
+# it only learns what that lacks: highlights, air, the lens. Like every network that predicts the film instead of a
+# velocity, it is nearly right at any noise (Li & He 2025, "Back to basics", on x-prediction).
+# Channels on its patch embedding, in this order: 16 noise, 4 keyframe mask, 16 keyframe latent
 # (the layout of Wan I2V), 16 latent of the previs film, 16 latent of the depth film (the layout of Fun-Control),
 # 24 Pluecker rays (the layout of Fun-Camera, pooled to the latent grid). Before the film's tokens come those of the
-# sheet of its people (the layout of Fun-Control V1.1).
+# model sheet of its people (the layout of Fun-Control V1.1).
 PREVIS = Card(
     name="previs", dim=384, ffn=1536, heads=6, layers=8, in_channels=16 + 4 + 16 + 16 + 16 + 24,
     text_dim=64, text_len=16, shift=4.0, steps=4, vae="previs", passes=1, prediction="change",
@@ -85,8 +87,8 @@ TINY = replace(PREVIS, name="tiny", dim=32, ffn=64, heads=2, layers=2)  # tests:
 WAN_1_3B = Card(name="wan2.1-t2v-1.3b", dim=1536, ffn=8960, heads=12, layers=30, in_channels=16, whole_times=True)
 WAN_14B = Card(name="wan2.1-t2v-14b", dim=5120, ffn=13824, heads=40, layers=40, in_channels=16, whole_times=True)
 
-# Noise, a mask and the latent of keyframes on the patch embedding; what CLIP sees of them in the cross-attention.
-# The files of 480P and 720P are alike in every shape, and so are those of Fun-InP.
+# Noise, a mask and the latent of keyframes on the patch embedding; their CLIP image tokens in the cross-attention.
+# The files of 480P and 720P have the same shapes, and so do those of Fun-InP.
 WAN_I2V_480P = replace(
     WAN_14B, name="wan2.1-i2v-14b-480p", in_channels=16 + 4 + 16, image_dim=1280, steps=40, shift=3.0
 )
@@ -94,7 +96,7 @@ WAN_I2V_720P = replace(WAN_I2V_480P, name="wan2.1-i2v-14b-720p", shift=5.0)
 WAN_FLF2V = replace(WAN_I2V_720P, name="wan2.1-flf2v-14b", image_positions=2 * 257, steps=50, shift=16.0)
 WAN_INP_1_3B = replace(WAN_1_3B, name="wan2.1-fun-inp-1.3b", in_channels=16 + 4 + 16, image_dim=1280)
 
-# What is kept of a film, what is to be made, and a mask of 8x8 pixels a cell: 16 + 16 + 64 channels.
+# Latents of what is kept of a film, of what is to be made, and a mask of 8x8 pixels a cell: 16 + 16 + 64 channels.
 WAN_VACE_1_3B = replace(
     WAN_1_3B, name="wan2.1-vace-1.3b", vace_layers=tuple(range(0, 30, 2)), vace_channels=96, shift=16.0
 )
@@ -116,7 +118,7 @@ WAN_CAMERA_14B = replace(
 )
 
 # The 5B reads cells of 4x16x16: a quarter of the tokens for the same picture. The A14B is two networks of the 14B's
-# size: one lays out the shot while it is mostly noise, the other finishes it; one works at a time.
+# size: one for high noise, which lays out the shot, one for low noise, which finishes it; one runs at a time.
 WAN_5B = Card(
     name="wan2.2-ti2v-5b", dim=3072, ffn=14336, heads=24, layers=30, in_channels=48, out_channels=48,
     fps=24.0, frames=121, vae="wan2.2", space_stride=16, whole_times=True,
@@ -137,9 +139,9 @@ CARDS = {
     )
 }  # fmt: skip
 
-# How networks that were distilled to a few steps are walked: solver, shift, and noise levels where no shift gives them.
-# LightX2V's, also as LoRAs: 1, 0.9375, 0.8333, 0.6250, of which Wan 2.2's experts take two each. FastWan's: the film is
-# made noisy again. rCM's: sin t / (sin t + cos t) of t = atan 80, 1.5, 1.4 and 1. All without guidance.
+# How networks that were distilled to a few steps are sampled: solver, shift, and steps or noise levels.
+# LightX2V's, also as LoRAs: 1, 0.9375, 0.8333, 0.6250, of which Wan 2.2's experts take two each. FastWan's: fresh
+# noise at each level. rCM's: sin t / (sin t + cos t) of t = atan 80, 1.5, 1.4 and 1. All without guidance.
 FEW_STEPS: dict[str, tuple[str, float, int | tuple[float, ...]]] = {
     "lightx2v": ("euler", 5.0, 4),
     "mean-flow": ("euler", 5.0, 2),
@@ -148,9 +150,9 @@ FEW_STEPS: dict[str, tuple[str, float, int | tuple[float, ...]]] = {
 }
 
 
-def few_steps(card: Card, way: str) -> Card:
-    """The card of a network that was distilled in one of the ways of FEW_STEPS."""
-    solver, shift, grid = FEW_STEPS[way]
+def few_steps(card: Card, method: str) -> Card:
+    """The card of a network that was distilled by one of the methods of FEW_STEPS."""
+    solver, shift, grid = FEW_STEPS[method]
     levels = grid if isinstance(grid, tuple) else ()
     steps = len(grid) if isinstance(grid, tuple) else grid
     return replace(
@@ -159,9 +161,9 @@ def few_steps(card: Card, way: str) -> Card:
 
 
 def steps_of(quality: str, card: Card) -> int:
-    """The quality dial: draft is half of a card's own steps, take all of them, print two and a half times, at most 60
-    where the card's own are fewer. 4, 8 and 20 for the shipped model. A network that was distilled to its steps takes
-    them, whatever the dial says.
+    """Denoising steps of a quality: draft is half of the card's steps, take all of them, print two and a half times as
+    many, at most 60 where the card has fewer. 2, 4 and 10 for the shipped model. A network that was distilled to its
+    steps takes these at every quality.
     """
     if reads_text(card) and card.passes == 1:
         return card.steps
@@ -177,19 +179,19 @@ class TextCard:
     """One umT5 encoder (google/umt5-xxl, Apache-2.0, and wan/modules/t5.py for the facts)."""
 
     name: str
-    words: int  # rows of the table; a few more than the tokenizer has words
+    words: int  # rows of the token embedding; a few more than the tokenizer has pieces
     dim: int  # D, and the width of all heads together
     ffn: int
     heads: int  # N
     layers: int
-    tokens: int = 512  # the most it reads, the mark at the end among them
+    tokens: int = 512  # the most it reads, the end token included
     eps: float = 1e-6
-    kept_blocks: frozenset[int] = frozenset()  # left in bf16 by quantization: its layers are much alike
+    kept_blocks: frozenset[int] = frozenset()  # left in bf16 by quantization: none, its layers are much alike
 
 
 UMT5_XXL = TextCard("umt5-xxl", words=256_384, dim=4096, ffn=10_240, heads=64, layers=24)
 
 
 def reads_text(card: Card) -> bool:
-    """Whether words reach this network. Ours reads the camera, the lamps and the set in their place."""
+    """Whether text reaches this network. Ours reads the camera, the lamps and the set instead."""
     return card.vae != "previs"

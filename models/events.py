@@ -1,4 +1,4 @@
-"""What a render is asked for and what it reports: torch-free, so the daemon and the desk can speak of it."""
+"""The request of a render and the events that it reports. Torch-free, for the daemon and the desk use them too."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class Settings:
     seed: int
     solver: str = "unipc"  # of models/card.py: SOLVERS
     device: str = "cpu"  # "cpu" | "cuda:0"
-    attention: str | None = None  # of kernels/dispatch.py; None: the one that is right for the device
-    placement: Placement = field(default_factory=Placement)  # how the network lies in the device's memory
-    guidance: tuple[float, ...] | None = None  # how far words pull, for each expert; None: as the card says
+    attention: str | None = None  # of kernels/dispatch.py; None: the one chosen for the device
+    placement: Placement = field(default_factory=Placement)  # which blocks stay in the device's memory
+    guidance: tuple[float, ...] | None = None  # guidance scale of each expert; None: as the card says
     batch: int = 1  # passes of guidance that go through the network together: the same film
-    text: str = "cpu"  # where words are read, of text_sizes.TEXT_PLACES
-    # change of an answer up to which the network is not asked again (models/rendering/step_cache.py); 0: none
-    spare: float = 0.0
+    text: str = "cpu"  # where the text encoder runs: "cpu", "gpu", or "streamed" through the GPU layer by layer
+    # predicted change up to which the last output is reused (models/rendering/step_cache.py); 0: never
+    cache_tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """What the encoder made of a text: `tokens` rows of bf16 numbers, one after another, least byte first."""
+    """The embedding of a text: `tokens` rows of bf16 numbers, one after another, little-endian."""
 
     text: str
     tokens: int
@@ -37,17 +37,17 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """What a model is told besides the blocking. Ours reads no words: its directions are numbers, and pictures."""
+    """What a model is given besides the blocking. Ours reads no text: its directions are numbers, and pictures."""
 
     positive: str = ""
     negative: str = ""
-    known: tuple[Embedding, ...] = ()  # texts that were read before; the encoder is loaded only where one is missing
+    known: tuple[Embedding, ...] = ()  # cached embeddings; the text encoder is loaded only where one is missing
     first: Any = None  # (h, w, 3) uint8 numpy, sRGB, of any size: the picture that the film begins with
     last: Any = None  # the same of its end, for a model that reads two
     keys: Mapping[int, Any] = field(default_factory=dict)  # the same by their frames, for a model that reads any
 
     def pictures(self, frames: int) -> dict[int, Any]:
-        """All pictures by the frames that they are, of a film of so many; first and last before a key there."""
+        """All pictures by frame, of a film of so many frames; first and last win over a key of the same frame."""
         ends = {0: self.first, frames - 1: self.last}
         found = dict(self.keys) | {t: picture for t, picture in ends.items() if picture is not None}
         return dict(sorted(found.items()))
@@ -58,7 +58,7 @@ NOTHING = Request()
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The weights are in memory and proved whole."""
+    """The weights are in memory and verified."""
 
     seconds: float
     weights_sha256: str
@@ -66,8 +66,8 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Worded:
-    """Texts that were not known were read. What became of them can be kept, and given to a later render."""
+class TextEncoded:
+    """Texts were encoded. Their embeddings can be cached, and given to a later render."""
 
     embeddings: tuple[Embedding, ...]
     seconds: float
@@ -75,14 +75,14 @@ class Worded:
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    """The blocking has become what the network reads."""
+    """The inputs of the network are ready."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The first `index` steps were made by a render that was cut off: this one goes on after them."""
+    """The first `index` steps were made by an interrupted render: this one continues after them."""
 
     index: int
     of: int
@@ -90,7 +90,7 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something worth remembering that changes nothing in the film, in one line."""
+    """Something worth recording that changes nothing in the film, in one line."""
 
     text: str
 
@@ -113,4 +113,4 @@ class Decoded:
     seconds: float
 
 
-Event = Loaded | Worded | Conditioned | Resumed | Noted | Stepped | Decoded
+Event = Loaded | TextEncoded | Conditioned | Resumed | Noted | Stepped | Decoded

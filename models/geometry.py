@@ -15,7 +15,7 @@ PATCH = 2
 
 
 def snap_frames(seconds: float, fps: float) -> int:
-    """The nearest 4n+1 count of frames, at least 5: 2.0 s at 16 fps asks 32 and gives 33."""
+    """The nearest 4n+1 count of frames, at least 5: 2.0 s at 16 fps are 32 frames and give 33."""
     return max(1, round((seconds * fps - 1) / TIME_STRIDE)) * TIME_STRIDE + 1
 
 

@@ -1,12 +1,9 @@
-"""Forwards and rates on a device (python -m models.bench as today).
+"""Measured speed and memory on a device (python -m models.bench).
 
 May import: kernels, kernels.bench, models, models.cost, models.weight_files, models.dit, models.loading,
 models.importing.
-    baselines    Networks with drawn weights, and the same weights in diffusers' network, with which ours is compared
-    device_rates What a device does: rates of its memory, of matrices as our blocks multiply them, of the way to it, of
-                 one block
-    forward      One measurement on this device: a network of a card's real size, its weights drawn, laid down as a
-                 placement says
-    __main__     A block and a whole forward of the int8 network against bf16 ones of the same weights, at the sizes of
-                 Wan
+    baselines    Networks with random weights, and diffusers' network with the same weights
+    device_rates Rates of a device: memory, matrix products, upload, one block
+    forward      One measured forward of a card's real size in a given placement
+    __main__     Compare the int8 network with bf16 baselines at the sizes of Wan
 """

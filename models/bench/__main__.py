@@ -1,14 +1,14 @@
-"""A block and a whole forward of the int8 network against bf16 ones of the same weights, at the sizes of Wan.
+"""Compare a block and a whole forward of the int8 network with bf16 baselines of the same weights, at Wan's sizes.
 
     python -m models.bench                        on a GPU: a table, and one JSON document on the last line
     python -m models.bench --out kernels/measured    the document in a file too
-    python -m models.bench --attention int8_f32 sdpa    these ways of attention instead of the card's own
-    python -m models.bench --dry-run              everything, tiny, on the CPU: proves the script, measures nothing
+    python -m models.bench --attention int8_f32 sdpa    these implementations of attention instead of the GPU's default
+    python -m models.bench --dry-run              everything, tiny, on the CPU: tests the script, measures nothing
 
 Compared are our network in bf16 as written, the same with its blocks compiled by torch.compile, and diffusers'
-transformer where it is installed. A ratio above 1 means that int8 is faster. `rms` is how far a result is from that of
-our bf16 network, relative to it: of a block the worst of all int8 blocks, each given the stream of the bf16 network. A
-way whose result is not finite has failed, and its time says nothing.
+transformer where it is installed. A ratio above 1 means that int8 is faster. `rms` is the relative
+RMS difference from our bf16 network; of a block the worst of all int8 blocks, each with the bf16 network's residual
+stream as input. An implementation whose result is not finite has failed, and its time means nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from kernels.bench import report, timing
 from kernels.bench.report import Found, Goal
 from kernels.dispatch import Attention, choose
-from models.bench.baselines import diffusers_network, drawn
+from models.bench.baselines import diffusers_network, random_weights
 from models.card import WAN_1_3B, WAN_14B, Card
 from models.cost.activations import stream_bytes, work_bytes
 from models.cost.flops import flops
@@ -42,7 +42,7 @@ ROUNDING = Goal("rms", 0.03, at_most=True)  # of a block
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A network and the film it sees. whole: its forward is measured too, and these are the goals of that."""
+    """A network and the film it works on. whole: its forward is measured too, with these goals."""
 
     name: str
     card: Card
@@ -67,30 +67,30 @@ TINY = [
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, print, and keep."""
+    """Measure, print, and save."""
     options = report.parser("models.bench", __doc__.split("\n")[0])
-    options.add_argument("--attention", nargs="+", choices=get_args(Attention), help="the ways of the int8 network")
-    asked = report.asked(options, arguments)
+    options.add_argument("--attention", nargs="+", choices=get_args(Attention), help="attention of the int8 network")
+    asked = report.parse_options(options, arguments)
     ways = asked.attention or (get_args(Attention) if asked.dry_run else [choose(asked.device).attention])
     document = report.begin("models", asked.device, asked.dry_run)
     print(report.headline(document), flush=True)
     scenes = {scene.name: scene for scene in (TINY if asked.dry_run else FULL) if asked.only in scene.name}
     try:
-        for scene in report.until(asked.limit, scenes, document):
+        for scene in report.before_limit(asked.limit, scenes, document):
             for row in attempted(scene, ways, asked.compile, asked.device):
                 report.add(document, row)
                 print(line(row), flush=True)
     except KeyboardInterrupt:
-        document["interrupted"] = True  # what was measured is kept
+        document["interrupted"] = True  # what was measured is saved
     return report.conclude(document, asked.out)
 
 
 def attempted(scene: Scene, ways: Sequence[Attention], compiles: bool, device: torch.device) -> list[Found]:
     """The rows of a scene, or one that says why there are none: the others are still measured."""
-    timing.let_go(device)
+    timing.free_memory(device)
     try:
         return measured(scene, ways, compiles, device)
-    except Exception as error:  # too large for this card, or a kernel that fails on it
+    except Exception as error:  # too large for this GPU, or a kernel that fails on it
         return [
             {"scene": scene.name, "part": "", "way": "", "reached": {}, "goals": (), "failed": timing.first_line(error)}
         ]
@@ -100,7 +100,7 @@ Inputs = tuple[Tensor, Tensor, Tensor]  # of a forward: latent, time, context
 
 
 class Contender(NamedTuple):
-    """A network with a forward of it over the scene, and with one of its blocks as that forward calls it."""
+    """A network, its forward over the scene, and one of its blocks as that forward calls it."""
 
     network: nn.Module
     forward: Callable[[], Tensor]
@@ -108,17 +108,17 @@ class Contender(NamedTuple):
 
     @property
     def held_bytes(self) -> int:
-        """What its weights take."""
+        """The size of its weights."""
         return sum(tensor.nbytes for tensor in (*self.network.parameters(), *self.network.buffers()))
 
 
 def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The layers of ours or of diffusers'."""
+    """The layers of our network or diffusers'."""
     return list(network.get_submodule("blocks").children())
 
 
 def contender(network: nn.Module, forward: Callable[[], Tensor], index: int) -> Contender:
-    """What the block of this index is given is learned from one forward."""
+    """A contender; the inputs of the block of this index are recorded in one forward."""
     block = blocks_of(network)[index]
     seen: Found = {}
     hook = block.register_forward_pre_hook(lambda _, *given: seen.update(given=given), with_kwargs=True)
@@ -130,7 +130,7 @@ def contender(network: nn.Module, forward: Callable[[], Tensor], index: int) -> 
 
 @torch.inference_mode()
 def measured(scene: Scene, ways: Sequence[Attention], compiles: bool, device: torch.device) -> list[Found]:
-    """A row for each part of a scene and each way of attention: ours, and every baseline."""
+    """A row for each part of a scene and each attention: our network, and every baseline."""
     parts = ("block", "forward") if scene.whole else ("block",)
     bf16, int8 = networks(scene, device)
     x, context = (torch.randn(size, device=device) for size in sizes_of(scene))
@@ -150,41 +150,43 @@ def measured(scene: Scene, ways: Sequence[Attention], compiles: bool, device: to
 
 
 def sizes_of(scene: Scene) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Of the latent and of the context."""
+    """The shapes of the latent and of the context."""
     card = scene.card
     return (1, card.in_channels, *scene.geometry.latent), (1, card.text_len, card.text_dim)
 
 
 def networks(scene: Scene, device: torch.device) -> tuple[Transformer | None, Transformer]:
-    """Ours in bf16, where there is room for both, and in int8, of the same weights."""
+    """Our network in bf16, if both fit, and in int8, of the same weights."""
     card, both = scene.card, has_room(scene, device)
     state: dict[str, Tensor] = {}
     stored: dict[str, Tensor] = {}
-    for part in drawn(card, device):
+    for part in random_weights(card, device):
         stored |= quantize(part, card)
         state |= part if both else {}
     return load_quantized(card, state, BF16) if both else None, load_quantized(card, stored, BF16)
 
 
 def has_room(scene: Scene, device: torch.device) -> bool:
-    """Whether the scene's network lies on the device in bf16 and in int8, and works there."""
+    """Whether the scene's network fits on the device in bf16 and in int8 together, with room to work."""
     if device.type == "cpu":
         return True
     card, geometry = scene.card, scene.geometry
     work = stream_bytes(card, geometry, 2, 1) + work_bytes(card, geometry, "bf16", "sdpa", 1, 0)
     weights = weights_bytes(card, "bf16") + weights_bytes(card, "int8")
-    return weights + 3 * work < torch.cuda.mem_get_info(device)[0]  # what plain torch holds at once is more than ours
+    return (
+        weights + 3 * work < torch.cuda.mem_get_info(device)[0]
+    )  # plain torch holds more intermediates than our network
 
 
 def contenders(
     bf16: Transformer | None, int8: Transformer, ways: Sequence[Attention], compiles: bool, inputs: Inputs
 ) -> Iterator[tuple[str, Contender | str]]:
-    """Each by name, or why it is not here. To be used before the next is asked for: compiling changes a network."""
+    """Each contender by name, or why it is missing. Use each before the next one: compiling changes a network."""
     index = min(set(range(int8.card.layers)) - int8.card.kept_blocks)  # the first that is int8
     for way in ways:
         yield f"int8 {way}", contender(int8, partial(run_ours, int8, way, inputs), index)
     if bf16 is None:
-        yield "bf16", "no room for its weights beside ours"
+        yield "bf16", "no room for its weights next to the int8 ones"
         return
     others = {"bf16": contender(bf16, partial(run_ours, bf16, "sdpa", inputs), index)}
     try:
@@ -202,13 +204,13 @@ def contenders(
 
 
 def run_ours(network: Transformer, way: Attention, inputs: Inputs) -> Tensor:
-    """A forward of ours by this way of attention."""
+    """A forward of our network with this attention."""
     network.attention = way
     return network(*inputs)
 
 
 def run_diffusers(network: nn.Module, inputs: Inputs) -> Tensor:
-    """A forward of diffusers', in bf16 as its pipelines run it."""
+    """A forward of diffusers' network, in bf16 as in its pipelines."""
     x, t, context = inputs
     return network(x.to(BF16), t, context.to(BF16), return_dict=False)[0]
 
@@ -216,7 +218,7 @@ def run_diffusers(network: nn.Module, inputs: Inputs) -> Tensor:
 def block_errors(
     bf16: Transformer | None, int8: Transformer, way: Attention, geometry: Geometry, inputs: Inputs
 ) -> list[float]:
-    """How far each int8 block's output is from the bf16 block's, both given the stream that bf16 blocks made."""
+    """The relative error of each int8 block's output, with the residual stream of the bf16 blocks as input."""
     if bf16 is None:
         return []
     _, t, context = inputs
@@ -239,7 +241,7 @@ def relative(made: Tensor, truth: Tensor) -> float:
 
 
 def figures(other: Contender | str, part: str, truth: Tensor | None, device: torch.device) -> Found:
-    """Time and memory of a part of a contender, and how far it is from the truth; or why it has none."""
+    """Time, memory and error of a part of a contender; or why it has none."""
     if isinstance(other, str):
         return {"cannot": other}
     run = other.block if part == "block" else other.forward
@@ -255,7 +257,7 @@ def figures(other: Contender | str, part: str, truth: Tensor | None, device: tor
 
 
 def row_of(scene: Scene, part: str, way: Attention, found: dict[str, Found], errors: list[float]) -> Found:
-    """Our figures of one part by one way, beside the baselines', and the goals."""
+    """Our figures of one part with one attention, the baselines', and the goals."""
     work = flops(scene.card, scene.geometry) / (scene.card.layers if part == "block" else 1)
     made: Found = {"scene": scene.name, "part": part, "way": way, "tokens": scene.geometry.tokens}
     made |= {"goals": (ROUNDING,) if part == "block" else scene.goals, "reached": {}} | found[f"int8 {way}"]
@@ -273,7 +275,7 @@ def row_of(scene: Scene, part: str, way: Attention, found: dict[str, Found], err
 
 
 def line(row: Found) -> str:
-    """A row of the table: a goal that is missed is marked."""
+    """A row of the table; a missed goal is marked."""
     start = f"{row['scene'] + ', ' + row['part']:<32} int8 {row['way']:<12}"
     if "failed" in row:
         return f"{start} FAILED: {row['failed']}"

@@ -1,9 +1,9 @@
-"""What a device does: rates of its memory, of matrices as our blocks multiply them, of the way to it, of one block.
+"""Rates of a device: memory bandwidth, the matrix products of our blocks, upload, and one block.
 
     python -m models.bench.device_rates --device cuda:0 --threads 8
 
-prints one JSON document and ends. A process of its own, because it loads torch and fills memory; whoever asks for it
-(`rushes doctor --calibrate`) keeps what it says. A figure that cannot be had is null, and `troubles` says why.
+prints one JSON document and ends. A separate process, because it loads torch and fills memory; its caller
+(`rushes doctor --calibrate`) stores the result. A figure that cannot be measured is null, and `troubles` says why.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kernels import ops
+from kernels.bench.timing import wall_seconds
 from kernels.dispatch import choose
 from models.card import PREVIS, Card
 from models.dit.wan import Transformer
@@ -37,7 +36,7 @@ SHOT = Geometry(33, 128, 224)  # what the shipped model was trained on
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much is measured: enough that the device is busy, little enough for the smallest card."""
+    """How much is measured: enough to keep the device busy, and little enough for the smallest GPU."""
 
     copy_bytes: int
     rows: int  # M, K and N of the matrix products
@@ -62,7 +61,7 @@ def measure(device: torch.device, sizes: Sizes | None = None) -> dict[str, objec
     for name, figure in measures.items():
         try:
             figures[name] = None if name == "upload_bytes_s" and device.type == "cpu" else figure(device, sizes)
-        except (RuntimeError, MemoryError) as error:  # a card too full, a kernel that this driver refuses
+        except (RuntimeError, MemoryError) as error:  # a GPU too full, a kernel that this driver refuses
             figures[name] = None
             troubles.append(f"{name}: {str(error).strip().partition(chr(10))[0]}")
     block = figures.pop("block_seconds")
@@ -79,19 +78,19 @@ def measure(device: torch.device, sizes: Sizes | None = None) -> dict[str, objec
 
 @torch.inference_mode()
 def copy_rate(device: torch.device, sizes: Sizes) -> float:
-    """Bytes a second of copying inside the device's memory: each is counted once read and once written."""
+    """Bytes a second of copying inside the device's memory: each byte counts as one read and one write."""
     source = torch.ones(sizes.copy_bytes, dtype=torch.uint8, device=device)
     target = torch.zeros_like(source)
-    return 2 * sizes.copy_bytes / seconds_of(lambda: target.copy_(source), device, sizes.seconds)
+    return 2 * sizes.copy_bytes / wall_seconds(lambda: target.copy_(source), device, sizes.seconds)
 
 
 @torch.inference_mode()
 def int8_rate(device: torch.device, sizes: Sizes) -> float:
-    """FLOPs a second of an int8 product with its epilogue, the rows rounded beforehand."""
+    """FLOPs a second of an int8 product with its epilogue, the rows quantised beforehand."""
     q, scale = ops.quant_rows(_random(sizes.rows, sizes.inputs, device))
     weight, weight_scale = ops.quant_rows(_random(sizes.outputs, sizes.inputs, device))
     bias, dtype = torch.zeros(sizes.outputs, device=device), choose(device).dtype
-    took = seconds_of(
+    took = wall_seconds(
         lambda: ops.int8_linear(q, scale, weight, weight_scale, bias, "none", dtype), device, sizes.seconds
     )
     return 2 * sizes.rows * sizes.inputs * sizes.outputs / took
@@ -103,7 +102,7 @@ def float_rate(device: torch.device, sizes: Sizes) -> float:
     dtype = choose(device).dtype
     x, weight = (_random(rows, sizes.inputs, device).to(dtype) for rows in (sizes.rows, sizes.outputs))
     return (
-        2 * sizes.rows * sizes.inputs * sizes.outputs / seconds_of(lambda: F.linear(x, weight), device, sizes.seconds)
+        2 * sizes.rows * sizes.inputs * sizes.outputs / wall_seconds(lambda: F.linear(x, weight), device, sizes.seconds)
     )
 
 
@@ -112,7 +111,7 @@ def upload_rate(device: torch.device, sizes: Sizes) -> float:
     """Bytes a second from pinned host memory to the device."""
     size = 1 << int(math.log2(sizes.copy_bytes))
     source, target = pin_memory(size), torch.empty(size, dtype=torch.uint8, device=device)
-    return size / seconds_of(lambda: target.copy_(source, non_blocking=True), device, sizes.seconds)
+    return size / wall_seconds(lambda: target.copy_(source, non_blocking=True), device, sizes.seconds)
 
 
 @torch.inference_mode()
@@ -122,11 +121,11 @@ def block_seconds(device: torch.device, sizes: Sizes) -> float:
     network = random_network(card, device)
     x = torch.randn(1, card.in_channels, *SHOT.latent, device=device)
     t, context = torch.full((1,), 500.0, device=device), torch.randn(1, 8, card.text_dim, device=device)
-    return seconds_of(lambda: network(x, t, context), device, sizes.seconds)
+    return wall_seconds(lambda: network(x, t, context), device, sizes.seconds)
 
 
 def random_network(card: Card, device: torch.device) -> Transformer:
-    """A network of a card's size on a device, its weights drawn and rounded to int8 as those of a package are."""
+    """A network of a card's size on a device, its random weights quantised to int8 as in a package."""
     network = Transformer(card)
     network.init_weights()
     made = load_quantized(card, quantize(network.state_dict(), card), choose(device).dtype)
@@ -134,35 +133,17 @@ def random_network(card: Card, device: torch.device) -> Transformer:
     return made
 
 
-def seconds_of(work: Callable[[], object], device: torch.device, budget_s: float) -> float:
-    """The median of what one call takes, over as many as fit the budget, at least three; the first is not counted."""
-    work()
-    wait(device)
-    times: list[float] = []
-    began = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - began < budget_s:
-        start = time.perf_counter()
-        work()
-        wait(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
 def _random(rows: int, columns: int, device: torch.device) -> Tensor:
     return torch.randn(rows, columns, device=device)
 
 
-def wait(device: torch.device) -> None:
-    """Until all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def main(arguments: list[str]) -> int:
-    """Prints the document."""
-    parser = argparse.ArgumentParser(prog="python -m models.bench.device_rates", description="what a device does")
+    """Print the document."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.bench.device_rates", description="measure the rates of a device"
+    )
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
-    parser.add_argument("--threads", type=int, default=0, help="of the processor; 0: all")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: all")
     asked = parser.parse_args(arguments)
     if asked.threads:
         torch.set_num_threads(asked.threads)

@@ -1,17 +1,16 @@
-"""One measurement on this device: a network of a card's real size, its weights drawn, laid down as a placement says.
+"""One measured forward on this device: a network of a card's real size with random weights, placed as stated.
 
     python -m models.bench.forward '{"card": {...}, "precision": "int8", ...}'
 
-prints one JSON document: seconds of each forward, memory at its highest beside what models/cost/footprint.py predicts,
-and a digest of what came out. A process of its own, so that its memory can be capped to play a smaller card, and ends
-with it. `python -m appliance.planning.hardware_check` asks for many and compares them with plans.
+prints one JSON document: seconds of each forward, peak memory and the prediction of models/cost/footprint.py, and a
+digest of the result. A separate process, so that its memory can be limited to simulate a smaller GPU.
+`python -m appliance.planning.hardware_check` runs many and compares them with plans.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -24,25 +23,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.bench.timing import let_go
+from kernels.bench.timing import free_memory, wait
 from kernels.dispatch import choose
-from models.bench.baselines import drawn
-from models.bench.device_rates import wait
+from models.bench.baselines import random_weights
 from models.card import Card
-from models.cost.footprint import CONTEXT_BYTES, SLACK, footprint
+from models.cost.footprint import CONTEXT_BYTES, SLACK, footprint, peak_resident_bytes
 from models.dit.wan import Transformer
 from models.errors import RushesError
 from models.geometry import Geometry
 from models.loading.load import device_named
-from models.loading.quantize import SCHEME, SCHEME_INT4, load_quantized, quantize
+from models.loading.quantize import load_quantized, quantize
 from models.loading.streaming import place
 from models.placement import Placement
-from models.weight_files.package_header import card_from_json, card_to_json
+from models.weight_files.package_header import SCHEME_INT4, SCHEME_INT8, card_from_json, card_to_json
 from models.weight_files.tensors import open_package, save
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Case:
     """What is measured."""
 
     card: Card
@@ -52,16 +50,16 @@ class Job:
     attention: str = "sdpa"
     batch: int = 1
     device: str = "cpu"
-    card_bytes: int | None = None  # of the card that is played, CUDA's context included; None: all there is
-    forwards: int = 3  # the first one compiles kernels and is told apart
+    card_bytes: int | None = None  # memory of the simulated GPU, CUDA's context included; None: all of the real one
+    forwards: int = 3  # the first one compiles kernels and is reported separately
 
     def to_json(self) -> str:
-        """As one JSON object; `from_json` gives the same job back."""
+        """As one JSON object; `from_json` gives the same case back."""
         return json.dumps({**asdict(self), "card": card_to_json(self.card)})
 
     @classmethod
-    def from_json(cls, text: str) -> Job:
-        """The job in `text`. Raises BadInput for a card that is none."""
+    def from_json(cls, text: str) -> Case:
+        """The case in `text`. Raises BadInput for an invalid card."""
         facts: dict[str, Any] = json.loads(text)
         facts["card"] = card_from_json(facts["card"])
         facts["geometry"], facts["placement"] = Geometry(**facts["geometry"]), Placement(**facts["placement"])
@@ -69,18 +67,18 @@ class Job:
 
 
 @torch.inference_mode()
-def measure(job: Job) -> dict[str, object]:
-    """The document. Running out of memory is a finding too."""
-    device = device_named(job.device)
-    predicted = predicted_bytes(job)
+def measure(case: Case) -> dict[str, object]:
+    """The document. Running out of memory is a result too."""
+    device = device_named(case.device)
+    predicted = predicted_bytes(case)
     try:
-        with stored(job, device) as tensors:
-            begin(job, device)
-            network = load_quantized(job.card, tensors, choose(device).dtype)
-        network.attention, network.ffn_rows = job.attention, job.placement.ffn_rows  # type: ignore[assignment]
-        note = place(network, device, job.placement)
+        with stored(case, device) as tensors:
+            begin(case, device)
+            network = load_quantized(case.card, tensors, choose(device).dtype)
+        network.attention, network.ffn_rows = case.attention, case.placement.ffn_rows  # type: ignore[assignment]
+        note = place(network, device, case.placement)
         del tensors
-        seconds, digest = walk(network, job, device)
+        seconds, digest = run_forwards(network, case, device)
     except torch.OutOfMemoryError as error:
         return {"out_of_memory": str(error).partition("\n")[0], "predicted_bytes": predicted}
     return {
@@ -94,97 +92,98 @@ def measure(job: Job) -> dict[str, object]:
     }
 
 
-def begin(job: Job, device: torch.device) -> None:
-    """From here on a GPU is the card that is played: what drawing took of its memory does not count."""
+def begin(case: Case, device: torch.device) -> None:
+    """From here on a GPU has the simulated memory: what generating weights used does not count."""
     if device.type != "cuda":
         return
-    let_go(device)
+    free_memory(device)
     torch.cuda.reset_peak_memory_stats(device)
-    if job.card_bytes is not None:
+    if case.card_bytes is not None:
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, (job.card_bytes - CONTEXT_BYTES["cuda"]) / total), device)
+        torch.cuda.set_per_process_memory_fraction(min(1.0, (case.card_bytes - CONTEXT_BYTES["cuda"]) / total), device)
 
 
-def walk(network: Transformer, job: Job, device: torch.device) -> tuple[list[float], str]:
-    """Seconds of each forward, and a digest of the last one's result. Each reads what the one before gave."""
+def run_forwards(network: Transformer, case: Case, device: torch.device) -> tuple[list[float], str]:
+    """Seconds of each forward, and a digest of the last result. Each forward reads the result of the one before."""
     generator = torch.Generator().manual_seed(1)
-    card = job.card
-    latent = torch.randn(job.batch, card.in_channels, *job.geometry.latent, generator=generator).to(device)
-    context = torch.randn(job.batch, card.text_len, card.text_dim, generator=generator).to(device)
+    card = case.card
+    latent = torch.randn(case.batch, card.in_channels, *case.geometry.latent, generator=generator).to(device)
+    context = torch.randn(case.batch, card.text_len, card.text_dim, generator=generator).to(device)
     seconds = []
-    for step in range(job.forwards):
+    for step in range(case.forwards):
         start = time.perf_counter()
-        given = network(latent, torch.full((job.batch,), 900.0 - step, device=device), context)
-        latent = torch.cat([given, latent[:, card.out_channels :]], 1)
+        out = network(latent, torch.full((case.batch,), 900.0 - step, device=device), context)
+        latent = torch.cat([out, latent[:, card.out_channels :]], 1)
         wait(device)
         seconds.append(time.perf_counter() - start)
-    return seconds, hashlib.sha256(given.float().cpu().numpy().tobytes()).hexdigest()
+    return seconds, hashlib.sha256(out.float().cpu().numpy().tobytes()).hexdigest()
 
 
-def predicted_bytes(job: Job) -> int:
-    """What models/cost/footprint.py says of the network alone: no autoencoder and no words take part here."""
-    kind = job.device.partition(":")[0]
-    size = footprint(job.card, job.geometry, job.precision, job.device, job.placement, job.attention, "none", job.batch)
+def predicted_bytes(case: Case) -> int:
+    """What models/cost/footprint.py predicts for the network alone, without autoencoder and text encoder."""
+    kind = case.device.partition(":")[0]
+    size = footprint(
+        case.card, case.geometry, case.precision, case.device, case.placement, case.attention, "none", case.batch
+    )
     alone = replace(size, coder_bytes=0, vae_bytes=0, text_bytes=0, encoder_bytes=0, reserve_bytes=0)
     return alone.total_bytes + round(SLACK[kind] * alone.working_bytes)
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Of a GPU: what the allocator held at most, and all that CUDA keeps besides; where nobody else uses the card, that
-    is this process. Of the machine: what was resident.
+    """Of a GPU: the allocator's peak, and all other memory in use; where nobody else uses the GPU, that is this
+    process. Of the CPU: the peak of resident memory.
     """
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
-        beside = total - free - torch.cuda.memory_reserved(device)
-        return torch.cuda.max_memory_reserved(device) + beside
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in KiB, but in bytes on macOS
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        other = total - free - torch.cuda.memory_reserved(device)
+        return torch.cuda.max_memory_reserved(device) + other
+    return peak_resident_bytes()
 
 
 @contextmanager
-def stored(job: Job, device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """The drawn tensors of a job's card; in a mapped file where its blocks are to come from one."""
-    tensors = draw(job.card, job.precision, device)
-    if job.placement.source != "disk" or job.placement.resident_blocks is None:
+def stored(case: Case, device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """The random tensors of a case's card; in a mapped file where its blocks are read from one."""
+    tensors = random_package(case.card, case.precision, device)
+    if case.placement.source != "disk" or case.placement.resident_blocks is None:
         yield tensors
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "drawn.safetensors"
-        scheme = SCHEME_INT4 if job.precision == "int4" else SCHEME
-        save(path, tensors, {"scheme": scheme, "card": card_to_json(job.card), "licence": "none", "training": "{}"})
+        path = Path(folder) / "random.safetensors"
+        scheme = SCHEME_INT4 if case.precision == "int4" else SCHEME_INT8
+        save(path, tensors, {"scheme": scheme, "card": card_to_json(case.card), "licence": "none", "training": "{}"})
         del tensors
         yield open_package(path).tensors  # the mapping outlives the name
 
 
 @torch.no_grad()
-def draw(card: Card, precision: str, device: torch.device) -> dict[str, Tensor]:
-    """Weights of a card as a package stores them, in the machine's memory. One block is drawn for all, on the device:
-    a processor's core takes 4 s to draw and round one of the 1.3B, and one of the 14B has 7.6 times as many weights.
+def random_package(card: Card, precision: str, device: torch.device) -> dict[str, Tensor]:
+    """Random weights of a card in stored form, in host memory. One block, generated on the device, serves as all: a CPU
+    core takes 4 s to generate and quantise one of the 1.3B, and one of the 14B has 7.6 times as many weights.
     """
-    one, scheme = replace(card, layers=1), SCHEME_INT4 if precision == "int4" else SCHEME
-    kept: dict[str, Tensor] = {}
+    one, scheme = replace(card, layers=1), SCHEME_INT4 if precision == "int4" else SCHEME_INT8
+    wide: dict[str, Tensor] = {}
     small: dict[str, Tensor] = {}
-    for part in drawn(one, device):
-        kept |= {name: tensor.cpu() for name, tensor in quantize(part, one, keep={0}).items()}
+    for part in random_weights(one, device):
+        wide |= {name: tensor.cpu() for name, tensor in quantize(part, one, keep={0}).items()}
         if precision != "bf16":
             small |= {name: tensor.cpu() for name, tensor in quantize(part, one, keep=(), scheme=scheme).items()}
-    tensors = {name: tensor for name, tensor in kept.items() if not name.startswith("blocks.")}
+    tensors = {name: tensor for name, tensor in wide.items() if not name.startswith("blocks.")}
     for layer in range(card.layers):
-        block = kept if precision == "bf16" or layer in card.kept_blocks else small
+        block = wide if precision == "bf16" or layer in card.kept_blocks else small
         tensors |= {f"blocks.{layer}.{name[9:]}": t for name, t in block.items() if name.startswith("blocks.0.")}
     return tensors
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the document of the job that is given."""
+    """Print the document of the given case."""
     if len(arguments) != 1:
         print(
-            "python -m models.bench.forward takes one job as JSON: see `python -m appliance.planning.hardware_check`",
+            "python -m models.bench.forward takes one case as JSON: see `python -m appliance.planning.hardware_check`",
             file=sys.stderr,
         )
         return 2
     try:
-        print(json.dumps(measure(Job.from_json(arguments[0]))), flush=True)
+        print(json.dumps(measure(Case.from_json(arguments[0]))), flush=True)
     except RushesError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -1,8 +1,8 @@
-"""What each model family reads of a blocking. One file a kind of control: adding a family adds files here.
+"""What each model family reads of a request and of a blocking. A new family adds its facts and files here.
 
 May import: models, models.stage.
-    films  The control films of a blocking: its previs and its depth, coded as the network reads them
-    inputs What a model reads of a direction's pictures, depth and rays, by its card
+    films  Control films of a blocking: previs and coded depth
+    inputs What the network of a card reads: pictures, depth, rays
     rays   Camera rays of a blocking
-    tokens Blocking -> what the network reads, in numpy: two control films, camera rays, and a few context tokens
+    tokens Context tokens of a blocking: camera, lamps, set, subjects
 """

@@ -1,4 +1,4 @@
-"""The control films of a blocking: its previs and its depth, coded as the network reads them."""
+"""Control films of a blocking: its previs and its depth, coded as the network reads them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SAMPLES = 2  # rays a pixel and side of the control films, in training and in us
 
 
 def control_films(blocking: Blocking, at_once: int = 0) -> tuple[Array, Array]:
-    """The shot as the stage shows it: previs (T, h, w, 3) and coded depth (T, h, w), float32 0..1.
+    """The shot as the stage renders it: previs (T, h, w, 3) and coded depth (T, h, w), float32 0..1.
 
-    at_once: frames that are made at a time; 0: one a core.
+    at_once: frames rendered at a time; 0: one a core.
     """
     size = (blocking.frames, blocking.height, blocking.width)
     previs, depth = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
@@ -26,7 +26,7 @@ def control_films(blocking: Blocking, at_once: int = 0) -> tuple[Array, Array]:
         previs[t], depth[t] = shown.previs, code_depth(shown.depth, blocking.subject_distance_m)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(at_once or cores) as pool:  # numpy leaves the interpreter free while it computes
+    with ThreadPoolExecutor(at_once or cores) as pool:  # numpy releases the GIL while it computes
         list(pool.map(frame, range(blocking.frames)))
     return previs, depth
 

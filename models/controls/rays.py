@@ -12,7 +12,8 @@ def camera_rays(blocking: Blocking, cell: int = SPACE_STRIDE) -> Array:
     """Pluecker rays (24, F, H, W) float32: moment o x d then direction d, each folded over the four frames of a latent.
 
     Channel = component * 4 + sub-frame; the first frame fills its group. Poses are relative to frame 0, lengths in
-    units of the subject's distance. Rays go through the centres of cells of so many pixels a side.
+    units of the subject's distance. cell: side in pixels of the cells whose centres
+    the rays pass through.
     """
     high, wide = blocking.height // cell, blocking.width // cell
     rotation, origin = _relative(blocking)
@@ -20,7 +21,7 @@ def camera_rays(blocking: Blocking, cell: int = SPACE_STRIDE) -> Array:
     y = (np.arange(high) + 0.5) * cell - blocking.height / 2
     before = TIME_STRIDE - 1
     groups = np.empty((6, TIME_STRIDE, (before + blocking.frames) // TIME_STRIDE, high, wide), np.float32)
-    for t, focal in enumerate(blocking.focal_px):  # a film's in float64 would be gigabytes, where a cell is a pixel
+    for t, focal in enumerate(blocking.focal_px):  # all frames in float64 would be gigabytes, where a cell is a pixel
         pixel = np.stack(np.broadcast_arrays(x[None, :] / focal, y[:, None] / focal, 1.0), -1)
         direction = pixel @ rotation[t].T
         direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
@@ -29,8 +30,8 @@ def camera_rays(blocking: Blocking, cell: int = SPACE_STRIDE) -> Array:
         if t == 0:
             groups[:, :, 0] = both[:, None]
         else:
-            group, place = divmod(before + t, TIME_STRIDE)
-            groups[:, place, group] = both
+            group, sub_frame = divmod(before + t, TIME_STRIDE)
+            groups[:, sub_frame, group] = both
     return groups.reshape(6 * TIME_STRIDE, -1, high, wide)
 
 

@@ -1,8 +1,8 @@
-"""Blocking -> what the network reads, in numpy: two control films, camera rays, and a few context tokens.
+"""Context tokens of our own model, in numpy: camera, lamps, room light, set and subjects.
 
-Channels on the patch embedding are, in the order of card.PREVIS: 16 noise, 4 + 16 keyframe mask and latent
-(Wan I2V), 16 + 16 latents of the control films `previs` and `depth` (Fun-Control), 24 Pluecker rays
-(Fun-Camera, on the latent grid). Whatever is not given is zeros: training drops every group now and then.
+The other inputs of our model are on the patch embedding, in the order of card.PREVIS: 16 noise, 4 + 16 keyframe mask
+and latent (Wan I2V), 16 + 16 latents of the control films `previs` and `depth` (Fun-Control), 24 Pluecker rays
+(Fun-Camera, on the latent grid). What is not given is zeros: training drops each group at random.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from models.stage.sets import NAMES
 
 TOKEN, CAMERA, LAMPS, ROOM, SET, SUBJECT = 64, 0, {"key": 1, "fill": 2, "rim": 3}, 4, 5, 6
 MAX_SUBJECTS = 6  # context tokens of subjects; the films show any number
-KIND = 8  # the first numbers of a token say what it is
+KIND = 8  # the first numbers of a token are its kind, one-hot
 
 
 def context_tokens(blocking: Blocking) -> Array:
@@ -44,7 +44,7 @@ def _camera(blocking: Blocking) -> list[float]:
     numbers += [np.log2(blocking.t_stop / 2.8), np.log2(blocking.subject_distance_m / 3.0)]
     for t in (middle, last):
         numbers += [*rotation[t, :, 2], *rotation[t, :2, 0], *origin[t]]
-    down = blocking.c2w[0, :, :3].T @ [0.0, -1.0, 0.0]  # how the camera stands in the world
+    down = blocking.c2w[0, :, :3].T @ [0.0, -1.0, 0.0]  # the direction of gravity in the camera's axes
     return [*numbers, *down, blocking.c2w[0, 1, 3] / blocking.subject_distance_m]
 
 

@@ -1,10 +1,10 @@
 """Parameters, FLOPs and bytes, by arithmetic.
 
-May import: models.
-    activations  Bytes alive inside one forward, read off the path of models/dit/wan.py
-    autoencoder  What the autoencoders cost: parameters, FLOPs of a latent cell, bytes at work
-    flops        FLOPs of a card at a geometry, by arithmetic alone; a multiply-add counts as 2. Torch-free
-    footprint    The memory that a render takes at its highest, itemised, on the device and in the machine beside it
-    text_encoder The sizes of Wan's text encoder (umT5-xxl, the encoder half), and what they cost
-    transformer  Parameters of a card and the bytes that its weights take, block by block
+May import: models, models.controls.
+    activations  Bytes of activations inside one forward
+    autoencoder  Parameters, FLOPs and working memory of the autoencoders
+    flops        FLOPs of a card at a geometry
+    footprint    Peak memory of a render, itemised, on the device and on the host
+    text_encoder Sizes and costs of Wan's text encoder (umT5-xxl)
+    transformer  Parameters of a card and bytes of its weights, block by block
 """

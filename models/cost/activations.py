@@ -1,7 +1,7 @@
-"""Bytes alive inside one forward, read off the path of models/dit/wan.py. Torch-free arithmetic.
+"""Bytes of activations inside one forward, counted along models/dit/wan.py. Torch-free arithmetic.
 
-T tokens of all passes that go through together, D width, F hidden width, R tokens that a feed-forward takes at once.
-Bytes are for each of the T*D numbers of a stream unless R*F is named. Attention never holds an L x L table.
+T tokens of all passes in a batch, D width, F hidden width, R tokens that a feed-forward computes at once. Bytes are for
+each of the T*D numbers of a stream unless R*F is named. Attention never stores an L x L matrix.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from models.card import Card
-from models.cost.autoencoder import reads_sheet
+from models.controls.inputs import reads_model_sheet
 from models.geometry import Geometry
 
 INT8_WORK = {
@@ -23,16 +23,16 @@ SCALES = 4 / 64  # of rows, and of queries for each of their heads: a float32 fo
 
 
 def tokens_read(card: Card, geometry: Geometry) -> int:
-    """Tokens of a forward: the film's, and before them those of the sheet that ours is given as a reference, a latent
-    frame. A house's model is given none.
+    """Tokens of a forward: the film's, and before them those of the model sheet that ours reads as a reference, a
+    latent frame. Imported models are given none.
     """
     frames, height, width = geometry.grid
-    return (frames + reads_sheet(card)) * height * width
+    return (frames + reads_model_sheet(card)) * height * width
 
 
 def stream_bytes(card: Card, geometry: Geometry, b: int, batch: int) -> int:
-    """Alive from the first block to the last: the residual stream in float32, with VACE another one and a hint; the
-    context and pictures; and the latents: what is read; velocity, state and the solver's last three.
+    """Allocated from the first block to the last: the residual stream in float32, with VACE another one and a hint; the
+    context and image tokens; and latents: the network's input, velocity, state and the solver's last three.
     """
     numbers = batch * tokens_read(card, geometry) * card.dim
     context = batch * card.text_len * (card.text_dim + 4 * card.dim) * b  # its embedding; k and v of one block
@@ -42,7 +42,7 @@ def stream_bytes(card: Card, geometry: Geometry, b: int, batch: int) -> int:
 
 
 def work_bytes(card: Card, geometry: Geometry, precision: str, attention: str, batch: int, ffn_rows: int) -> int:
-    """The most that one block adds on a GPU, in self-attention, in cross-attention or in the feed-forward."""
+    """The peak that one block adds on a GPU, in self-attention, in cross-attention or in the feed-forward."""
     tokens = batch * tokens_read(card, geometry)
     numbers = tokens * card.dim
     rows = tokens if not ffn_rows else min(tokens, batch * ffn_rows)
@@ -51,8 +51,8 @@ def work_bytes(card: Card, geometry: Geometry, precision: str, attention: str, b
     if precision != "bf16":
         # the branch before 2, rows 1; hidden R*F in bf16 and in int8; the result 2
         hidden = numbers * 5 + rows * card.ffn * 3
-        look = INT8_WORK["sdpa" if attention == "sdpa" else "int8"] + SCALES
-        found += [round(numbers * look), hidden, numbers * (5 + joined)]
+        attending = INT8_WORK["sdpa" if attention == "sdpa" else "int8"] + SCALES
+        found += [round(numbers * attending), hidden, numbers * (5 + joined)]
     if precision == "bf16" or card.kept_blocks:
         # the branch before 2, rows 2; hidden R*F before and after the GELU; the result 2
         found += [numbers * FLOAT_WORK, numbers * 6 + rows * card.ffn * 4, numbers * (6 + joined)]
@@ -60,10 +60,10 @@ def work_bytes(card: Card, geometry: Geometry, precision: str, attention: str, b
 
 
 def cpu_work_bytes(card: Card, geometry: Geometry, b: int, ffn_rows: int) -> int:
-    """The same in plain torch on a CPU, where every operation makes its result anew: a second stream, the norm in
-    float32 and as read, q k v and the result with a float32 pair while q or k turns, or the hidden state twice.
+    """The same in plain torch on a CPU, where every operation allocates its result: a second stream, the norm in
+    float32 and as read, q k v and the result with a float32 pair while q or k is rotated, or the hidden state twice.
     """
     numbers = tokens_read(card, geometry) * card.dim
     rows = min(tokens_read(card, geometry), ffn_rows or tokens_read(card, geometry))
-    turning = tokens_read(card, geometry) * card.head_dim * 4
-    return numbers * (4 + 4 + b) + max(numbers * (4 * b + 8), 2 * rows * card.ffn * b) + turning
+    rotating = tokens_read(card, geometry) * card.head_dim * 4
+    return numbers * (4 + 4 + b) + max(numbers * (4 * b + 8), 2 * rows * card.ffn * b) + rotating

@@ -1,4 +1,4 @@
-"""What the autoencoders cost: parameters, FLOPs of a latent cell, bytes at work. Torch-free arithmetic."""
+"""Parameters, FLOPs of a latent cell and working memory of the autoencoders. Torch-free arithmetic."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from math import ceil
 
 from models.card import Card
+from models.controls.inputs import encoded_films
 from models.geometry import TIME_STRIDE, Geometry
 from models.placement import STAGE_BYTES_A_PIXEL, STAGED_BYTES_A_PIXEL
 
-FOUR_FRAMES = TIME_STRIDE * 3 * 4  # bytes a pixel of the frames that come and leave at once, in float32
+FOUR_FRAMES = TIME_STRIDE * 3 * 4  # bytes a pixel of the frames that are transferred at once, in float32
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """Convolutions of an autoencoder by where they work: (weights of one output position, positions a latent cell)."""
+    """Convolutions of an autoencoder by resolution: (weights of one output position, positions a latent cell)."""
 
     rows: tuple[tuple[int, int], ...]
 
@@ -31,21 +32,23 @@ class Layers:
 
 @dataclass(frozen=True, slots=True)
 class Autoencoder:
-    """What the autoencoder of a card costs. Bytes a pixel are (in bf16, in float32) and do not grow with length."""
+    """The costs of a card's autoencoder. Bytes a pixel are (in bf16, in float32) and do not grow with the film's
+    length.
+    """
 
     parameters: int
     encoder: Layers
     decoder: Layers
     decoded_bytes_a_pixel: tuple[int, int]  # working memory of decoding, for each pixel of a frame or tile
     encoded_bytes_a_pixel: tuple[int, int]  # the same of encoding, for each pixel of a frame
-    overlap: int  # pixels that a tile computes beyond what it gives, on both sides together
-    remembered_bytes_a_pixel: tuple[int, int] = (0, 0)  # of the whole frame, between and while its tiles are decoded
-    finish: Layers | None = None  # what gives a film the detail of its previs (models/vae/detail.py)
+    overlap: int  # pixels that a tile computes beyond its output, on both sides together
+    remembered_bytes_a_pixel: tuple[int, int] = (0, 0)  # caches of the whole frame, kept between its tiles
+    finish: Layers | None = None  # the network that restores detail from the previs (models/vae/detail.py)
 
 
 def _previs() -> Autoencoder:
     """Ours (models/vae/previs.py): widths 128 at 1/4 and 192 at 1/8 of the picture, groups of 4 frames, 2-D
-    convolutions, and beside them a linear code of whole cells of 4 frames x 3 colours x 8 x 8 pixels.
+    convolutions, and a linear code of whole cells of 4 frames x 3 colours x 8 x 8 pixels.
     """
     fine, coarse, latent, packed, cell = 128, 192, 16, 12 * 16, 12 * 64
     residual = 2 * 9 * fine * fine
@@ -67,13 +70,13 @@ def _previs() -> Autoencoder:
     # Biases and gammas: a residual or memory block has one gamma and two biases, so 3 of its width.
     small = fine + 3 * fine + coarse + 2 * 3 * coarse + coarse + latent + latent  # encoder, and its linear code
     small += coarse + 3 * 3 * coarse + 4 * fine + 2 * 3 * fine + fine + packed + cell
-    # Live at once at 1/4: input, normalised, two hidden maps and the 192-channel picture: 5 maps of at most 192
+    # Allocated at once at 1/4: input, normalised, two hidden maps and the 192-channel picture: 5 maps of at most 192
     # channels, 4 bytes, 1/16 of the pixels: 240 bytes; the 384-channel maps at 1/8 are below that. Doubled for the
-    # workspace of the convolutions. A tile sees 10 cells of 8 pixels around it, as far as its convolutions reach. What
-    # three blocks at 1/8 remember of the group before, and will of this one, is of the whole frame: 2 x 3 maps.
+    # workspace of the convolutions. A tile is computed from 10 cells of 8 pixels around it, its receptive field. The
+    # memories of three blocks at 1/8, of the group before and of this one, are of the whole frame: 2 x 3 maps.
     remembered = 2 * 3 * coarse // 64
     parameters = encoder.weights + decoder.weights + small
-    wide = 64  # the detail: four frames of four positions each at 1/4, from 9 numbers a pixel to 4
+    wide = 64  # detail: four frames of four positions each at 1/4, from 9 numbers a pixel to 4
     finish = Layers(((9 * 9 * 16 * wide + 4 * 9 * wide * wide + 9 * wide * 4 * 16, 16),))
     return Autoencoder(parameters, encoder, decoder, (480, 480), (480, 480), 160, _bytes(remembered), finish)
 
@@ -81,9 +84,9 @@ def _previs() -> Autoencoder:
 def _wan21() -> Autoencoder:
     """Wan 2.1's (96 x 1, 2, 4, 4): causal 3-D convolutions, a latent frame or four frames at a time.
 
-    Each of its convolutions in time remembers two frames of what it is given; those that halve time, one. Beside that
-    the most is alive at a convolution of the full size: its input and its result, four frames each, and the normed
-    input behind its past, six: 14 c numbers a pixel. (What is left of decoding's frames is counted in `coder_bytes`.)
+    Each of its convolutions in time caches two input frames; those that halve time, one. In addition the peak is at a
+    convolution of the full size: its input and its result, four frames each, and the normed input with its past, six:
+    14 c numbers a pixel. (The decoded frames themselves are counted in `coder_bytes`.)
     """
     c, latent = 96, 16
     middle = 4 * 27 * (4 * c) ** 2 + 4 * (4 * c) ** 2
@@ -109,14 +112,14 @@ def _wan21() -> Autoencoder:
     )
     decoding = 2 * (7 * c + 12 * c / 4 + 26 * c / 16 + (44 * c + latent) / 64) + 14 * c
     encoding = 2 * (3 + 4 * c + 7 * c / 4 + 14 * c / 16 + 36 * c / 64) + 2 * c / 16 + 4 * c / 64 + 14 * c
-    # Its middle looks at whole frames, so tiles are not exact: they overlap by 64 pixels, over which they are blended.
+    # Its middle has full attention, so tiles are not exact: they overlap by 64 pixels, over which they are blended.
     return Autoencoder(126_892_531, encoder, decoder, _bytes(decoding), _bytes(encoding), 64)
 
 
 def _wan22() -> Autoencoder:
     """Wan 2.2's (encoder 160, decoder 256 x 1, 2, 4, 4): cells of 16x16 pixels, the last 2x2 by packing 12 channels.
 
-    As 2.1's, on a quarter of the pixels. Levels keep their input to the end, to add it: encoding holds 4 frames more.
+    As 2.1's, on a quarter of the pixels. Levels keep their input for the shortcut: encoding holds 4 frames more.
     """
     e, c, latent = 160, 256, 48
 
@@ -144,55 +147,43 @@ def _wan22() -> Autoencoder:
             (9 * (2 * c) ** 2 + res(2 * c, c) + 2 * res(c, c) + 27 * c * 12, 256),  # 1/2, 4 frames
         )
     )
-    # Most is alive where the last level begins, with twice its width: 4 x 2c, 6 x 2c behind the past, and 4 x c.
+    # The peak is where the last level begins, with twice its width: 4 x 2c, 6 x 2c with the past, and 4 x c.
     decoding = 2 * (8 * c / 4 + 14 * c / 16 + 28 * c / 64 + (44 * c + latent) / 256) + 24 * c / 4
     encoding = 2 * ((12 + 4 * e) / 4 + 7 * e / 16 + 14 * e / 64 + 36 * e / 256) + 2 * e / 64 + 4 * e / 256 + 18 * e / 4
     return Autoencoder(704_688_668, encoder, decoder, _bytes(decoding), _bytes(encoding), 64)
 
 
 def _bytes(numbers: float) -> tuple[int, int]:
-    """Of so many numbers in bf16 and in float32."""
+    """Bytes of so many numbers in bf16 and in float32."""
     return ceil(2 * numbers), ceil(4 * numbers)
 
 
 AUTOENCODERS = {"previs": _previs(), "wan2.1": _wan21(), "wan2.2": _wan22()}
 
 
-def films_read(card: Card) -> int:
-    """Films that are encoded before a render: ours reads previs and depth; Wan's what its patch embedding takes beside
-    noise and mask, in latents; VACE what is kept of a film and what is to change.
-    """
-    if card.vae == "previs":
-        return 2
-    return (card.in_channels - card.out_channels) // card.out_channels + (2 if card.vace_layers else 0)
-
-
-def reads_sheet(card: Card) -> bool:
-    """Whether the sheet of a shot's people, one frame, is encoded too: ours reads it as its reference."""
-    return card.vae == "previs" and card.reference_channels > 0
-
-
 def coder_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
-    """Bytes alive while films are encoded or decoded, `b` (2 or 4) bytes a number; a `tile` of pixels at once, or all.
+    """Peak bytes while films are encoded or decoded, `b` (2 or 4) bytes a number; a `tile` of pixels at once, or all.
 
-    Frames come and leave four at a time in float32, so a film is never on the device; but the two that ours reads are
-    made by the processor, and lie in its memory where it renders too.
+    Frames are transferred four at a time in float32, so a whole film is never on the device; but the two that ours
+    reads are rendered by the CPU, and are in its memory where it denoises too.
     """
     pixels = geometry.height * geometry.width
     encoding = films = 0
-    if films_read(card):
+    if encoded_films(card):
         encoding = pixels * (AUTOENCODERS[card.vae].encoded_bytes_a_pixel[b // 4] + 2 * FOUR_FRAMES)
     if card.vae == "previs" and b == 4:
-        encoding = max(encoding, 2 * STAGE_BYTES_A_PIXEL * pixels)  # made two frames at once before they are encoded
+        encoding = max(
+            encoding, 2 * STAGE_BYTES_A_PIXEL * pixels
+        )  # two frames rendered at once before they are encoded
         films = geometry.frames * pixels * STAGED_BYTES_A_PIXEL
     return max(decoding_bytes(card, geometry, b, tile), encoding) + films
 
 
 def decoding_bytes(card: Card, geometry: Geometry, b: int, tile: int = 0) -> int:
-    """Bytes alive while a film is decoded: the work, what lies of whole frames beside tiles, and eight frames."""
+    """Peak bytes while a film is decoded: working memory, caches of whole frames with tiles, and eight frames."""
     coder, pixels = AUTOENCODERS[card.vae], geometry.height * geometry.width
-    beside = 2 * FOUR_FRAMES + (coder.remembered_bytes_a_pixel[b // 4] if tile else 0)
-    return tile_pixels(card, geometry, tile) * coder.decoded_bytes_a_pixel[b // 4] + pixels * beside
+    whole_frames = 2 * FOUR_FRAMES + (coder.remembered_bytes_a_pixel[b // 4] if tile else 0)
+    return tile_pixels(card, geometry, tile) * coder.decoded_bytes_a_pixel[b // 4] + pixels * whole_frames
 
 
 def tile_pixels(card: Card, geometry: Geometry, tile: int) -> int:

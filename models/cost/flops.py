@@ -9,25 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from models.card import Card
+from models.controls.inputs import encoded_films, reads_model_sheet
 from models.cost.activations import tokens_read
-from models.cost.autoencoder import AUTOENCODERS, films_read, reads_sheet
+from models.cost.autoencoder import AUTOENCODERS
 from models.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
 class BlockWork:
-    """What one block does in one forward of one film."""
+    """The work of one block in one forward of one film."""
 
     matrix_flops: int
     attention_flops: int
-    moved_bytes: int  # through memory by what is no matrix product
+    moved_bytes: int  # memory traffic of everything but matrix products
 
 
 def block_work(card: Card, geometry: Geometry) -> BlockWork:
     """The work of one block.
 
-    Matrices on every token 2 L (6 D*D + 2 D*F), on words and pictures 2 S (2 D*D); self-attention 4 L*L*D,
-    cross-attention 4 L*S*D. Norms, rotation, rounding and residuals move 40 bytes for each of L*D numbers and 3 for
+    Matrices on every token 2 L (6 D*D + 2 D*F), on text and image tokens 2 S (2 D*D); self-attention 4 L*L*D,
+    cross-attention 4 L*S*D. Norms, rotation, quantising and residuals move 40 bytes for each of L*D numbers and 3 for
     each of L*F, fused as our kernels fuse them: 316 GB in a forward of the 14B at 480p.
     """
     tokens, dim, context = tokens_read(card, geometry), card.dim, card.text_len + card.picture_tokens
@@ -37,7 +38,7 @@ def block_work(card: Card, geometry: Geometry) -> BlockWork:
 
 
 def flops(card: Card, geometry: Geometry, forwards: int = 1) -> int:
-    """FLOPs of `forwards` forwards: 283 TFLOP for one of Wan 1.3B at 480x832x81. VACE's blocks beside others count too.
+    """FLOPs of `forwards` forwards: 283 TFLOP for one of Wan 1.3B at 480x832x81. VACE's blocks count too.
 
     Embeddings and head are left out: below 0.3 % of the 1.3B.
     """
@@ -46,12 +47,12 @@ def flops(card: Card, geometry: Geometry, forwards: int = 1) -> int:
 
 
 def coder_flops(card: Card, geometry: Geometry) -> int:
-    """FLOPs of the autoencoder for a film: what it encodes before the render, and the film it decodes; where that is
-    finished from its previs, this too, and the finishing.
+    """FLOPs of the autoencoder for a film: the films it encodes and the film it decodes; and where detail is restored
+    from the previs, decoding that too, and the network that restores it.
     """
     coder = AUTOENCODERS[card.vae]
     frames, height, width = geometry.latent
-    encoded = films_read(card) * frames + reads_sheet(card)
+    encoded = encoded_films(card) * frames + reads_model_sheet(card)
     decoded = coder.decoder.flops_a_cell * (1 if coder.finish is None else 2)
     finished = 0 if coder.finish is None else coder.finish.flops_a_cell
     return height * width * (encoded * coder.encoder.flops_a_cell + frames * (decoded + finished))

@@ -1,4 +1,4 @@
-"""Parameters of a card and the bytes that its weights take, block by block. Torch-free arithmetic.
+"""Parameters of a card and bytes of its weights, block by block. Torch-free arithmetic.
 
 D width, F hidden width of the feed-forward. Checked against the published counts of Wan 2.1 and 2.2 (parameters
 exactly, bytes to the printed digits).
@@ -21,7 +21,7 @@ def parameters(card: Card) -> int:
 
 
 def outside_parameters(card: Card) -> int:
-    """Those outside the blocks: patches, words, time, pictures and rays coming in, hints for the blocks, the head."""
+    """Those outside the blocks: embeddings of patches, text, time, pictures and rays; VACE's blocks; the head."""
     dim, cell = card.dim, math.prod(card.patch)
     entering = (
         _linear(card.in_channels * cell, dim)
@@ -36,14 +36,14 @@ def outside_parameters(card: Card) -> int:
 
 
 def picture_parameters(card: Card) -> int:
-    """What pictures come in by: norm, two matrices and norm for CLIP's tokens; patches of a reference frame."""
+    """Embeddings of pictures: norm, two matrices and norm for CLIP's tokens; patches of a reference frame."""
     wide, dim = card.image_dim, card.dim
     seen = 2 * wide + _linear(wide, wide) + _linear(wide, dim) + 2 * dim + card.image_positions * wide if wide else 0
     return seen + (_linear(card.reference_channels * math.prod(card.patch), dim) if card.reference_channels else 0)
 
 
 def hint_parameters(card: Card) -> int:
-    """VACE: patches, a block beside each hinted one, a matrix out of each of these and one into the first."""
+    """VACE: patches, a block for each hinted one, an output matrix of each and an input matrix of the first."""
     if not card.vace_layers:
         return 0
     blocks = len(card.vace_layers)
@@ -52,7 +52,9 @@ def hint_parameters(card: Card) -> int:
 
 
 def camera_parameters(card: Card) -> int:
-    """The rays of a cell's pixels, all at once, through patches of 2x2 cells; two convolutions of 3x3 beside them."""
+    """The camera adapter: rays of a cell's pixels through patches of 2x2 cells; a residual block of two 3x3
+    convolutions.
+    """
     if not card.camera_channels:
         return 0
     rays = card.camera_channels * card.space_stride**2 * math.prod(card.patch)
@@ -60,7 +62,7 @@ def camera_parameters(card: Card) -> int:
 
 
 def matrix_parameters(card: Card) -> int:
-    """Weights of one block's matrices, the ones that quantization stores small: q k v o twice, k and v of pictures,
+    """Weights of one block's matrices, the ones that are quantized: q k v o twice, k and v of pictures,
     and the feed-forward.
     """
     return (10 if card.image_dim else 8) * card.dim**2 + 2 * card.dim * card.ffn
@@ -79,7 +81,7 @@ def block_bytes(card: Card, precision: str = "int8", kept: bool = False) -> int:
 
     Vectors are float32 in memory. int8 has a float32 scale for each of the 9 D + F output channels (11 D + F with
     pictures); int4 has those and a byte for each 64 weights. 14B: 703 MB in bf16, 352 in int8, 182 in int4. Raises
-    ValueError for an unknown one.
+    ValueError for an unknown precision.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
@@ -102,12 +104,12 @@ def blocks_bytes(card: Card, precision: str = "int8") -> tuple[int, ...]:
 
 
 def outside_bytes(card: Card, precision: str = "int8") -> int:
-    """Bytes of what lies outside the blocks: bf16, or float32 in a float32 network. Always on the device, and with it
-    the blocks that make hints (VACE), in the precision of those they stand beside.
+    """Bytes outside the blocks: bf16, or float32 in a float32 network. Always on the device, and with them the blocks
+    that make hints (VACE), in the precision of the blocks they belong to.
     """
-    hinting = sum(block_bytes(card, precision, layer in card.kept_blocks) for layer in card.vace_layers)
+    hint_blocks = sum(block_bytes(card, precision, layer in card.kept_blocks) for layer in card.vace_layers)
     rest = outside_parameters(card) - len(card.vace_layers) * _block_parameters(card)
-    return rest * (4 if precision == "fp32" else 2) + hinting
+    return rest * (4 if precision == "fp32" else 2) + hint_blocks
 
 
 def weights_bytes(card: Card, precision: str = "int8") -> int:

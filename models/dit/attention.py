@@ -1,8 +1,8 @@
-"""Who looks at whom: every token of a film at every other, and at the context.
+"""Self-attention over the tokens of a film, and cross-attention to the context.
 
-Queries and keys are normed over the whole width, and turned by their place in the film, before they meet. How they meet
-is chosen by what the device is good at (kernels/dispatch.py): "sdpa" is torch's own attention in the dtype the network
-computes in; "int8_*" are our int8 products, named by what the values are summed in.
+Queries and keys are RMS-normed over the whole width; in self-attention they are rotated by their position in the film.
+The implementation is chosen for the device (kernels/dispatch.py): "sdpa" is torch's own attention in the dtype the
+network computes in; "int8_*" are our int8 kernels, named by the type that values are accumulated in.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from models.dit.linear import Linear, Norm
 
 
 class Rotary(NamedTuple):
-    """The turns of a film's tokens: cosines and sines (P, E/2) float32 by position, and the film's grid F, H, W."""
+    """Rotary position embedding: cosines and sines (P, E/2) float32 by position, and the film's grid F, H, W."""
 
     cos: Tensor | None
     sin: Tensor | None
     grid: list[int]
 
 
-UNTURNED = Rotary(None, None, [])
+NO_ROTATION = Rotary(None, None, [])
 
 
 def rotary_of(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Rotary:
-    """The turns of a film's tokens."""
+    """The rotary embedding of a film's tokens."""
     return Rotary(*rotary_rows(grid, head_dim, device), list(grid))
 
 
 class SelfAttention(nn.Module):
-    """Every token looks at every token of the film; positions enter as rotations of queries and keys."""
+    """Full attention over the tokens of the film, with rotary positions."""
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -46,12 +46,12 @@ class SelfAttention(nn.Module):
         self.norm_q, self.norm_k = (RMSNorm(card.dim, card.eps, card.heads) for _ in range(2))
 
     def forward(self, x: Tensor, norm: Norm, rotary: Rotary, attention: Attention) -> Tensor:
-        """x (B, L, D) float32 and the norm to read it through -> (B, L, D) in the dtype of the matrices."""
-        return self.o(self.o.enter(self._look(x, norm, rotary, attention)))
+        """x (B, L, D) float32 and the norm before the layer -> (B, L, D) in the dtype of the matrices."""
+        return self.o(self.o.prepare(self._self_attend(x, norm, rotary, attention)))
 
-    def _look(self, x: Tensor, norm: Norm, rotary: Rotary, attention: Attention) -> Tensor:
-        """What the tokens see, (B, L, D). A function of its own: q, k and v are gone before `o` needs memory."""
-        rows = self.q.enter_norm(x, norm)
+    def _self_attend(self, x: Tensor, norm: Norm, rotary: Rotary, attention: Attention) -> Tensor:
+        """Attention without the output matrix, (B, L, D): a function, so that q, k and v are freed before `o` runs."""
+        rows = self.q.prepare_normed(x, norm)
         if attention == "sdpa":
             q, k, v = self.norm_q(self.q(rows), rotary), self.norm_k(self.k(rows), rotary), self.v(rows)
             del rows
@@ -64,10 +64,10 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(SelfAttention):
-    """Every token looks at the context, and at pictures where the variant has them; no positions, no mask.
+    """Attention to the text, and to image tokens where the variant has them; no positions, no mask.
 
-    Keys and values of the context are made anew at every step. Kept, they would cost 2 * 512 * D bf16 a block (420 MB
-    for Wan 14B) to save 4 * 512 * D*D of 2 L (6 D*D + 2 D*F) + 4 L*L*D operations: 0.13 % at 480p.
+    Keys and values of the context are computed again at every step: a cache would take 2 * 512 * D bf16 a block
+    (420 MB for Wan 14B) to save 4 * 512 * D*D of 2 L (6 D*D + 2 D*F) + 4 L*L*D operations: 0.13 % at 480p.
     """
 
     def __init__(self, card: Card) -> None:
@@ -77,19 +77,19 @@ class CrossAttention(SelfAttention):
             self.norm_k_img = RMSNorm(card.dim, card.eps, card.heads)
 
     def forward(self, rows: object, context: Tensor, pictures: Tensor | None) -> Tensor:  # type: ignore[override]
-        """rows: (B, L, D) as `q` reads them; context (B, text_len, D), pictures (B, S, D) or None -> (B, L, D) in the
+        """rows: (B, L, D) prepared for `q`; context (B, text_len, D), pictures (B, S, D) or None -> (B, L, D) in the
         dtype of the matrices.
         """
-        return self.o(self.o.enter(self._read(rows, context, pictures)))
+        return self.o(self.o.prepare(self._cross_attend(rows, context, pictures)))
 
-    def _read(self, rows: object, context: Tensor, pictures: Tensor | None) -> Tensor:
-        """Words and pictures do not compete: each is looked at on its own, and what is seen is added."""
-        read = self.k.enter(context)
+    def _cross_attend(self, rows: object, context: Tensor, pictures: Tensor | None) -> Tensor:
+        """Text and image tokens each have a softmax of their own; the results are added."""
+        read = self.k.prepare(context)
         q = self.norm_q(self.q(rows))
         seen = attend(q, self.norm_k(self.k(read)), self.v(read))
         if pictures is None:
             return seen
-        read = self.k_img.enter(pictures)
+        read = self.k_img.prepare(pictures)
         return seen + attend(q, self.norm_k_img(self.k_img(read)), self.v_img(read))
 
 
@@ -106,11 +106,11 @@ class RMSNorm(nn.Module):
         """weight, eps and heads, as the operations on queries and keys take them."""
         return self.weight, self.eps, self.heads
 
-    def forward(self, x: Tensor, rotary: Rotary = UNTURNED) -> Tensor:
-        """x (B, L, D) -> (B, L, N, E), turned by place; the same dtype."""
-        # The operation has no derivative; its twin is plain torch and has one.
-        turn = reference_attention.rmsnorm_rope if torch.is_grad_enabled() else ops.rmsnorm_rope
-        return turn(x, *self.facts, *rotary)
+    def forward(self, x: Tensor, rotary: Rotary = NO_ROTATION) -> Tensor:
+        """x (B, L, D) -> (B, L, N, E), rotated by position; the same dtype."""
+        # The kernel has no derivative; its reference implementation is plain torch and has one.
+        rotate = reference_attention.rmsnorm_rope if torch.is_grad_enabled() else ops.rmsnorm_rope
+        return rotate(x, *self.facts, *rotary)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

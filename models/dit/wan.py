@@ -1,19 +1,18 @@
-"""The diffusion transformer, in the architecture and with the parameter names of Wan 2.1 / 2.2, in all their variants.
+"""The diffusion transformer of Wan 2.1 / 2.2 and its variants, with their architecture and parameter names.
 
-A latent film and a time go in, the velocity of the flow comes out:
+A latent film and a time in, the velocity of the flow out:
 
     patches -> [ self-attention with 3-D rotary positions -> cross-attention to the context -> feed-forward ] x layers
             -> head -> velocity
 
-Time steers every block by six vectors (shift, scale and gate of self-attention and feed-forward); it is one for a film,
-or one for each of its latent frames. What a variant reads besides is in models/dit/wan_variants.py. Parameter names are
+Time modulates every block by six vectors (shift, scale and gate of self-attention and feed-forward), for a whole film
+or for each of its latent frames. Extra inputs of variants are in models/dit/wan_variants.py. Parameter names are
 those of the original Wan checkpoints, so one loads strictly into this class and our small shipped model is the same
 network with other sizes (Wan-Video/Wan2.1, wan/modules/model.py, Apache-2.0, for the facts).
 
 Precision: norms, modulation, time, and rotary products are computed in float32 whatever the weights are; matrices run
 in the dtype of their weights, or of an enclosing autocast. The residual stream is float32. The matrices of a block may
-be exchanged for int8 ones (models/loading/quantize.py): they are entered by the same verbs (models/dit/linear.py), so
-nothing here knows of it.
+be replaced by int8 ones (models/loading/quantize.py), which have the same methods (models/dit/linear.py).
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from torch import Tensor, nn
 from kernels.dispatch import Attention
 from models.card import Card
 from models.dit.attention import CrossAttention, RMSNorm, Rotary, SelfAttention, rotary_of
-from models.dit.linear import Linear, Norm, Rows, join, modulated
+from models.dit.linear import Linear, Norm, QuantizedRows, add_residual, modulated
 from models.dit.wan_variants import NO_EXTRAS, Camera, ExtraInputs, Pictures
 
 
 class Transformer(nn.Module):
     """The velocity field of a flow-matching video model of the size of `card`.
 
-    attention: how tokens look at each other, of kernels/dispatch.py. ffn_rows: tokens that a feed-forward takes at
-    once, 0 for all. Both belong to the machine, not to the weights: whoever loads them sets these.
+    attention: implementation of self-attention, of kernels/dispatch.py. ffn_rows: tokens that a feed-forward computes
+    at once, 0 for all. Both depend on the machine, not on the weights: the caller that loads the weights sets them.
     """
 
     def __init__(self, card: Card) -> None:
@@ -63,78 +62,78 @@ class Transformer(nn.Module):
             self.vace_patch_embedding = nn.Conv3d(card.vace_channels, dim, kernel_size=card.patch, stride=card.patch)
             self.vace_blocks = nn.ModuleList(HintBlock(card, first=not layer) for layer in card.vace_layers)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, beside: ExtraInputs = NO_EXTRAS) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, extras: ExtraInputs = NO_EXTRAS) -> Tensor:
         """The velocity at time `t`.
 
         x (B, in_channels, F, H, W), H and W even; t in 0..1000, fractions count: (B,), or (B, F) where latent frames
-        differ; context (B, n, text_dim) with n <= text_len, filled up with zeros that the attention does see (Wan was
-        trained so). Returns (B, out_channels, F, H, W) in float32.
-        Raises ValueError for what does not fit the card, and where it wants something that `beside` lacks.
+        differ; context (B, n, text_dim) with n <= text_len, padded with zeros that are not masked (Wan was trained
+        so). Returns (B, out_channels, F, H, W) in float32.
+        Raises ValueError for inputs that do not fit the card, or that it needs and `extras` lacks.
         """
-        self._check(x, t, beside)
+        self._check(x, t, extras)
         grid = self._grid(x)
-        stream = self._embed_patches(x, beside.rays)
+        stream = self._embed_patches(x, extras.rays)
         before = 0
-        if beside.reference is not None:
-            tokens = _tokens(self.ref_conv(beside.reference.to(self.ref_conv.weight.dtype)))
+        if extras.reference is not None:
+            tokens = _tokens(self.ref_conv(extras.reference.to(self.ref_conv.weight.dtype)))
             stream, before = torch.cat([tokens, stream], 1), tokens.shape[1]
-        time, steering = self.embed_time(t)
+        time, modulation = self.embed_time(t)
         rotary = rotary_of((grid[0] + bool(before), *grid[1:]), self.card.head_dim, x.device)
-        pictures = None if beside.pictures is None else self.img_emb(beside.pictures)
-        given = BlockInputs(steering, self.embed_context(context), rotary, self.attention, self.ffn_rows, pictures)
-        stream = self._through(stream, given, beside)
+        pictures = None if extras.pictures is None else self.img_emb(extras.pictures)
+        given = BlockInputs(modulation, self.embed_context(context), rotary, self.attention, self.ffn_rows, pictures)
+        stream = self._run_blocks(stream, given, extras)
         return self._unpatch(self.head(stream, time)[:, before:], grid)
 
-    def _through(self, stream: Tensor, given: BlockInputs, beside: ExtraInputs) -> Tensor:
-        """The stream (B, L, D) after all blocks. The hint for a block is made just before it, so that one is alive."""
-        scale = None if beside.hint_scale == 1 else stream.new_full((1, 1, self.card.dim), beside.hint_scale)
-        aside = None
-        if beside.hints is not None:
-            aside = _embedded(self.vace_patch_embedding, beside.hints)
+    def _run_blocks(self, stream: Tensor, given: BlockInputs, extras: ExtraInputs) -> Tensor:
+        """The residual stream (B, L, D) after all blocks. Each hint is computed just before its block: one is alive."""
+        scale = None if extras.hint_scale == 1 else stream.new_full((1, 1, self.card.dim), extras.hint_scale)
+        hint_stream = None
+        if extras.hints is not None:
+            hint_stream = _embedded(self.vace_patch_embedding, extras.hints)
         for layer, block in enumerate(self.blocks):
             hint = None
-            if aside is not None and layer in self.card.vace_layers:
+            if hint_stream is not None and layer in self.card.vace_layers:
                 hints = self.vace_blocks[self.card.vace_layers.index(layer)]
-                aside, hint = hints(aside, stream, given)
+                hint_stream, hint = hints(hint_stream, stream, given)
             stream = block(stream, given)
             if hint is not None:
-                stream = join(stream, hint, scale)
+                stream = add_residual(stream, hint, scale)
         return stream
 
     def _embed_patches(self, x: Tensor, rays: Tensor | None) -> Tensor:
-        """(B, C, F, H, W) -> (B, L, D) float32: the residual stream begins."""
+        """(B, C, F, H, W) -> (B, L, D) float32, the start of the residual stream."""
         patches = _embedded(self.patch_embedding, x)
         return patches if rays is None else patches + _tokens(self.control_adapter(rays))
 
     def embed_time(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """t (B,) or (B, F) -> what the head reads (G, D) and what the blocks read (G, 6, D), float32; G is B or B * F:
-        a latent frame's tokens follow one another, and share a row.
+        """t (B,) or (B, F) -> the time embedding of the head (G, D) and of the blocks (G, 6, D), float32; G is B or
+        B * F: the tokens of a latent frame are consecutive, and share a row.
         """
         with torch.autocast(t.device.type, enabled=False):
             angles = sinusoid(t.flatten(), self.card.freq_dim)
             time = _fp32_mlp(self.time_embedding, angles)
-            steering = _fp32_mlp(self.time_projection, time).unflatten(1, (6, self.card.dim))
-        return time, steering
+            modulation = _fp32_mlp(self.time_projection, time).unflatten(1, (6, self.card.dim))
+        return time, modulation
 
     def embed_context(self, context: Tensor) -> Tensor:
-        """(B, n, text_dim) -> (B, text_len, D): zero tokens fill it up, and pass through the biases too."""
+        """(B, n, text_dim) -> (B, text_len, D): zero tokens pad it, and pass through the biases too."""
         missing = self.card.text_len - context.shape[1]
         if missing < 0:
             raise ValueError(f"context has {context.shape[1]} tokens; this model reads at most {self.card.text_len}")
         context = F.pad(context, (0, 0, 0, missing))
         return self.text_embedding(context.to(self.patch_embedding.weight.dtype))
 
-    def _check(self, x: Tensor, t: Tensor, beside: ExtraInputs) -> None:
+    def _check(self, x: Tensor, t: Tensor, extras: ExtraInputs) -> None:
         card = self.card
         for name, given, wanted in (
-            ("pictures", beside.pictures, card.image_dim), ("hints", beside.hints, card.vace_channels),
-            ("rays", beside.rays, card.camera_channels), ("reference", beside.reference, card.reference_channels),
+            ("pictures", extras.pictures, card.image_dim), ("hints", extras.hints, card.vace_channels),
+            ("rays", extras.rays, card.camera_channels), ("reference", extras.reference, card.reference_channels),
         ):  # fmt: skip
             if given is not None and not wanted:
-                raise ValueError(f"{name} were given to {card.name}, which has no part that reads them")
+                raise ValueError(f"{name} were given to {card.name}, which does not read them")
             if given is None and wanted and name in ("pictures", "hints"):
                 raise ValueError(f"{card.name} reads {name}, and none were given")
-        if t.dim() == 2 and (t.shape[1] != x.shape[2] or beside.reference is not None):
+        if t.dim() == 2 and (t.shape[1] != x.shape[2] or extras.reference is not None):
             raise ValueError(f"{t.shape[1]} times were given for {x.shape[2]} latent frames")
 
     def _grid(self, x: Tensor) -> tuple[int, int, int]:
@@ -151,7 +150,7 @@ class Transformer(nn.Module):
         return video.reshape(-1, channels, f * pt, h * ph, w * pw)
 
     def init_weights(self, seed: int = 0) -> None:
-        """Fresh weights for training: Xavier matrices, zero biases, a silent head so that training starts at zero."""
+        """Fresh weights for training: Xavier matrices, zero biases, a zero head so that training starts at zero."""
         generator = torch.Generator().manual_seed(seed)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
@@ -170,9 +169,9 @@ class Transformer(nn.Module):
 
 
 class BlockInputs(NamedTuple):
-    """What every block of one forward is given besides the stream."""
+    """What every block of one forward reads besides the residual stream."""
 
-    steering: Tensor  # (G, 6, D) float32, of `embed_time`
+    modulation: Tensor  # (G, 6, D) float32, of `embed_time`
     context: Tensor  # (B, text_len, D)
     rotary: Rotary
     attention: Attention
@@ -181,7 +180,7 @@ class BlockInputs(NamedTuple):
 
 
 class Block(nn.Module):
-    """One layer: self-attention and feed-forward steered by time, cross-attention to the context between them."""
+    """One layer: self-attention, cross-attention to the context, feed-forward; the first and last modulated by time."""
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -193,52 +192,52 @@ class Block(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(1, 6, card.dim))
 
     def forward(self, x: Tensor, given: BlockInputs) -> Tensor:
-        """The stream x (B, L, D) float32 after this layer; without autograd it is written over."""
-        steer = (self.modulation.float() + given.steering).chunk(6, dim=1)
-        shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = steer
+        """The residual stream x (B, L, D) float32 after this layer; without autograd in place."""
+        parts = (self.modulation.float() + given.modulation).chunk(6, dim=1)
+        shift_sa, scale_sa, gate_sa, shift_ffn, scale_ffn, gate_ffn = parts
         before_sa, before_ffn = Norm(1 + scale_sa, shift_sa, self.eps), Norm(1 + scale_ffn, shift_ffn, self.eps)
-        # Branches are not named, so that each is gone before the next one needs memory.
-        x, rows = self.cross_attn.q.join(
+        # Branches are not bound to names, so that each is freed before the next one needs memory.
+        x, rows = self.cross_attn.q.add_residual(
             x, self.self_attn(x, before_sa, given.rotary, given.attention), gate_sa, self._norm3()
         )
-        x, rows = self.ffn.first.join(x, self.cross_attn(rows, given.context, given.pictures), None, before_ffn)
-        return join(x, self.ffn(rows, given.ffn_rows), gate_ffn)
+        x, rows = self.ffn.first.add_residual(x, self.cross_attn(rows, given.context, given.pictures), None, before_ffn)
+        return add_residual(x, self.ffn(rows, given.ffn_rows), gate_ffn)
 
     def _norm3(self) -> Norm:
-        """The norm before the cross-attention, which has weights instead of steering."""
+        """The norm before the cross-attention, which has weights instead of modulation by time."""
         gain, shift = (part.float().view(1, 1, -1) for part in (self.norm3.weight, self.norm3.bias))
         return Norm(gain, shift, self.eps)
 
 
 class HintBlock(Block):
-    """A layer beside another one, which is given what this one makes of a hint (VACE)."""
+    """A VACE block: a layer of the hint stream, whose output is added to a block of the film's stream."""
 
     def __init__(self, card: Card, first: bool) -> None:
         super().__init__(card)
         self.before_proj = nn.Linear(card.dim, card.dim) if first else None
         self.after_proj = nn.Linear(card.dim, card.dim)
 
-    def forward(self, aside: Tensor, stream: Tensor, given: BlockInputs) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """The hints aside (B, L, D) float32 after this layer, and what of them is added to the stream. The first layer
-        begins them with the stream (B, L, D), as it is before the first block.
+    def forward(self, hint_stream: Tensor, stream: Tensor, given: BlockInputs) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """The hint stream (B, L, D) float32 after this layer, and the hint to add to the film's stream. The first layer
+        adds the film's stream (B, L, D) to it, as it is before the first block.
         """
         if self.before_proj is not None:
-            aside = self.before_proj(aside.to(self.before_proj.weight.dtype)).float() + stream
-        aside = super().forward(aside, given)
-        return aside, self.after_proj(aside.to(self.after_proj.weight.dtype))
+            hint_stream = self.before_proj(hint_stream.to(self.before_proj.weight.dtype)).float() + stream
+        hint_stream = super().forward(hint_stream, given)
+        return hint_stream, self.after_proj(hint_stream.to(self.after_proj.weight.dtype))
 
 
 class FeedForward(nn.Sequential):
-    """D -> F -> D with a tanh-GELU between, token by token."""
+    """D -> F -> D with a tanh-GELU between, per token."""
 
     @property
     def first(self) -> Linear:
-        """The matrix by which tokens enter."""
+        """The first matrix."""
         return self[0]  # type: ignore[return-value]
 
-    def forward(self, rows: Tensor | Rows, at_once: int = 0) -> Tensor:
-        """rows (B, L, D), as `first` reads them -> (B, L, D). `at_once`: tokens that have a hidden state at a time, 0
-        for all. For int8 the same bits come out; float matrices may round otherwise where fewer rows are multiplied.
+    def forward(self, rows: Tensor | QuantizedRows, at_once: int = 0) -> Tensor:
+        """rows (B, L, D), prepared for `first` -> (B, L, D). `at_once`: tokens computed at a time, 0 for all. Same bits
+        in int8; float matrices may round differently for fewer rows.
         """
         if not at_once:
             return super().forward(rows)
@@ -255,7 +254,7 @@ class Head(nn.Module):
         self.modulation = nn.Parameter(torch.zeros(1, 2, card.dim))
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """x (B, L, D), time (G, D) -> (B, L, patch * out_channels), in float32 as the last word should be."""
+        """x (B, L, D), time (G, D) -> (B, L, patch * out_channels), in float32."""
         shift, scale = (self.modulation.float() + time[:, None]).chunk(2, dim=1)
         with torch.autocast(x.device.type, enabled=False):
             return _fp32_linear(self.head, modulated(x, Norm(1 + scale, shift, self.eps)))
@@ -271,8 +270,8 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
 
 
 def _embedded(embedding: nn.Conv3d, x: Tensor) -> Tensor:
-    """(B, C, F, H, W) -> (B, L, D) float32. Patches do not overlap, so the convolution is one matrix for all of them,
-    which every processor multiplies well; a convolution in three dimensions, hardly one.
+    """(B, C, F, H, W) -> (B, L, D) float32. Patches do not overlap, so the convolution is one matrix product, which is
+    fast on every device; 3-D convolutions are slow on most.
     """
     patches = x.to(embedding.weight.dtype)
     for axis, size in zip((2, 4, 6), embedding.kernel_size, strict=True):

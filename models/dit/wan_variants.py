@@ -1,8 +1,8 @@
-"""What some variants of Wan read besides noise, time and words, and how it becomes tokens.
+"""Extra inputs of some variants of Wan besides noise, time and text, and the layers that embed them.
 
-    pictures    what CLIP sees of one keyframe, or of two, beside the words           I2V, FLF2V and Fun of Wan 2.1
-    hints       what is kept of a film, what is to be made, and where                 VACE
-    rays        a camera's path, pixel by pixel, added to the tokens                  Fun-Control-Camera
+    pictures    CLIP image tokens of one or two keyframes, next to the text           I2V, FLF2V and Fun of Wan 2.1
+    hints       what is kept of a film, what is to be made, and a mask                VACE
+    rays        the camera's ray of every pixel, added to the tokens                  Fun-Control-Camera
     reference   the latent of a picture, as a frame before the film's first           Fun-Control 1.1
 
 Parameter names are those of the original checkpoints: Wan-Video/Wan2.1 and aigc-apps/VideoX-Fun (both Apache-2.0, for
@@ -21,16 +21,16 @@ from models.card import Card
 
 
 class ExtraInputs(NamedTuple):
-    """What is given to a network of such a variant; None where there is none."""
+    """The extra inputs of one forward; None for those that the variant does not read."""
 
     pictures: Tensor | None = None  # (B, 257 or 514, image_dim)
     hints: Tensor | None = None  # (B, vace_channels, F, H, W)
     hint_scale: float = 1.0  # how much of each hint is added
-    rays: Tensor | None = None  # (B, camera_channels, F, h, w): conditions.rays of every pixel
+    rays: Tensor | None = None  # (B, camera_channels, F, h, w): camera_rays of every pixel
     reference: Tensor | None = None  # (B, reference_channels, H, W)
 
     def repeated(self, count: int) -> ExtraInputs:
-        """What is given to one film, for each of so many."""
+        """The inputs of one film for a batch of `count`."""
         return ExtraInputs(
             _repeated(self.pictures, count), _repeated(self.hints, count), self.hint_scale,
             _repeated(self.rays, count), _repeated(self.reference, count),
@@ -45,7 +45,7 @@ NO_EXTRAS = ExtraInputs()
 
 
 class Pictures(nn.Module):
-    """What CLIP sees -> tokens that the cross-attention reads beside the words."""
+    """CLIP image tokens -> tokens that the cross-attention reads next to the text."""
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Pictures(nn.Module):
         )
 
     def forward(self, seen: Tensor) -> Tensor:
-        """(B, S, image_dim) -> (B, S, D). Raises ValueError where S is not the number of learnt places."""
+        """(B, S, image_dim) -> (B, S, D). Raises ValueError where S is not the number of learnt positions."""
         if self.emb_pos is not None:
             if seen.shape[1] != self.emb_pos.shape[1]:
                 raise ValueError(f"pictures have {seen.shape[1]} tokens; this model reads {self.emb_pos.shape[1]}")
@@ -67,7 +67,7 @@ class Pictures(nn.Module):
 
 
 class Camera(nn.Module):
-    """Rays of pixels -> one token of them for each token of the film, which they are added to."""
+    """The camera adapter: rays of pixels -> one token for each token of the film, to which it is added."""
 
     def __init__(self, card: Card) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Camera(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions with a ReLU between, beside what they read."""
+    """A residual block: two convolutions with a ReLU between."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

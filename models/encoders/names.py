@@ -1,10 +1,10 @@
-"""One encoder's weights go by many names: those of other layouts -> the original's, which ours are. Torch-free.
+"""Parameter names of the encoders: those of other layouts -> the original's, which ours are. Torch-free.
 
     umT5   original: Wan's own files · Hugging Face: diffusers folders and ComfyUI files · GGUF
     CLIP   original: Wan's own file, under `visual.` · Hugging Face: image_encoder folders and ComfyUI files
 
-Names are matched whole: prefixes of files that hold several networks are for whoever reads those to take off. Facts:
-the key tables of both projects, proved by loading transformers' networks by them.
+Names are matched whole: the caller removes the prefixes of files that hold several networks. Facts: the key tables of
+both projects, tested by loading transformers' networks with them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# Twins of one block's tensor, its number between: (original, Hugging Face, GGUF).
+# Names of a block's tensors, without the block's number: (original, Hugging Face, GGUF).
 _TEXT_BLOCK = (
     ("norm1", "layer.0.layer_norm", "attn_norm"),
     ("attn.q", "layer.0.SelfAttention.q", "attn_q"),
@@ -29,8 +29,8 @@ _TEXT_WHOLE = (
     ("token_embedding", "shared", "token_embd"),
     ("norm", "encoder.final_layer_norm", "enc.output_norm"),
 )
-_TEXT = {twin: original for original, *twins in _TEXT_WHOLE for twin in (original, *twins)}
-_TEXT_IN_BLOCK = {twin: original for original, *twins in _TEXT_BLOCK for twin in (original, *twins)}
+_TEXT = {name: original for original, *others in _TEXT_WHOLE for name in (original, *others)}
+_TEXT_IN_BLOCK = {name: original for original, *others in _TEXT_BLOCK for name in (original, *others)}
 _TEXT_NAME = re.compile(r"(?:(?:blocks|encoder\.block|enc\.blk)\.(\d+)\.)?(.+)\.weight")
 TIED = "encoder.embed_tokens.weight"  # Hugging Face's second name of `shared.weight`, where a file has it
 
@@ -62,14 +62,14 @@ _VISION_ORIGINAL = re.compile(
 
 
 class Part(NamedTuple):
-    """Where a tensor of another layout goes: the original's name, and which third of its rows, if it is one."""
+    """The original name of a tensor of another layout, and which third of its rows it is, if it is one."""
 
     name: str
     third: int | None = None
 
 
 def original_text_name(name: str) -> str | None:
-    """A tensor of umT5 in any layout -> the original's name; None where the encoder has none such."""
+    """A tensor of umT5 in any layout -> the original's name; None if the encoder has no such tensor."""
     found = _TEXT_NAME.fullmatch(name)
     if name == TIED:
         return "token_embedding.weight"
@@ -83,7 +83,7 @@ def original_text_name(name: str) -> str | None:
 
 
 def original_vision_part(name: str) -> Part | None:
-    """A tensor of CLIP's picture tower in any layout -> its place in the original; None where it has none such."""
+    """A tensor of CLIP's vision tower in any layout -> its part of the original; None if that has no such tensor."""
     name = name.removeprefix("visual.").removeprefix("vision_model.")
     if _VISION_ORIGINAL.fullmatch(name):
         return Part(name)

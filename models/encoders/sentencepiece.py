@@ -1,9 +1,9 @@
-"""The words of a SentencePiece model (spiece.model), read without its library. Torch-free.
+"""The vocabulary of a SentencePiece model (spiece.model), read without its library. Torch-free.
 
 The file is one protobuf message; of its fields these matter (sentencepiece_model.proto of google/sentencepiece,
 Apache-2.0, for the numbers):
 
-    1 pieces            1 text   2 score (float32)   3 kind: 1 normal, 2 unknown, 3 control, 4 by a user, 6 byte
+    1 pieces            1 text   2 score (float32)   3 kind: 1 normal, 2 unknown, 3 control, 4 user-defined, 6 byte
     2 trainer           3 model: 1 unigram           35 unknown characters become their bytes
     3 normalizer        2 table of replacements      3 a blank before the first word   4 runs of blanks become one
 """
@@ -14,18 +14,18 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-NORMAL, UNKNOWN, CONTROL, BY_USER, BYTE = 1, 2, 3, 4, 6
+NORMAL, UNKNOWN, CONTROL, BY_USER = 1, 2, 3, 4
 UNIGRAM = 1
 MAX_PIECES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A vocabulary, and how text is made ready for it."""
+    """A vocabulary, and how text is normalised for it."""
 
-    pieces: tuple[tuple[str, float], ...]  # text and score; the place is the token's number
-    unknown: int  # the number of the piece that stands for what has none
-    marks: tuple[str, ...]  # that no text is spelled with, the unknown's among them
+    pieces: tuple[tuple[str, float], ...]  # text and score; the index is the token's id
+    unknown: int  # the id of the unknown piece
+    marks: tuple[str, ...]  # special tokens, which no text contains; the unknown among them
     by_user: tuple[str, ...]  # pieces that are never split
     replacements: bytes  # a compiled table, b"" for none
     blank_first: bool
@@ -34,7 +34,7 @@ class Pieces:
 
 
 def read_spiece(data: bytes) -> Pieces:
-    """A vocabulary from a file's bytes. Raises ValueError, in words that fit inside a line, for anything else."""
+    """A vocabulary from a file's bytes. Raises ValueError, with a clause for a one-line message, for anything else."""
     pieces: list[tuple[str, float]] = []
     kinds: list[int] = []
     trainer: dict[int, int | bytes] = {}
@@ -70,7 +70,7 @@ def read_spiece(data: bytes) -> Pieces:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of one message: their numbers, and a whole number or the bytes of anything else."""
+    """The fields of one message: their numbers, and an integer or the bytes of anything else."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -92,7 +92,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A whole number in groups of seven bits, and where the next thing begins."""
+    """A varint (an integer in groups of seven bits), and the offset after it."""
     value = 0
     for index, byte in enumerate(data[at : at + 10]):
         value |= (byte & 127) << 7 * index

@@ -1,6 +1,6 @@
-"""A director's words -> the numbers that umT5 reads. Torch-free, and nothing is ever fetched.
+"""A prompt -> the token ids that umT5 reads. Torch-free; nothing is ever downloaded.
 
-    words -> tidy -> pieces of words -> numbers, cut to 512 with the mark of the end
+    prompt -> tidy -> pieces -> token ids, truncated to 512 with the end token
 
 The vocabulary is a file that comes with the weights: tokenizer.json, or the SentencePiece model it was made from
 (which ComfyUI's files carry inside). Facts from wan/modules/tokenizers.py of Wan-Video/Wan2.1 (Apache-2.0).
@@ -23,8 +23,8 @@ from models.encoders.sentencepiece import read_spiece
 from models.errors import BadInput
 
 PAD, END = 0, 1
-MARKS = ("<pad>", "</s>")  # of these two numbers
-EXTRA = 300  # marks for gaps in a text that follow the pieces, the last first
+MARKS = ("<pad>", "</s>")  # special tokens of these two ids
+EXTRA = 300  # sentinel tokens <extra_id_n> that follow the pieces, the last first
 MAX_BYTES = 64 * 2**20  # umT5's tokenizer.json has 16.8 million
 WAY_OUT = "use the one that came with the weights"
 
@@ -33,13 +33,13 @@ class Tokenizer:
     """The vocabulary of one encoder."""
 
     def __init__(self, data: bytes, words: int, tokens: int = 512, source: str = "the tokenizer") -> None:
-        """data: a tokenizer.json or a SentencePiece model. words: rows of the encoder's table. tokens: the most it
+        """data: a tokenizer.json or a SentencePiece model. words: rows of the token embedding. tokens: the most it
         reads. Raises BadInput, which begins with `source`, for a vocabulary that is not the encoder's.
         """
         self.source = source
         if len(data) > MAX_BYTES:
             raise BadInput(f"{source} has {len(data)} bytes, the most is {MAX_BYTES}; {WAY_OUT}")
-        with _told(source):
+        with _explain_errors(source):
             self._engine = Engine.from_buffer(data) if data.lstrip()[:1] == b"{" else _of_pieces(data)
             self._engine.enable_truncation(tokens)
             self._engine.no_padding()
@@ -62,20 +62,20 @@ class Tokenizer:
         return cls(data, words, tokens, str(path))
 
     def ids(self, text: str) -> list[int]:
-        """The numbers of a text, tidied, with the end's as the last; nothing fills them up."""
-        with _told(self.source):
+        """The token ids of a text, tidied, the end token last; no padding."""
+        with _explain_errors(self.source):
             return self._engine.encode(tidy(text)).ids
 
 
 def tidy(text: str) -> str:
-    """Text as Wan's encoder was trained to see it: what encoding spoiled is mended (mojibake, curled quotes, wide
-    letters), HTML's names become letters, twice, and every run of white space is one blank.
+    """Text cleaned as in the training of Wan's encoder: mojibake, curled quotes and wide letters are repaired (ftfy),
+    HTML entities are unescaped twice, and every run of white space becomes one blank.
     """
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
 
 
 def _of_pieces(data: bytes) -> Engine:
-    """An engine from a SentencePiece model. Raises ValueError for what is none."""
+    """An engine from a SentencePiece model. Raises ValueError for anything else."""
     vocabulary = read_spiece(data)
     known = {text for text, _ in vocabulary.pieces}
     gaps = [gap for number in reversed(range(EXTRA)) if (gap := f"<extra_id_{number}>") not in known]
@@ -89,7 +89,7 @@ def _of_pieces(data: bytes) -> Engine:
     if vocabulary.blank_first:
         steps.append(normalizers.Prepend(" "))
     engine.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
-    if vocabulary.by_user:  # never split, and nothing reaches over them
+    if vocabulary.by_user:  # never split or merged with their neighbours
         whole = "|".join(re.escape(text) for text in sorted(vocabulary.by_user, key=len, reverse=True))
         engine.pre_tokenizer = pre_tokenizers.Split(Regex(whole), "isolated")
     engine.add_special_tokens([AddedToken(text, normalized=False) for text in (*vocabulary.marks, *gaps)])
@@ -101,8 +101,8 @@ def _of_pieces(data: bytes) -> Engine:
 
 
 @contextmanager
-def _told(source: str) -> Iterator[None]:
-    """What the engine finds wrong becomes BadInput. Its own panics are not even Exceptions, and have no public name."""
+def _explain_errors(source: str) -> Iterator[None]:
+    """Errors of the engine become BadInput. Its Rust panics are no Exceptions, and have no public name."""
     try:
         yield
     except BaseException as error:

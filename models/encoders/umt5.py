@@ -1,13 +1,13 @@
 """The text encoder of Wan: the encoder half of umT5, with the parameter names of the original Wan checkpoints.
 
-    token numbers -> table of words -> [ self-attention with a bias for distance -> gated feed-forward ] x layers
+    token ids -> token embedding -> [ self-attention with a bias for distance -> gated feed-forward ] x layers
                   -> norm -> embeddings
 
-Every layer has a table of its own for distances; scores are not divided by sqrt(E); no matrix has a bias. Facts from
-wan/modules/t5.py of Wan-Video/Wan2.1 (Apache-2.0); other names of the same weights are in models/encoders/names.py.
+Every layer has its own relative position biases; scores are not divided by sqrt(E); no matrix has a bias. Facts from
+wan/modules/t5.py of Wan-Video/Wan2.1 (Apache-2.0); names of other layouts are in models/encoders/names.py.
 
 Precision: norms, the softmax and the residual stream are float32, matrices run in the dtype of their weights or in int8
-(models/loading/quantize.py). That dtype must not be float16: the feed-forward's numbers pass its 65504 (`text_dtype`).
+(models/loading/quantize.py). That dtype must not be float16: the feed-forward exceeds its 65504 (`text_dtype`).
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.card import TextCard
-from models.dit.linear import Linear, join
+from models.dit.linear import Linear, add_residual
 
-# The distance from which each bucket of one direction holds: 8 exact ones, then two an octave up to 128.
-# 8 + floor(log(n / 8) / log(16) * 8) in whole numbers, so that every device agrees: ceil(8 * 2 ** (k / 2)).
+# The smallest distance of each bucket of one direction: 8 exact ones, then two an octave up to 128.
+# 8 + floor(log(n / 8) / log(16) * 8) in integers, so that every device agrees: ceil(8 * 2 ** (k / 2)).
 NEAREST = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91)
 BUCKETS = 2 * (len(NEAREST) + 1)  # of both directions
 
 
 class TextEncoder(nn.Module):
-    """Token numbers -> embeddings. Its blocks stream like the transformer's (models/loading/streaming.py)."""
+    """Token ids -> embeddings. Its blocks stream like the transformer's (models/loading/streaming.py)."""
 
     def __init__(self, card: TextCard) -> None:
         super().__init__()
         self.card = card
-        self.token_embedding = Words(card.words, card.dim)
+        self.token_embedding = TokenEmbedding(card.words, card.dim)
         self.blocks = nn.ModuleList(TextBlock(card) for _ in range(card.layers))
         self.norm = RMSNorm(card.dim, card.eps)
 
     def forward(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """ids (B, L) int64; mask (B, L) bool, true where there is a token: nobody looks at the others. -> (B, L, D)
+        """ids (B, L) int64; mask (B, L) bool, true where there is a token: the others are not attended to. -> (B, L, D)
         float32, on the device of the layers.
         """
         device = self.norm.weight.device
@@ -49,7 +49,7 @@ class TextEncoder(nn.Module):
 
 
 class TextBlock(nn.Module):
-    """One layer: self-attention, then the feed-forward, each behind a norm and added to the stream."""
+    """One pre-norm layer: self-attention, then the feed-forward."""
 
     def __init__(self, card: TextCard) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ class TextBlock(nn.Module):
         self.pos_embedding = DistanceBias(card)
 
     def forward(self, x: Tensor, buckets: Tensor, mask: Tensor | None) -> Tensor:
-        """The stream x (B, L, D) float32 after this layer; without autograd it is written over."""
-        x = join(x, self.attn(self.norm1(x), self.pos_embedding(buckets), mask), None)
-        return join(x, self.ffn(self.norm2(x)), None)
+        """The residual stream x (B, L, D) float32 after this layer; without autograd in place."""
+        x = add_residual(x, self.attn(self.norm1(x), self.pos_embedding(buckets), mask), None)
+        return add_residual(x, self.ffn(self.norm2(x)), None)
 
 
 class TextAttention(nn.Module):
-    """Every token looks at every token of its text."""
+    """Self-attention over the tokens of one text."""
 
     def __init__(self, card: TextCard) -> None:
         super().__init__()
@@ -74,13 +74,13 @@ class TextAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
         """x (B, L, D); bias (1, N, L, L), added to the scores; mask (B, L) -> (B, L, D)."""
-        rows = self.q.enter(x)
+        rows = self.q.prepare(x)
         q, k, v = (layer(rows).unflatten(2, (self.heads, -1)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         bias = bias.to(q.dtype)
         if mask is not None:
             bias = bias.masked_fill(~mask[:, None, None], torch.finfo(q.dtype).min)
         seen = F.scaled_dot_product_attention(q, k, v, bias, scale=1.0)
-        return self.o(self.o.enter(seen.transpose(1, 2).flatten(2)))
+        return self.o(self.o.prepare(seen.transpose(1, 2).flatten(2)))
 
 
 class GatedFeedForward(nn.Module):
@@ -93,12 +93,12 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, L, D) -> (B, L, D)."""
-        rows = self.fc1.enter(x)
-        return self.fc2(self.fc2.enter(self.gate(rows) * self.fc1(rows)))
+        rows = self.fc1.prepare(x)
+        return self.fc2(self.fc2.prepare(self.gate(rows) * self.fc1(rows)))
 
 
 class DistanceBias(nn.Module):
-    """What a head adds to a score for the distance and direction between two tokens."""
+    """Relative position bias: added to a head's score for the distance and direction between two tokens."""
 
     def __init__(self, card: TextCard) -> None:
         super().__init__()
@@ -122,12 +122,12 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps)
 
 
-class Words(nn.Embedding):
-    """The table of words. It stays where it was loaded, however its network moves: a text reads a few of its rows, and
-    all of them are 2.1 GB in bf16.
+class TokenEmbedding(nn.Embedding):
+    """The token embedding. It stays on the device where it was loaded when its network moves: a text reads a few of its
+    rows, and all of them are 2.1 GB in bf16.
     """
 
-    def _apply(self, fn, recurse=True):  # what `to`, `cuda` and `half` go through
+    def _apply(self, fn, recurse=True):  # called by `to`, `cuda` and `half`
         return self
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -136,13 +136,13 @@ class Words(nn.Embedding):
 
 
 def distance_buckets(tokens: int, device: torch.device) -> Tensor:
-    """(L, L) int64: the bucket of each key as each query sees it; later keys have the upper half of the buckets."""
-    place = torch.arange(tokens, device=device)
-    away = place - place[:, None]
+    """(L, L) int64: the bucket of each key relative to each query; later keys have the upper half of the buckets."""
+    position = torch.arange(tokens, device=device)
+    away = position - position[:, None]
     near = torch.bucketize(away.abs(), torch.tensor(NEAREST, device=device), right=True)
     return near + (away > 0) * (BUCKETS // 2)
 
 
 def text_dtype(dtype: torch.dtype) -> torch.dtype:
-    """What this encoder computes in where a device computes in `dtype`: float32 for float16, which is too narrow."""
+    """The dtype of this encoder where other networks use `dtype`: float32 instead of float16, which is too narrow."""
     return torch.float32 if dtype == torch.float16 else dtype

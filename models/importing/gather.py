@@ -1,8 +1,8 @@
-"""What an operator brings -> the networks in it: files, shards and folders opened, recognised and hashed.
+"""Open and identify the files that were given: single files, shards and folders.
 
-A folder is looked through as projects lay theirs out: one with an index or shards is one network, any other file is one
-of its own. A pickle that is named is converted by a child that can do nothing else (models/weight_files/pickles.py);
-one that lies in a folder only where a network is missing without it. Nothing here reads weights, but for their hash.
+In a folder, an index or a set of shards is one network; any other file is one by itself. A pickle that was given
+directly is converted by a sandboxed process (models/weight_files/pickles.py); one inside a folder only where a part is
+missing without it. Weights are read here only to hash them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from models.atomic_write import atomic_write
 from models.encoders.tokenizer import MAX_BYTES as MAX_TOKENIZER_BYTES
 from models.errors import BadInput, RushesError
 from models.importing.identify import hints_of
@@ -23,39 +24,39 @@ from models.weight_files.pickles import convert
 
 DEPTH = 4  # of folders in folders
 VOCABULARIES = ("tokenizer.json", "spiece.model")
-PICKLED = {"vae": "vae", "text": "t5", "vision": "clip"}  # how the names of published pickles tell what is inside
+PICKLED = {"vae": "vae", "text": "t5", "vision": "clip"}  # part -> what the names of published pickles contain
 READ_BYTES = 8 * 2**20
-Report = Callable[[str, int, int], None]  # what is done, bytes of it, bytes in all
+Report = Callable[[str, int, int], None]  # what is being done, bytes done, bytes in all
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """A network, and where it came from."""
+class GatheredNetwork:
+    """A network, and where it comes from."""
 
-    path: Path  # as it was named
+    path: Path  # as it was given
     source: Source
     found: Found
     hints: frozenset[str]
-    vocabulary: bytes = b""  # a tokenizer that lies with the weights
+    vocabulary: bytes = b""  # a tokenizer that is stored with the weights
 
 
 @dataclass(slots=True)
 class Gathered:
-    """Everything that was found."""
+    """Everything that was found in the given paths."""
 
-    networks: list[Brought] = field(default_factory=list)
+    networks: list[GatheredNetwork] = field(default_factory=list)
     pickles: list[Path] = field(default_factory=list)  # in folders, not opened yet
     vocabularies: list[tuple[Path, bytes]] = field(default_factory=list)
 
-    def parts(self, part: str) -> list[Brought]:
+    def parts(self, part: str) -> list[GatheredNetwork]:
         """The networks of one kind."""
-        return [brought for brought in self.networks if brought.found.part == part]
+        return [network for network in self.networks if network.found.part == part]
 
 
 def gather(named: Sequence[tuple[Path, str | None]], work: Path, report: Report) -> Gathered:
-    """Open and recognise what was named; with each path, the expert it is said to be. Converted pickles go to `work`.
+    """Open and identify the given paths, each with the expert that it was given as. Converted pickles go to `work`.
 
-    Raises BadInput, in one line that names the file, for what is no network of Wan.
+    Raises BadInput, in one line with the file's path, for anything that is not a network of Wan.
     """
     found = Gathered()
     for path, expert in named:
@@ -65,19 +66,19 @@ def gather(named: Sequence[tuple[Path, str | None]], work: Path, report: Report)
 
 
 def fill_in(found: Gathered, missing: Iterable[str], work: Path, report: Report) -> None:
-    """Open the pickles of folders that may hold what is still missing."""
+    """Open the pickles in folders that may hold the missing parts."""
     for part in missing:
         for path in [path for path in found.pickles if PICKLED.get(part, "-") in path.name.lower()]:
             found.pickles.remove(path)
             _take(found, (path,), None, work, report)
 
 
-def hashes(networks: Iterable[Brought], work: Path, report: Report) -> list[dict[str, object]]:
-    """Every file that is read, with its size and SHA-256: what the package remembers of its origin.
+def hashes(networks: Iterable[GatheredNetwork], work: Path, report: Report) -> list[dict[str, object]]:
+    """Every file that is read, with its size and SHA-256, for the package's metadata.
 
-    A file that was hashed before, and has not changed since, is not read again.
+    A file that was hashed before and has not changed since is not read again.
     """
-    files = list(dict.fromkeys(path for brought in networks for path in brought.source.paths))
+    files = list(dict.fromkeys(path for network in networks for path in network.source.paths))
     sizes = {path: path.stat().st_size for path in files}
     known, total, done = _known(work / "sources.json"), sum(sizes.values()), 0
     manifest: list[dict[str, object]] = []
@@ -90,13 +91,14 @@ def hashes(networks: Iterable[Brought], work: Path, report: Report) -> list[dict
                 done += len(data)
                 report(f"hashing {path.name}", done, total)
             known[stamp] = digest.hexdigest()
-            (work / "sources.json").write_text(json.dumps(known))
+            with atomic_write(work / "sources.json") as table:
+                table.write(json.dumps(known).encode())
         manifest.append({"file": path.name, "bytes": sizes[path], "sha256": known[stamp]})
     return manifest
 
 
 def _take(found: Gathered, files: tuple[Path, ...], expert: str | None, work: Path, report: Report) -> None:
-    """One network's files, or one file of several networks."""
+    """Add the networks of one file, or of one set of shards."""
     first, hints = files[0], hints_of(files[0])
     if len(files) == 1 and not first.name.endswith(INDEX) and kind_of(first) == "pickle":
         files = (_converted(first, work, report),)
@@ -113,22 +115,22 @@ def _take(found: Gathered, files: tuple[Path, ...], expert: str | None, work: Pa
         for name in (name for name in source.tensors if name.endswith("spiece_model") and network.part == "text"):
             if source.tensors[name].shape[0] <= MAX_TOKENIZER_BYTES:
                 vocabulary = small(name)
-        found.networks.append(Brought(Path(where), source, network, hints, vocabulary))
+        found.networks.append(GatheredNetwork(Path(where), source, network, hints, vocabulary))
 
 
 def _converted(path: Path, work: Path, report: Report) -> Path:
-    """A pickle as safetensors, made once for as long as the pickle stays as it is."""
+    """A pickle as safetensors, converted again only when the pickle has changed."""
     facts = path.stat()
     mark = hashlib.sha256(f"{path.absolute()} {facts.st_size} {facts.st_mtime_ns}".encode()).hexdigest()[:16]
     out = work / f"{mark}.safetensors"
     if not out.exists():
-        report(f"converting {path.name}, a pickle, apart", 0, facts.st_size)
+        report(f"converting {path.name}, a pickle, in a sandbox", 0, facts.st_size)
         convert(path, out)
     return out
 
 
 def _sources_in(path: Path, found: Gathered) -> Iterator[tuple[Path, ...]]:
-    """What belongs together, of what a path names."""
+    """The files of a path, those of one network together."""
     if not path.is_dir():
         if path.name in VOCABULARIES:
             found.vocabularies.append((path, _vocabulary(path)))
@@ -142,7 +144,7 @@ def _sources_in(path: Path, found: Gathered) -> Iterator[tuple[Path, ...]]:
             empty = False
             yield files
     if empty and seen == len(found.pickles) + len(found.vocabularies):
-        raise BadInput(f"{path} holds no file that ends in {', '.join((*WEIGHTS, *PICKLES))}; name a folder that does")
+        raise BadInput(f"{path} holds no file that ends in {', '.join((*WEIGHTS, *PICKLES))}; give a folder that does")
 
 
 def _folders(path: Path, depth: int) -> Iterator[Path]:
@@ -169,7 +171,7 @@ def _sources_of(folder: Path, found: Gathered) -> Iterator[tuple[Path, ...]]:
         if match:
             shards.setdefault(match[1], []).append(path)
         elif path.suffix in WEIGHTS:
-            if not indexes:  # beside an index, which names its shards as it likes, others are not guessed at
+            if not indexes:  # an index may give its shards any names: other files are ignored
                 yield (path,)
         elif path.suffix in PICKLES:
             found.pickles.append(path)
@@ -190,7 +192,7 @@ def _known(path: Path) -> dict[str, str]:
     try:
         known: Mapping[str, str] = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
-        return {}  # nothing was hashed yet, or the last write was cut off: it is hashed again
+        return {}  # nothing was hashed yet
     return dict(known)
 
 

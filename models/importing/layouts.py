@@ -1,13 +1,12 @@
-"""Which network a file of weights is, and in whose layout: told by names and shapes, never by the file's name.
+"""Which network a file holds and how its tensors are named, by names and shapes, never by the name of the file.
 
-    transformer   original (ComfyUI, GGUF and LightX2V keep these names) or diffusers
+    transformer   original (also ComfyUI, GGUF and LightX2V) or diffusers
     vae           of Wan 2.1 or 2.2: original or diffusers
     text          umT5: original, Hugging Face or GGUF
-    vision        CLIP's picture tower: original or Hugging Face
+    vision        CLIP's image encoder: original or Hugging Face
 
-A file may hold several, each under a prefix. Every tensor must find its place: one that is left over means another
-network than the one it seems. Torch-free; the shapes are compared where the networks are
-(models/importing/__main__.py).
+A file may hold several, each under a prefix. Every tensor must be known: one that is not means that the network is a
+different one. Torch-free; shapes are compared with those of our networks in models/importing/plan.py.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ PREFIXES = (  # of all-in-one files and of training programs, longest first wher
     "first_stage_model.", "diffusion_model.", "clip_vision.", "text_encoder.", "transformer.", "module.", "visual.",
     "model.", "vae.", "net.",
 )  # fmt: skip
-SIGNS = {  # tensors by one of which a network is known
+SIGNS = {  # tensors that identify a network: one is enough
     ("transformer", "original"): ("head.modulation", "blocks.0.self_attn.q.weight"),
     ("transformer", "diffusers"): ("condition_embedder.time_proj.weight", "blocks.0.attn1.to_q.weight"),
     ("vae", "original"): ("decoder.middle.0.residual.2.weight", "decoder.conv1.weight"),
@@ -41,24 +40,26 @@ SIGNS = {  # tensors by one of which a network is known
         "vision_model.encoder.layers.0.self_attn.q_proj.weight",
     ),
 }
-FOREIGN = {  # how the names of networks begin that are Wan's kin
+FOREIGN = {  # prefixes of the tensors of related models
     "casual_audio_encoder.": "Wan 2.2 S2V", "audio_injector.": "Wan 2.2 S2V", "face_adapter.": "Wan 2.2 Animate",
     "motion_encoder.": "Wan 2.2 Animate", "audio_proj.": "HuMo", "patch_embedding_pose.": "SCAIL",
     "patch_embedding_mask.": "SCAIL 2", "patch_embedding_global.": "WanDancer",
 }  # fmt: skip
-LAYERS = {  # within names: layers that some programs add
+LAYERS = {  # parts of names: layers that some programs add
     ".proj_l.": "sparse-linear attention (TurboDiffusion)", "to_gate_compress": "video sparse attention (FastWan)",
-    "lora_": "a LoRA inside its weights",
+    "lora_": "an unmerged LoRA among its weights",
 }  # fmt: skip
-UNUSED = ("norm_q_img", "norm_added_q")  # of some old files: no program reads it
-MODEL = {"transformer": "transformer of Wan", "vae": "autoencoder of Wan", "text": "umT5", "vision": "CLIP tower"}
+UNUSED = ("norm_q_img", "norm_added_q")  # in some old files; unused by all programs
+MODEL = {
+    "transformer": "Wan transformer", "vae": "Wan autoencoder", "text": "umT5 encoder", "vision": "CLIP image encoder",
+}  # fmt: skip
 
 
 class Piece(NamedTuple):
-    """A tensor of ours, and what it is made of."""
+    """What a tensor of the package is read from."""
 
-    keys: tuple[str, ...]  # in the file; several: their rows one after another
-    scale: str | None = None  # in the file: what the stored numbers are multiplied by
+    keys: tuple[str, ...]  # tensors in the file; several are concatenated by rows
+    scale: str | None = None  # a tensor in the file: the stored numbers are multiplied by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +69,28 @@ class Found:
     part: str  # "transformer" | "vae" | "text" | "vision"
     layout: str
     stored: str  # in words
-    pieces: dict[str, Piece]  # by our names, which are the original's
-    shapes: dict[str, tuple[int, ...]]  # of the pieces, as the file has them
+    pieces: dict[str, Piece]  # by the original names
+    shapes: dict[str, tuple[int, ...]]  # of the pieces, as in the file
     kind: str = ""  # of an autoencoder: "wan2.1" or "wan2.2"
 
 
 def recognise(
     tensors: Tensors, metadata: Mapping[str, str], read: Callable[[str], bytes], where: str = "the file"
 ) -> list[Found]:
-    """The networks in a file. `read` gives the bytes of a small tensor. Raises BadInput where there is none, or where
-    one is not as it should be; the sentences name the file as `where`.
+    """The networks in a file. `read` gives the bytes of a small tensor. Raises BadInput where there is none or one is
+    not supported; messages call the file `where`.
     """
     if metadata.get("format") == FORMAT:
-        raise BadInput(f"{where} is a package of Rushes already: copy it into the models folder of the house")
+        raise BadInput(f"{where} is already a Rushes package: copy it into the folder `models` of RUSHES_HOME")
     networks = _networks(tensors)
     if not networks:
         if any("lora_" in name or name.endswith((".diff", ".diff_b")) for name in tensors):
-            raise BadInput(f"{where} is a LoRA and no model: name the model's file, and this one with --lora")
+            raise BadInput(f"{where} is a LoRA, not a model: give the file of the model, and this one with --lora")
         some = ", ".join(sorted(tensors)[:3])
-        raise BadInput(f"{where} is no network of Wan: none of its {len(tensors)} tensors is known ({some} ...)")
+        raise BadInput(
+            f"{where} is not a Wan network: none of its {len(tensors)} tensors is known ({some} ...); "
+            "give a Wan 2.1 or 2.2 checkpoint"
+        )
     return [_found(part, layout, prefix, tensors, metadata, read, where) for prefix, part, layout in networks]
 
 
@@ -126,29 +130,31 @@ def _found(
             continue
         scale = weights.scales.get(name)
         if part == "vision":
-            place = original_vision_part(name)
-            own, third = place if place else (None, None)
-            if own is not None and third is not None:
-                thirds.setdefault(own, {})[third] = name
+            found = original_vision_part(name)
+            original, third = found if found else (None, None)
+            if original is not None and third is not None:
+                thirds.setdefault(original, {})[third] = name
                 continue
         else:
-            own = _own_name(part, layout, kind, name)
-        if own is None:
-            raise _stranger(part, name, where)
-        if own in pieces:
-            raise BadInput(f"{where} holds {own} twice, as {pieces[own].keys[0]} and as {prefix + name}; use another")
-        pieces[own] = Piece((prefix + name,), scale and prefix + scale)
-        shapes[own] = shape
-    for own, names in thirds.items():
+            original = _original_name(part, layout, kind, name)
+        if original is None:
+            raise _unknown_tensor(part, name, where)
+        if original in pieces:
+            raise BadInput(
+                f"{where} holds {original} twice, as {pieces[original].keys[0]} and as {prefix + name}; use another"
+            )
+        pieces[original] = Piece((prefix + name,), scale and prefix + scale)
+        shapes[original] = shape
+    for original, names in thirds.items():
         if len(names) != 3:
-            raise BadInput(f"{where} holds {len(names)} of the three parts of {own}; copy it again")
-        pieces[own] = Piece(tuple(prefix + names[third] for third in range(3)))
+            raise BadInput(f"{where} holds {len(names)} of the three parts of {original}; copy it again")
+        pieces[original] = Piece(tuple(prefix + names[third] for third in range(3)))
         rows = [weights.tensors[name][1] for name in names.values()]
-        shapes[own] = (sum(shape[0] if shape else 0 for shape in rows), *rows[0][1:])
+        shapes[original] = (sum(shape[0] if shape else 0 for shape in rows), *rows[0][1:])
     return Found(part, layout, weights.stored, pieces, shapes, kind)
 
 
-def _own_name(part: str, layout: str, kind: str, name: str) -> str | None:
+def _original_name(part: str, layout: str, kind: str, name: str) -> str | None:
     if part == "text":
         return original_text_name(name)
     if part == "vae":
@@ -161,23 +167,28 @@ def _own_name(part: str, layout: str, kind: str, name: str) -> str | None:
 
 
 def _coder_kind(tensors: Tensors, where: str) -> str:
-    """2.1 reads three colours, 2.2 reads those of 2x2 pixels."""
+    """The autoencoder of 2.1 reads 3 channels, that of 2.2 the 12 of 2x2 pixels."""
     for name in ("encoder.conv1.weight", "encoder.conv_in.weight"):
         if name in tensors:
             shape = tensors[name][1]
             channels = shape[1] if len(shape) == 5 else 0
             if channels in (3, 12):
                 return "wan2.1" if channels == 3 else "wan2.2"
-            raise BadInput(f"{where} holds an autoencoder that reads {channels} channels; those of Wan read 3 or 12")
-    raise BadInput(f"{where} holds an autoencoder without its encoder; bring the whole file")
+            raise BadInput(
+                f"{where} holds an autoencoder that reads {channels} channels; those of Wan read 3 or 12: "
+                "use Wan2.1_VAE or Wan2.2_VAE"
+            )
+    raise BadInput(f"{where} holds an autoencoder without its encoder; use the complete file")
 
 
-def _stranger(part: str, name: str, where: str) -> BadInput:
-    """What a tensor without a place means."""
+def _unknown_tensor(part: str, name: str, where: str) -> BadInput:
+    """The refusal of a file with an unknown tensor."""
     for beginning, kin in FOREIGN.items():
         if name.startswith(beginning):
-            return BadInput(f"{where} is {kin} ({name}), which Rushes does not shoot with")
+            return BadInput(
+                f"{where} is {kin} (it has {name}), which Rushes does not support; `rushes models` lists what it does"
+            )
     for word, layer in LAYERS.items():
         if word in name:
-            return BadInput(f"{where} has {layer} ({name}), which is not read: bring the model without it")
-    return BadInput(f"{where} holds {name}, which no {MODEL[part]} has: bring the file as it was published")
+            return BadInput(f"{where} has {layer} ({name}), which is not supported: use the model without it")
+    return BadInput(f"{where} has a tensor {name}, which no {MODEL[part]} has: use the file as it was published")

@@ -1,11 +1,11 @@
-"""Weights as a house brings them: one file, several, a folder, or shards with an index; safetensors or GGUF alike.
+"""Weight files as one table of tensors: a file, several, a folder, or shards with an index; safetensors or GGUF.
 
     source = open_source(Path("/media/disk/wan"))
     for name, (dtype, shape) in source.tensors.items():
         weight = source.read(name)
 
-Opening reads and checks headers only. A tensor is read when it is asked for, into memory of its own, so that one tensor
-is the most that reading holds. Files are read and not mapped: when a disk is pulled out, a mapping ends the process.
+Opening reads and checks headers only. Each tensor is read on request into its own memory, so that no more than one is
+in memory at a time. Files are read and not mapped: when a disk is unplugged, a mapping kills the process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ READERS: dict[str, Callable[[Path, str], Header]] = {"safetensors": read_header,
 
 
 class Stored(NamedTuple):
-    """How a tensor lies in its file: "BF16", "F8_E4M3", "Q4_K" ..., and its shape."""
+    """A tensor in its file: the dtype or block type ("BF16", "F8_E4M3", "Q4_K" ...), and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -49,44 +49,43 @@ class _Part:
 
     path: Path
     header: Header
-    stamp: tuple[int, ...]  # tells whether the file is still the one whose header was checked
+    stamp: tuple[int, ...]  # to notice when the file changes after its header was checked
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights whose headers were checked. Names and metadata are as the files have them; whoever reads them judges."""
+    """Weight files whose headers were checked. Names and metadata are as in the files."""
 
     kind: str  # "safetensors" or "gguf"
     paths: tuple[Path, ...]
-    metadata: dict[str, str]  # printable; of several files, the first that says something is believed
+    metadata: dict[str, str]  # printable; of several files, the first that has an entry wins
     tensors: dict[str, Stored]
-    _parts: dict[str, _Part]  # where each tensor lies
+    _parts: dict[str, _Part]  # the file of each tensor
 
     def read(self, name: str) -> Tensor:
-        """One tensor, whole: as stored, or float32 of GGUF's blocks. Raises BadInput, or RushesError by the disk."""
+        """One tensor as stored, or float32 from GGUF's blocks. Raises BadInput; RushesError when the disk fails."""
         if name not in self._parts:
-            raise BadInput(f"{self.paths[0]} holds no tensor {name[:80]!a}; it is not the file that is needed")
+            raise BadInput(f"{self.paths[0]} has no tensor {name[:80]!a}; use the complete file")
         part = self._parts[name]
         entry = part.header.entries[name]
         data = _bytes_at(part, entry)
         if entry.dtype in BLOCKS:
             return dequantize(data, entry.dtype).view(entry.shape)
         if entry.dtype == "BOOL":
-            return data.view(entry.shape) != 0  # a stranger's bytes may be neither 0 nor 1
+            return data.view(entry.shape) != 0  # untrusted bytes may be neither 0 nor 1
         return data.view(DTYPES[entry.dtype]).view(entry.shape)
 
 
 def open_source(*paths: Path) -> Source:
-    """Open weights: a file, several, a folder that holds them, or an index of shards. Raises BadInput in one line.
+    """Open weights: a file, several, a folder of them, or an index of shards. Raises BadInput, in one line.
 
-    An index is believed only where every shard is there and holds what the index says; shards without an index, where
-    none is missing. No tensor may be in two files.
+    All shards must be there, with or without an index, and hold what the index says. No tensor may be in two files.
     """
     files, index = _files(paths)
     parts = [_opened(path) for path in files]
     kinds = {kind for kind, _ in parts}
     if len(kinds) > 1:
-        raise BadInput(f"{files[0].parent} gives safetensors and GGUF together; name the files of one of them")
+        raise BadInput(f"{files[0].parent} holds both safetensors and GGUF files; give the files of one kind")
     metadata: dict[str, str] = {}
     tensors: dict[str, Stored] = {}
     holders: dict[str, _Part] = {}
@@ -95,26 +94,26 @@ def open_source(*paths: Path) -> Source:
         for name, entry in part.header.entries.items():
             if name in holders:
                 both = f"{holders[name].path} and {part.path.name}"
-                raise BadInput(f"{both} both hold the tensor {name}; name only the files that belong together")
+                raise BadInput(f"{both} both hold the tensor {name}; give only files that belong together")
             tensors[name], holders[name] = Stored(entry.dtype, entry.shape), part
     for name, shard in index.items():
         if name not in holders or holders[name].path.name != shard:
-            raise BadInput(f"{files[0].parent / shard} does not hold {name}, which its index says; {WAY_OUT}")
+            raise BadInput(f"{files[0].parent / shard} does not hold {name}, though its index lists it; {WAY_OUT}")
     if not tensors:
-        raise BadInput(f"{files[0]} holds no tensor at all; {WAY_OUT}")
+        raise BadInput(f"{files[0]} holds no tensors; {WAY_OUT}")
     return Source(kinds.pop(), tuple(files), metadata, tensors, holders)
 
 
 def refuse_pickle(path: Path) -> BadInput:
-    """Why a pickle is not opened, and the safe way."""
+    """The refusal of a pickle."""
     return BadInput(
-        f"{path} is a pickle: a program that runs when it is read, so it is not opened here; use the same weights as "
-        "safetensors or GGUF, or let them be converted apart, in a process that can harm nothing"
+        f"{path} is a pickle, which can run any program when it is opened, so it is not supported here; use the same "
+        "weights as safetensors or GGUF"
     )
 
 
 def _files(paths: Iterable[Path]) -> tuple[list[Path], dict[str, str]]:
-    """The files that `paths` mean, none twice, and the tensors that an index says they hold: name to file name."""
+    """The files of `paths` without duplicates, and the contents of their indexes: tensor name -> file name."""
     files: dict[Path, None] = {}
     index: dict[str, str] = {}
     for path in paths:
@@ -129,15 +128,15 @@ def _files(paths: Iterable[Path]) -> tuple[list[Path], dict[str, str]]:
             else:
                 files[file] = None
     if not files:
-        raise BadInput("no file of weights was named; name one, or a folder of them")
+        raise BadInput("no weight file was given; give one, or a folder of them")
     if len(files) > MAX_FILES:
-        raise BadInput(f"{len(files)} files of weights were named, the most is {MAX_FILES}; name fewer")
+        raise BadInput(f"{len(files)} weight files were given; give at most {MAX_FILES}")
     _all_shards(files)
     return list(files), index
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """The one index in a folder, else all its files of weights. What lies deeper is not looked for."""
+    """The index in a folder, else all its weight files. Folders inside it are not searched."""
     try:
         inside = sorted(folder.iterdir())
     except OSError as error:
@@ -145,7 +144,7 @@ def _in_folder(folder: Path) -> list[Path]:
     indexes = [path for path in inside if path.name.endswith(INDEX)]
     if len(indexes) > 1:
         names = ", ".join(path.name for path in indexes[:4])
-        raise BadInput(f"{folder} holds {len(indexes)} indexes of shards: {names}; name the one that is meant")
+        raise BadInput(f"{folder} holds {len(indexes)} shard indexes: {names}; give the one to use")
     if indexes:
         return indexes
     files = [path for path in inside if path.suffix in WEIGHTS and not path.name.startswith(".")]
@@ -154,13 +153,17 @@ def _in_folder(folder: Path) -> list[Path]:
         if pickles:
             raise refuse_pickle(pickles[0])
         folders = [path.name for path in inside if path.is_dir() and not path.name.startswith(".")]
-        inner = f"; its folders are {', '.join(folders[:8])}: name one" if folders else "; name a folder that does"
+        inner = (
+            f"; it contains the folders {', '.join(folders[:8])}: give one of them"
+            if folders
+            else "; give a folder that does"
+        )
         raise BadInput(f"{folder} holds no file that ends in {' or '.join(WEIGHTS)}{inner}")
     return files
 
 
 def _index(path: Path) -> dict[str, str]:
-    """The tensors of an index and the shard each lies in: plain names, beside the index and nowhere else."""
+    """An index: tensor name -> shard, which must be in the folder of the index. Raises BadInput."""
     try:
         if path.stat().st_size > MAX_HEADER_BYTES:
             raise ValueError(f"it is larger than {MAX_HEADER_BYTES} bytes")
@@ -168,22 +171,25 @@ def _index(path: Path) -> dict[str, str]:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; {WAY_OUT}") from error
     except ValueError as error:
-        raise BadInput(f"{path} is not a sound index of shards: {error}; {WAY_OUT}") from error
+        raise BadInput(f"{path} is not a valid shard index: {error}; {WAY_OUT}") from error
     if not isinstance(shards, dict) or not shards:
-        raise BadInput(f"{path} is not a sound index of shards: it has no weight_map; {WAY_OUT}")
+        raise BadInput(f"{path} is not a valid shard index: it has no weight_map; {WAY_OUT}")
     for name, shard in shards.items():
         if not NAME.fullmatch(name):
-            raise BadInput(f"{path} names a tensor {name[:40]!a}; only letters, digits, '.', '_' and '-' are allowed")
+            raise BadInput(f"{path} lists a tensor {name[:40]!a}; only letters, digits, '.', '_' and '-' are allowed")
         if not isinstance(shard, str) or not NAME.fullmatch(shard) or Path(shard).suffix != ".safetensors":
-            raise BadInput(f"{path} puts {name} in {str(shard)[:60]!a}; only a file name beside it is allowed")
+            raise BadInput(
+                f"{path} places {name} in {str(shard)[:60]!a}; only the name of a safetensors file in the "
+                "same folder is allowed"
+            )
     missing = sorted({shard for shard in shards.values() if not (path.parent / shard).exists()})
     if missing:
-        raise BadInput(f"{path.parent / missing[0]} is missing, which {path.name} names; copy all of its shards")
+        raise BadInput(f"{path.parent / missing[0]} is missing, though {path.name} lists it; copy all shards")
     return shards
 
 
 def _all_shards(files: Iterable[Path]) -> None:
-    """Raises BadInput when a file is one of several by its name, and another of them was not named."""
+    """Raises BadInput when a file is a shard by its name and another shard was not given."""
     named = {path.absolute() for path in files}
     for path in named:
         match = SHARD.fullmatch(path.name)
@@ -193,7 +199,10 @@ def _all_shards(files: Iterable[Path]) -> None:
         for number in range(1, min(int(count), MAX_FILES) + 1):
             other = path.with_name(f"{stem}-{number:05}-of-{count}.{ending}")
             if other not in named:
-                raise BadInput(f"{path} is one of {int(count)} shards, {other.name} was not named; name their folder")
+                raise BadInput(
+                    f"{path} is one of {int(count)} shards and {other.name} was not given; give the folder "
+                    "of all shards"
+                )
 
 
 def _opened(path: Path) -> tuple[str, _Part]:
@@ -211,7 +220,7 @@ def _opened(path: Path) -> tuple[str, _Part]:
 
 
 def _bytes_at(part: _Part, entry: Entry) -> Tensor:
-    """The bytes of one tensor, (bytes,) uint8. Raises RushesError when the disk fails or the file is another now."""
+    """The bytes of one tensor, (bytes,) uint8. Raises RushesError when the disk fails or the file has changed."""
     try:
         with open(part.path, "rb", buffering=0) as file:
             if _stamp(os.fstat(file.fileno())) != part.stamp:
@@ -240,5 +249,5 @@ def _gone(path: Path, why: OSError | str) -> RushesError:
 
 
 def _plain(text: str) -> str:
-    """Text that may be shown: what is not printable becomes a mark."""
+    """Text that is safe to show: unprintable characters are replaced."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

@@ -1,8 +1,7 @@
-"""Wan's transformers and autoencoders go by two names: the original's, which ours are, and those of diffusers.
+"""Tensor names of Wan's transformers and autoencoders: the original's, which ours are, and those of diffusers.
 
-Torch-free, and both ways; names of other networks give None. Facts: the key tables of both projects, proved by loading
-each into the other (tests/models/importing/test_wan_names.py). The names of the encoders are in
-models/encoders/names.py.
+Torch-free, both directions; names of other networks give None. Source: the key tables of both projects, checked
+against diffusers' networks (tests/models/importing/test_wan_names.py). Names of the encoders: models/encoders/names.py.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-# Twins (original, diffusers); where one name begins another, the suffix decides: every name is matched whole.
+# Pairs (original, diffusers). Names are matched completely, so one may be the start of another.
 _WHOLE = (
     ("patch_embedding", "patch_embedding"),
     ("vace_patch_embedding", "vace_patch_embedding"),
@@ -26,7 +25,7 @@ _WHOLE = (
     ("img_emb.emb_pos", "condition_embedder.image_embedder.pos_embed"),
     ("head.modulation", "scale_shift_table"),
     ("head.head", "proj_out"),
-    # Fun: diffusers has no such networks, so these have one name
+    # Fun: diffusers has no such networks, so both names are the original's
     ("ref_conv", "ref_conv"),
     ("control_adapter.conv", "control_adapter.conv"),
     ("control_adapter.residual_blocks.0.conv1", "control_adapter.residual_blocks.0.conv1"),
@@ -48,12 +47,12 @@ _IN_BLOCK = (
     ("cross_attn.norm_k_img", "attn2.norm_added_k"),
     ("ffn.0", "ffn.net.0.proj"),
     ("ffn.2", "ffn.net.2"),
-    ("before_proj", "proj_in"),  # of VACE's blocks
+    ("before_proj", "proj_in"),  # VACE
     ("after_proj", "proj_out"),
 )
 _NAME = re.compile(r"(?:((?:vace_)?blocks\.\d+\.))?(.+?)(\.weight|\.bias)?")
-_BARE = {"modulation", "head.modulation", "img_emb.emb_pos"}  # parameters that no layer holds: no suffix
-_BARE |= {other for own, other in (*_WHOLE, *_IN_BLOCK) if own in _BARE}
+_BARE = {"modulation", "head.modulation", "img_emb.emb_pos"}  # parameters without .weight or .bias
+_BARE |= {other for original, other in (*_WHOLE, *_IN_BLOCK) if original in _BARE}
 
 _LEAVES = {
     "residual.0.gamma": "norm1.gamma", "residual.2.weight": "conv1.weight", "residual.2.bias": "conv1.bias",
@@ -64,42 +63,42 @@ _LEVELS = 4
 Tables = tuple[dict[str, str], dict[str, str]]
 
 
-def _twins(one: int) -> Tables:
-    whole, in_block = ({pair[one]: pair[1 - one] for pair in table} for table in (_WHOLE, _IN_BLOCK))
+def _tables(source: int) -> Tables:
+    whole, in_block = ({pair[source]: pair[1 - source] for pair in table} for table in (_WHOLE, _IN_BLOCK))
     return whole, in_block
 
 
-_TO_DIFFUSERS, _TO_ORIGINAL = _twins(0), _twins(1)
+_TO_DIFFUSERS, _TO_ORIGINAL = _tables(0), _tables(1)
 
 
 def diffusers_name(name: str) -> str | None:
-    """An original name of a transformer -> that of diffusers; None for a tensor that none has."""
+    """Original name of a transformer's tensor -> that of diffusers; None for an unknown one."""
     return _renamed(name, _TO_DIFFUSERS)
 
 
 def original_name(name: str) -> str | None:
-    """A diffusers name of a transformer -> the original's; None for a tensor that none has."""
+    """Diffusers name of a transformer's tensor -> the original's; None for an unknown one."""
     return _renamed(name, _TO_ORIGINAL)
 
 
 def diffusers_coder_name(name: str, kind: str) -> str | None:
-    """An original name of the autoencoder `kind` ("wan2.1" or "wan2.2") -> that of diffusers, or None."""
+    """Original name of a tensor of the autoencoder `kind` ("wan2.1" or "wan2.2") -> that of diffusers, or None."""
     return _coder_renamed(name, _coder_layers(kind), _LEAVES)
 
 
 def original_coder_name(name: str, kind: str) -> str | None:
-    """A diffusers name of the autoencoder `kind` ("wan2.1" or "wan2.2") -> the original's, or None."""
-    layers = {other: own for own, other in _coder_layers(kind).items()}
-    return _coder_renamed(name, layers, {other: own for own, other in _LEAVES.items()})
+    """Diffusers name of a tensor of the autoencoder `kind` ("wan2.1" or "wan2.2") -> the original's, or None."""
+    layers = {other: original for original, other in _coder_layers(kind).items()}
+    return _coder_renamed(name, layers, {other: original for original, other in _LEAVES.items()})
 
 
 def _renamed(name: str, tables: Tables) -> str | None:
     found = _NAME.fullmatch(name)
     if not found:
         return None
-    block, own, suffix = found[1] or "", found[2], found[3] or ""
-    twin = tables[bool(block)].get(own)
-    return None if twin is None or (own in _BARE) != (not suffix) else f"{block}{twin}{suffix}"
+    block, original, suffix = found[1] or "", found[2], found[3] or ""
+    renamed = tables[bool(block)].get(original)
+    return None if renamed is None or (original in _BARE) != (not suffix) else f"{block}{renamed}{suffix}"
 
 
 def _coder_renamed(name: str, layers: dict[str, str], leaves: dict[str, str]) -> str | None:
@@ -113,23 +112,23 @@ def _coder_renamed(name: str, layers: dict[str, str], leaves: dict[str, str]) ->
 
 @lru_cache(maxsize=2)
 def _coder_layers(kind: str) -> dict[str, str]:
-    """Original layer -> diffusers layer. 2.1 counts the layers of all levels in one row, 2.2 those of each level; the
-    last layer of a level changes the size of the picture, and the last level has none.
+    """Original layer -> diffusers layer. 2.1 numbers the layers of all levels consecutively, 2.2 within each level; the
+    last layer of a level resizes the picture, except in the last level.
     """
     layers = {"conv1": "quant_conv", "conv2": "post_quant_conv"}
     for side, way, count in (("encoder", "down", 2), ("decoder", "up", 3)):
-        layers |= {f"{side}.{own}": f"{side}.{other}" for own, other in _ENDS.items()}
-        places = [(level, place) for level in range(_LEVELS) for place in range(count + 1)][:-1]
-        for row, (level, place) in enumerate(places):
-            resizes = place == count
+        layers |= {f"{side}.{original}": f"{side}.{other}" for original, other in _ENDS.items()}
+        positions = [(level, index) for level in range(_LEVELS) for index in range(count + 1)][:-1]
+        for row, (level, index) in enumerate(positions):
+            resizes = index == count
             if kind == "wan2.2":
-                own = f"{level}.{way}samples.{place}"
-                other = f"{level}.{f'{way}sampler' if resizes else f'resnets.{place}'}"
+                original = f"{level}.{way}samples.{index}"
+                other = f"{level}.{f'{way}sampler' if resizes else f'resnets.{index}'}"
             else:
-                own = str(row)
-                inside = f"{level}.{'upsamplers.0' if resizes else f'resnets.{place}'}"
-                other = inside if side == "decoder" else own
-            layers[f"{side}.{way}samples.{own}"] = f"{side}.{way}_blocks.{other}"
+                original = str(row)
+                inside = f"{level}.{'upsamplers.0' if resizes else f'resnets.{index}'}"
+                other = inside if side == "decoder" else original
+            layers[f"{side}.{way}samples.{original}"] = f"{side}.{way}_blocks.{other}"
     return layers
 
 

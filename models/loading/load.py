@@ -1,7 +1,7 @@
-"""A package becomes networks on a device, proved whole, and kept warm between shots.
+"""Load a package, verified, onto a device, and keep it warm between shots.
 
-What is needed now and then is made when it is: the second of two experts, and who reads words
-(models/rendering/encode.py).
+Parts that are not always needed are loaded on demand: the second of two experts here, text and image encoders in
+models/rendering/encode.py.
 """
 
 from __future__ import annotations
@@ -26,27 +26,26 @@ from models.placement import Placement
 from models.vae.detail import Detail
 from models.vae.previs import VAE
 from models.vae.wan import KINDS, WanVAE, load_wan_vae
+from models.weight_files.package_header import EXPERTS
 from models.weight_files.tensors import Package, open_package
-
-EXPERTS = ("transformer.", "transformer_2.")  # where a package holds them, in the order they work
 
 
 class Experts:
-    """The networks that share a walk. One is in the device's memory at a time, made of the mapped file as it works."""
+    """The networks that share the denoising steps. One at a time is on the device, loaded from the mapped file."""
 
     def __init__(self, package: Package, device: torch.device, placement: Placement) -> None:
         self.package, self.device, self.placement = package, device, placement
         self.attention: Attention = choose(device).attention
         self.ffn_rows = placement.ffn_rows
-        self.note: str | None = None  # where the weights did not find the place that was meant for them
+        self.note: str | None = None  # a sentence, where the system pinned less memory than planned
         self._which: int | None = None
         self._network: Transformer | None = None
 
     def network(self, which: int = 0) -> Transformer:
-        """The expert that works first (0) or second (1). Raises BadInput for weights that are not of the card."""
+        """The first (0) or second (1) expert. Raises BadInput for weights that do not match the card."""
         if self._network is None or which != self._which:
             self._network = None
-            _let_go()
+            _free_cached_memory()
             card, part = self.package.card, self.package.part(EXPERTS[which])
             network = load_quantized(card, part, dtype_on(self.device))
             self.note = place(network, self.device, self.placement)
@@ -57,17 +56,17 @@ class Experts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """Networks in memory on one device, and the hashes that name them."""
+    """Networks in memory on one device, and the hashes that identify them."""
 
     experts: Experts
     vae: VAE | WanVAE
-    detail: Detail | None  # where the card's films are finished from their previs
+    detail: Detail | None  # the detail network, where the package has one
     device: torch.device
     kernels_sha256: str
 
     @property
     def package(self) -> Package:
-        """The opened file: parts that are needed now and then are read from it."""
+        """The opened file, from which further parts are read on demand."""
         return self.experts.package
 
     @property
@@ -77,12 +76,12 @@ class Model:
 
     @property
     def transformer(self) -> Transformer:
-        """The network, of two the one that works first."""
+        """The network; of two experts the first."""
         return self.experts.network(0)
 
     @property
     def weights_sha256(self) -> str:
-        """Of the package's file."""
+        """The hash of the package's file."""
         return self.package.sha256
 
 
@@ -90,21 +89,20 @@ _warm: dict[tuple[Path, str, int | None, str, int, int], Model] = {}
 
 
 def load(package: Path, device: str, placement: Placement | None = None, attention: str | None = None) -> Model:
-    """The model of a package on a device; the last one is kept, so the next shot with it starts at once.
+    """The model of a package on a device; the last one stays loaded, so the next shot with it starts at once.
 
-    Its blocks lie as `placement` says, and are read from the mapped file one at a time on their way there. `attention`
-    None asks the table of ways (kernels/dispatch.py).
-    Raises BadInput for weights that are not whole and for a device that is not there.
+    Its blocks are placed as `placement` says, and read from the mapped file one at a time. `attention` None takes the
+    implementation of kernels/dispatch.py. Raises BadInput for damaged weights and for a device that is not there.
     """
     where, placement = device_named(device), placement or Placement()
     package = package.resolve()
     try:
-        seen = package.stat()
+        status = package.stat()
     except OSError as error:
         raise BadInput(
             f"weights {package} cannot be read ({error.strerror}): put the package back, or set RUSHES_WEIGHTS"
         ) from error
-    key = (package, device, placement.resident_blocks, placement.source, seen.st_mtime_ns, seen.st_size)
+    key = (package, device, placement.resident_blocks, placement.source, status.st_mtime_ns, status.st_size)
     if key not in _warm:
         unload()
         opened = open_package(package)
@@ -120,16 +118,16 @@ def load(package: Path, device: str, placement: Placement | None = None, attenti
 
 
 def unload() -> None:
-    """Lets the kept model go, and gives its memory back to the device."""
+    """Unload the model, and return its memory to the device."""
     _warm.clear()
-    _let_go()
+    _free_cached_memory()
 
 
-def _let_go() -> None:
-    """Memory that torch keeps, though nothing of ours is in it."""
+def _free_cached_memory() -> None:
+    """Return memory that torch caches to the device and the system."""
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-        if hasattr(torch.accelerator, "empty_host_cache"):  # pinned memory too, which torch keeps as well
+        if hasattr(torch.accelerator, "empty_host_cache"):  # pinned memory, which torch caches too
             torch.accelerator.empty_host_cache()
 
 
@@ -152,37 +150,39 @@ def load_vae(name: str, tensors: dict[str, Tensor], device: torch.device) -> VAE
 
 
 def load_detail(tensors: dict[str, Tensor], device: torch.device) -> Detail | None:
-    """What finishes a film from its previs; None where the package has none. Raises BadInput for other tensors."""
+    """The detail network; None where the package has none. Raises BadInput for other tensors."""
     if not tensors:
         return None
     detail = Detail()
     try:
         detail.load_state_dict(tensors)
     except RuntimeError as error:
-        raise BadInput("the weights hold no detail of this version's shape: use the package that ships") from error
+        raise BadInput(
+            "the weights hold no detail network of this version's shape: use the package that ships"
+        ) from error
     return detail.to(device, dtype_on(device), memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 @functools.cache
 def source_sha256(folder: str) -> str:
-    """Hash of the code in one of our packages ("kernels", "models"): a take says what computed it.
+    """The hash of the code in one of our packages ("kernels", "models"): it identifies what rendered a take.
 
-    Computed once a process: what runs is what was there when it began, whatever is installed meanwhile.
+    Computed once a process: the code that runs is that of its start, whatever is installed in the meantime.
     """
     return hash_of_code(Path(__file__).parents[2] / folder)
 
 
 def hash_of_code(package: Path) -> str:
-    """SHA-256 of every module below a package, each named by its path there, for file names repeat between folders.
-    Raises RushesError where there is none: hashes of nothing would be equal.
+    """SHA-256 over all modules of a package, each with its path, since file names repeat between folders.
+    Raises RushesError where there is none: all empty hashes would be equal.
     """
     paths = sorted(package.rglob("*.py"))
     if not paths:
         raise RushesError(f"{package} holds no code to hash: install Rushes again")
-    seen = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in paths:
-        seen.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return seen.hexdigest()
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def device_named(name: str) -> torch.device:
@@ -198,7 +198,7 @@ def device_named(name: str) -> torch.device:
         )
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise BadInput(
-            f"device {name} was asked for, but this machine's last GPU is cuda:{gpus - 1}: use that or lower"
+            f"device {name} was asked for, but the last GPU of this machine is cuda:{gpus - 1}: use that or a lower one"
         )
     if device.type == "cuda":
         driver.prepare()
@@ -206,5 +206,5 @@ def device_named(name: str) -> torch.device:
 
 
 def dtype_on(device: torch.device) -> torch.dtype:
-    """What the device multiplies fastest of what is precise enough: see kernels/dispatch.py."""
+    """The dtype in which the device computes: the fastest that is precise enough (kernels/dispatch.py)."""
     return choose(device).dtype

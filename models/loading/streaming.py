@@ -1,12 +1,12 @@
-"""A network larger than its device: its blocks wait outside and pass, one after the other, through two slots on it.
+"""Stream a network that is larger than its device: blocks in host memory are copied through two slots on the device.
 
-    waiting   block 5   block 6   block 7 ...   pinned memory, or the mapped file of the package
-                 |  copied on a stream of its own while the block before it works
-    slots     [ block 5 ]  [ block 6 ]          two runs of bytes on the device
+    host      block 5   block 6   block 7 ...   pinned memory, or the mapped file of the package
+                 |  copied on a separate CUDA stream while the previous block computes
+    slots     [ block 5 ]  [ block 6 ]          two buffers on the device
 
-The blocks of a slot are modules whose tensors are views of its bytes, one for each kind of block (int8, or kept in
-bf16), so that a copy of bytes moves a block and the arithmetic is that of a block which stays: the same numbers come
-out. At the end of a pass the first waiting block is fetched again, for the next step of the walk.
+A slot has a module for each kind of block (int8, or bf16), whose tensors are views of the slot's bytes: copying bytes
+moves a block, and the arithmetic, and so the result, is that of a resident block. At the end of a pass the first
+streamed block is fetched again, for the next denoising step.
 
 A block of Wan 14B in int8 is 351 MB: 15 ms on PCIe 4.0 x16, for 42 TFLOP of work at 480x832x81.
 """
@@ -23,20 +23,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.cost.footprint import RING_BUFFER_BYTES, RING_BUFFERS
 from models.placement import Placement
 
-ALIGNMENT = 256  # bytes: where CUDA's own allocations begin, and what every vector load wants
+ALIGNMENT = 256  # bytes: as of CUDA's allocations, and enough for every vector load
 SMALLEST_PIECE = 2**20  # bytes of pinned memory
-RING_BYTES = 32 * 2**20  # of each of the two buffers through which blocks leave a file
 
-Pin = Callable[[int], Tensor]  # bytes -> uint8 in memory that the device reads by itself; RuntimeError: no more
+Pin = Callable[[int], Tensor]  # size -> uint8 in pinned memory; raises RuntimeError when there is no more
 
 
 def place(network: nn.Module, device: torch.device, placement: Placement) -> str | None:
-    """Puts a network with `blocks` on a device: all of it, or what the placement says stays.
+    """Move a network with `blocks` to a device: all of it, or the blocks that the placement keeps resident.
 
-    The blocks that wait remain where they are (views of the mapped file), or go one by one to pinned memory and are
-    let go of: they exist once. Returns a sentence when the system pinned less than the placement asks for.
+    Streamed blocks stay where they are (views of the mapped file), or are moved one by one to pinned memory, so they
+    exist once. Returns a sentence when the system pinned less memory than the placement asks for.
     """
     blocks: Any = network.blocks
     stay, note = placement.resident_blocks, None
@@ -49,35 +49,35 @@ def place(network: nn.Module, device: torch.device, placement: Placement) -> str
 
 
 def pin_memory(size: int) -> Tensor:
-    """So many bytes of page-locked memory. Raises RuntimeError when the system has none left."""
+    """Page-locked memory of `size` bytes. Raises RuntimeError when the system has no more."""
     return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
 
 class StreamedBlocks(nn.Module):
-    """Blocks in their order, each ready on the device as it is yielded; it is to be used before the next is asked for.
+    """Iterates over blocks in order, each ready on the device when yielded; use it before the next one is requested.
 
-    Blocks of one kind (equal names, dtypes and shapes of their tensors) differ in these alone. One pass runs at a time.
+    Blocks of one kind have tensors of equal names, dtypes and shapes, and differ in nothing else. One pass at a time.
     """
 
     def __init__(
         self, blocks: Sequence[nn.Module], resident: int, device: torch.device, pin: Pin | None = None
     ) -> None:
-        """`blocks` lie in host memory; the first `resident` stay with the network, the others wait.
+        """`blocks` are in host memory; the first `resident` move with the network, the others are streamed.
 
-        With `pin` they are copied to what it gives, until it raises RuntimeError: the rest then waits where it is.
+        With `pin` they are copied to pinned memory until it raises RuntimeError; the rest stays where it is.
         """
         super().__init__()
-        passing = list(blocks[resident:])
+        streamed = list(blocks[resident:])
         self.resident = nn.ModuleList(blocks[:resident])
         self.note: str | None = None
-        self._waiting = [_Waiting(layout_of(block), tensors_of(block), ()) for block in passing]
-        with torch.inference_mode(False):  # made while something renders, it must outlive that
-            kinds = {waiting.layout: block for waiting, block in zip(self._waiting, passing, strict=True)}
+        self._waiting = [_Waiting(layout_of(block), tensors_of(block), ()) for block in streamed]
+        with torch.inference_mode(False):  # created inside inference mode, but used outside of it too
+            kinds = {waiting.layout: block for waiting, block in zip(self._waiting, streamed, strict=True)}
             self._slots = [_Slot(kinds, device) for _ in range(2)]
             self._copier = _Copier(device)
         if pin is not None:
             self._pin(pin)
-        # One thread of its own: it waits for the disk while the device works.
+        # A separate thread, which waits for the disk while the device computes.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="blocks")
         weakref.finalize(self, _drain, self._thread, self._copier.stream).atexit = False
 
@@ -95,11 +95,11 @@ class StreamedBlocks(nn.Module):
             try:
                 yield slot.take()
             finally:
-                slot.let_go()
+                slot.release()
             slot = following
 
     def _fetch(self, index: int, free: _Slot) -> _Slot:
-        """The slot that has a waiting block, or will have: `free`, unless the block is in one already."""
+        """The slot that has or will have a streamed block: `free`, unless the block is in a slot already."""
         for slot in self._slots:
             if slot.index == index:
                 return slot
@@ -114,29 +114,29 @@ class StreamedBlocks(nn.Module):
             except RuntimeError as error:
                 why = str(error).strip().partition("\n")[0]
                 self.note = (
-                    f"{index} of {len(self._waiting)} blocks wait in pinned memory, then the system refused ({why}): "
-                    "the others come from the file of the package, which may be slower"
+                    f"{index} of {len(self._waiting)} blocks are in pinned memory, the system refused more ({why}): "
+                    "the others are read from the package file, which may be slower"
                 )
                 return
             assembled = torch.empty(layout.size, dtype=torch.uint8)
             with torch.no_grad():
                 for name, view in layout.views(assembled).items():
                     view.copy_(tensors[name])
-                for piece, part in _beside(pieces, assembled):
+                for piece, part in _parts_of(pieces, assembled):
                     piece.copy_(part)
             self._waiting[index] = _Waiting(layout, {}, pieces)
 
 
 class Layout(NamedTuple):
-    """Where the tensors of a kind of block lie in a run of bytes: (name, dtype, shape, first byte), and its length."""
+    """The tensors of a kind of block in a buffer: (name, dtype, shape, first byte), and the buffer's size."""
 
     entries: tuple[tuple[str, torch.dtype, torch.Size, int], ...]
     size: int
 
-    def views(self, run: Tensor) -> dict[str, Tensor]:
-        """The tensors in a run of bytes (uint8), by name."""
+    def views(self, buffer: Tensor) -> dict[str, Tensor]:
+        """The tensors in a buffer (uint8), by name."""
         return {
-            name: run[at : at + prod(shape) * dtype.itemsize].view(dtype).view(shape)
+            name: buffer[at : at + prod(shape) * dtype.itemsize].view(dtype).view(shape)
             for name, dtype, shape, at in self.entries
         }
 
@@ -147,7 +147,7 @@ def tensors_of(block: nn.Module) -> dict[str, Tensor]:
 
 
 def layout_of(block: nn.Module) -> Layout:
-    """How a block lies in a slot. Its length is a whole number of the smallest pinned pieces."""
+    """The layout of a block in a slot. Its size is a multiple of the smallest pinned piece."""
     entries, at = [], 0
     for name, tensor in tensors_of(block).items():
         entries.append((name, tensor.dtype, tensor.shape, at))
@@ -156,7 +156,7 @@ def layout_of(block: nn.Module) -> Layout:
 
 
 class _Waiting(NamedTuple):
-    """A block in host memory: as its tensors, or as pinned pieces that follow one another."""
+    """A block in host memory: its tensors, or consecutive pinned pieces."""
 
     layout: Layout
     tensors: dict[str, Tensor]
@@ -164,11 +164,11 @@ class _Waiting(NamedTuple):
 
 
 class _Slot:
-    """A run of bytes on the device, and which waiting block is in it or on its way."""
+    """A buffer on the device, and which streamed block is in it or being copied."""
 
     def __init__(self, kinds: dict[Layout, nn.Module], device: torch.device) -> None:
-        self.run = torch.empty(max((layout.size for layout in kinds), default=0), dtype=torch.uint8, device=device)
-        self.blocks = {layout: _over(block, layout.views(self.run)) for layout, block in kinds.items()}
+        self.buffer = torch.empty(max((layout.size for layout in kinds), default=0), dtype=torch.uint8, device=device)
+        self.blocks = {layout: _with_tensors(block, layout.views(self.buffer)) for layout, block in kinds.items()}
         self.index: int | None = None
         self.filling: Future[nn.Module]
         self.device = device
@@ -177,7 +177,7 @@ class _Slot:
             self.filled, self.used = torch.cuda.Event(), torch.cuda.Event()
 
     def take(self) -> nn.Module:
-        """The block, ready for whatever this thread asks of the device next. Raises what the copying raised."""
+        """The block, ready for work that this thread queues next. Raises what the copy raised."""
         try:
             block = self.filling.result()
         except BaseException:
@@ -187,25 +187,27 @@ class _Slot:
             torch.cuda.current_stream(self.device).wait_event(self.filled)
         return block
 
-    def let_go(self) -> None:
-        """What was asked of the device until now is all that this block is needed for."""
+    def release(self) -> None:
+        """Mark the end of the work that needs this block."""
         if self.on_cuda:
             self.used.record(torch.cuda.current_stream(self.device))
 
 
 class _Copier:
-    """Copies blocks into slots: on a stream of its own where there are streams, else at once."""
+    """Copies blocks into slots: on a separate stream on CUDA, else synchronously."""
 
     def __init__(self, device: torch.device) -> None:
         self.stream: torch.cuda.Stream | None = None
         self._ring: list[tuple[Tensor, torch.cuda.Event]] = []
         if device.type == "cuda":
             self.stream = torch.cuda.Stream(device)
-            self.stream.wait_stream(torch.cuda.current_stream(device))  # whoever had the slots' memory may use it still
+            self.stream.wait_stream(
+                torch.cuda.current_stream(device)
+            )  # the previous owner of this memory may still have work queued
 
     @torch.no_grad()
     def fill(self, slot: _Slot, waiting: _Waiting) -> nn.Module:
-        """Copies a block into a slot, after the last use of what was there. The block that now lies in it."""
+        """Copy a block into a slot, after the last use of its previous block. Returns the block in the slot."""
         if self.stream is None:
             self._copy(slot, waiting)
         else:
@@ -217,32 +219,32 @@ class _Copier:
 
     def _copy(self, slot: _Slot, waiting: _Waiting) -> None:
         if waiting.pieces:
-            for piece, part in _beside(waiting.pieces, slot.run):
+            for piece, part in _parts_of(waiting.pieces, slot.buffer):
                 part.copy_(piece, non_blocking=True)
             return
-        for name, view in waiting.layout.views(slot.run).items():
+        for name, view in waiting.layout.views(slot.buffer).items():
             if self.stream is None:
                 view.copy_(waiting.tensors[name])
             else:
                 self._through_ring(waiting.tensors[name], view, self.stream)
 
     def _through_ring(self, source: Tensor, target: Tensor, stream: torch.cuda.Stream) -> None:
-        """Through two pinned buffers in turn: the file is read into one while the device reads the other."""
+        """Copy through pinned buffers in turn: the file is read into one while the device reads the other."""
         if not self._ring:
-            self._ring = [(_pinned_or_not(RING_BYTES), torch.cuda.Event()) for _ in range(2)]
+            self._ring = [(_pinned_or_not(RING_BUFFER_BYTES), torch.cuda.Event()) for _ in range(RING_BUFFERS)]
         flat, there = (tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (source, target))
-        for part, place in zip(flat.split(RING_BYTES), there.split(RING_BYTES), strict=True):
-            (buffer, read), other = self._ring
+        for part, target_part in zip(flat.split(RING_BUFFER_BYTES), there.split(RING_BUFFER_BYTES), strict=True):
+            (buffer, read), *others = self._ring
             read.synchronize()
             staged = buffer[: len(part)]
             staged.copy_(part)
-            place.copy_(staged, non_blocking=True)
+            target_part.copy_(staged, non_blocking=True)
             read.record(stream)
-            self._ring = [other, (buffer, read)]
+            self._ring = [*others, (buffer, read)]
 
 
-def _over(block: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
-    """A block like `block` whose tensors are the given ones; the old ones are not copied on the way."""
+def _with_tensors(block: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
+    """A copy of `block` with the given tensors; the old ones are not copied."""
     memo: dict[int, Any] = {id(buffer): tensors[name] for name, buffer in block.named_buffers()}
     for name, parameter in block.named_parameters():
         memo[id(parameter)] = nn.Parameter(tensors[name], requires_grad=False)
@@ -252,15 +254,15 @@ def _over(block: nn.Module, tensors: dict[str, Tensor]) -> nn.Module:
 def _pinned_or_not(size: int) -> Tensor:
     try:
         return pin_memory(size)
-    except RuntimeError:  # a slower copy is still a right one
+    except RuntimeError:  # slower, but correct
         return torch.empty(size, dtype=torch.uint8)
 
 
-def _beside(pieces: Sequence[Tensor], run: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each piece, and the bytes of the run that are its own."""
+def _parts_of(pieces: Sequence[Tensor], buffer: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each piece, and its part of the buffer."""
     at = 0
     for piece in pieces:
-        yield piece, run[at : at + len(piece)]
+        yield piece, buffer[at : at + len(piece)]
         at += len(piece)
 
 
@@ -274,7 +276,7 @@ def _up(size: int, unit: int) -> int:
 
 
 def _drain(thread: ThreadPoolExecutor, stream: torch.cuda.Stream | None) -> None:
-    """A block may be on its way into memory that is about to be somebody else's: wait for it."""
+    """Wait for copies into memory that is about to be freed."""
     thread.shutdown(wait=True, cancel_futures=True)
     if stream is not None:
         stream.synchronize()

@@ -1,14 +1,15 @@
-"""A blocking, and what else is asked for, become what the network of a card reads.
+"""A blocking and a request become the inputs of the network, as its card says. One `prepare_*` a model family.
 
-Our own model reads the stage's films and the numbers of the direction, the sheet of the shot's people where its card
-has a reference, and pictures of any of the film's frames. A house's reads words; and, by its card:
+    prepare_previs  the stage's films, camera rays and tokens, the model sheet of the shot's people, and pictures of any
+                    of the film's frames
+    prepare_wan     text embeddings; and, by the card:
+                    a first frame             concatenated with a mask (I2V), or as the first latent frame (TI2V-5B)
+                    its CLIP image tokens     read by cross-attention, next to the text (Wan 2.1)
+                    the stage's depth         a control film: concatenated (Fun-Control), or in the hints (VACE)
+                    the camera's rays         added to the tokens (Fun-Camera)
 
-    a picture that the film begins with   concatenated with a mask (I2V), or as the first latent frame itself (TI2V-5B)
-    what CLIP sees of it                  beside the words (Wan 2.1)
-    the stage's depth, as a control film  concatenated (Fun-Control), or as hints (VACE)
-    the camera's rays                     added to the tokens (Fun-Control-Camera)
-
-Formulas: wan/image2video.py, wan/textimage2video.py and wan/vace.py of Wan-Video, and VideoX-Fun (all Apache-2.0).
+What a card reads is in models/controls/inputs.py. Formulas: wan/image2video.py, wan/textimage2video.py and wan/vace.py
+of Wan-Video, and VideoX-Fun (all Apache-2.0).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.card import Card, reads_text
+from models.controls import inputs as card_inputs
 from models.controls.films import SAMPLES, control_films
 from models.controls.rays import camera_rays
 from models.controls.tokens import context_tokens
@@ -28,7 +31,7 @@ from models.errors import BadInput
 from models.events import NOTHING, Request
 from models.geometry import TIME_STRIDE, Geometry
 from models.loading.load import Model
-from models.rendering import encode as words
+from models.rendering.encode import encode_images
 from models.rendering.guidance import NetworkInputs
 from models.rendering.keyframes import grey_film, keyframe_mask
 from models.stage import render as stage
@@ -36,71 +39,107 @@ from models.stage.blocking import Blocking
 from models.stage.model_sheet import sheet
 
 
-def condition(model: Model, blocking: Blocking, request: Request = NOTHING, at_once: int = 0) -> NetworkInputs:
-    """What our own model reads; of the request, its pictures. What is not given is zeros: keyframes with their mask,
-    and the sheet of a shot without people.
-
-    at_once: control frames that are made at a time; 0: one a core.
-    """
-    previs, depth = control_films(blocking, at_once)
-    controls = [encoded(model, film) for film in (previs, depth[..., None])]
-    rays = torch.from_numpy(camera_rays(blocking))[None].to(model.device)
-    if pictures := _shown(request, blocking):
-        keys = torch.cat([part.to(model.device) for part in _keyframed(model, pictures, blocking)], 1)
-    else:
-        keys = torch.zeros(1, TIME_STRIDE + model.card.out_channels, *rays.shape[2:], device=model.device)
-    tokens = torch.from_numpy(context_tokens(blocking))[None].to(model.device)
-    beside = ExtraInputs(reference=_reference(model, blocking)) if model.card.reference_channels else NO_EXTRAS
-    shown = torch.from_numpy(previs * 255).round().to(torch.uint8) if model.detail else None
-    return NetworkInputs((tokens,), torch.cat([keys, *controls, rays], 1), beside, previs=shown)
-
-
-def condition_house(
+def condition(
     model: Model, blocking: Blocking, request: Request, contexts: tuple[Tensor, ...], at_once: int = 0
 ) -> NetworkInputs:
-    """What a house's model reads; contexts: of its words (models/rendering/encode.py). Raises BadInput where a picture
-    is missing that the film begins or ends with.
+    """The inputs of a model's network; contexts: the text embeddings of models/rendering/encode.py, none for ours.
+
+    at_once: control frames that are rendered at a time; 0: one a core. Raises BadInput for a picture that is missing.
     """
-    card, channels = model.card, model.card.out_channels
-    size = Geometry(blocking.frames, blocking.height, blocking.width, card.space_stride).latent
+    if reads_text(model.card):
+        return prepare_wan(model, blocking, request, contexts, at_once)
+    return prepare_previs(model, blocking, request, at_once)
+
+
+def prepare_previs(model: Model, blocking: Blocking, request: Request = NOTHING, at_once: int = 0) -> NetworkInputs:
+    """The inputs of our own model; of the request, its pictures. What is not given is zeros: keyframes and their mask,
+    and the model sheet of a shot without people.
+    """
+    request = card_inputs.readable(model.card, request)
+    previs, depth = control_films(blocking, at_once)
+    controls = [encode_film(model, film) for film in (previs, depth[..., None])]
+    rays = torch.from_numpy(camera_rays(blocking))[None].to(model.device)
+    pictures = {t: _fitted(picture, blocking) for t, picture in request.pictures(blocking.frames).items()}
+    if pictures:
+        keyframes = _encode_keyframes(model, pictures, blocking)
+    else:
+        keyframes = torch.zeros(1, TIME_STRIDE + model.card.out_channels, *rays.shape[2:], device=model.device)
+    tokens = torch.from_numpy(context_tokens(blocking))[None].to(model.device)
+    read_sheet = card_inputs.reads_model_sheet(model.card)
+    extras = ExtraInputs(reference=_encode_model_sheet(model, blocking)) if read_sheet else NO_EXTRAS
+    previs_bytes = torch.from_numpy(previs * 255).round().to(torch.uint8) if model.detail else None
+    return NetworkInputs((tokens,), torch.cat([keyframes, *controls, rays], 1), extras, previs=previs_bytes)
+
+
+def prepare_wan(
+    model: Model, blocking: Blocking, request: Request, contexts: tuple[Tensor, ...], at_once: int = 0
+) -> NetworkInputs:
+    """The inputs of a model of the Wan family. Raises BadInput for a first or last frame that it needs and is not
+    given.
+    """
+    card = model.card
+    request = card_inputs.readable(card, request)
     first, last = (None if picture is None else _fitted(picture, blocking) for picture in (request.first, request.last))
-    concatenated = card.in_channels - channels
-    keyed = concatenated == 4 + channels
-    if (keyed and first is None) or (card.image_positions and last is None):
-        what = "ends with a picture" if first is not None else "begins with a picture"
-        raise BadInput(f"{card.name} makes a film that {what}, and none was given: give one, or choose another model")
-    controls = concatenated == 2 * channels or card.vace_layers
-    depth = control_films(blocking, at_once)[1][..., None] if controls else None
-    maps: list[Tensor] = []
-    if keyed and first is not None:
-        maps = _keyframed(model, {0: first} if last is None else {0: first, blocking.frames - 1: last}, blocking)
-    elif concatenated:
-        begins = torch.zeros(1, channels, *size)
-        if first is not None:
-            begins[:, :, :1] = _encoded_picture(model, first)
-        maps = [begins] if depth is None else [encoded(model, depth), begins]
-    beside = ExtraInputs()
-    if card.image_dim:
-        shown = [picture / 2 + 0.5 for picture in (first, last) if picture is not None]
-        if shown:
-            seen = words.pictures(model, shown[: 2 if card.image_positions else 1])
-        else:
-            seen = torch.zeros(1, card.picture_tokens, card.image_dim, device=model.device)
-        beside = beside._replace(pictures=seen)
-    if card.camera_channels:
-        rays = torch.from_numpy(camera_rays(blocking, cell=1))[None].to(model.device)
-        beside = beside._replace(rays=rays)
-    if card.vace_layers and depth is not None:
-        beside = beside._replace(hints=hints(model, depth, first))
-    joined = torch.cat([part.to(model.device) for part in maps], 1) if maps else None
-    alone = first is not None and not concatenated and card.vae == "wan2.2"
-    given = _encoded_picture(model, first) if alone and first is not None else None
-    return NetworkInputs(contexts, joined, beside, given)
+    _check_needed(card, first, last)
+    depth = control_films(blocking, at_once)[1][..., None] if card_inputs.reads_depth(card) else None
+    return NetworkInputs(
+        contexts,
+        _concatenated(model, blocking, depth, first, last),
+        ExtraInputs(
+            pictures=_encode_clip(model, first, last) if card.image_dim else None,
+            hints=vace_hints(model, depth, first) if card.vace_layers and depth is not None else None,
+            rays=_pixel_rays(model, blocking) if card_inputs.reads_camera_rays(card) else None,
+        ),
+        _encode_picture(model, first) if card_inputs.replaces_first_latent(card) and first is not None else None,
+    )
 
 
-def hints(model: Model, control: np.ndarray, first: Tensor | None) -> Tensor:
+def _check_needed(card: Card, first: Tensor | None, last: Tensor | None) -> None:
+    if card_inputs.needs_first_frame(card) and first is None:
+        missing = "begins"
+    elif card_inputs.needs_last_frame(card) and last is None:
+        missing = "ends" if first is not None else "begins"
+    else:
+        return
+    raise BadInput(
+        f"{card.name} makes a film that {missing} with a picture, and none was given: give one, or choose another model"
+    )
+
+
+def _concatenated(
+    model: Model, blocking: Blocking, depth: np.ndarray | None, first: Tensor | None, last: Tensor | None
+) -> Tensor | None:
+    """What is concatenated to the noise (1, C, F, H, W); None if nothing is."""
+    card = model.card
+    if card_inputs.concatenates_keyframes(card):
+        ends = {0: first, blocking.frames - 1: last}
+        return _encode_keyframes(model, {t: each for t, each in ends.items() if each is not None}, blocking)
+    if not card_inputs.concatenates_first_frame(card):
+        return None
+    begins = torch.zeros(1, card.out_channels, *_latent_size(card, blocking), device=model.device)
+    if first is not None:
+        begins[:, :, :1] = _encode_picture(model, first)
+    if depth is None or not card_inputs.concatenates_depth(card):
+        return begins
+    return torch.cat([encode_film(model, depth).to(model.device), begins], 1)
+
+
+def _encode_clip(model: Model, first: Tensor | None, last: Tensor | None) -> Tensor:
+    """CLIP's tokens of the first frame, and of the last; zeros where there is none."""
+    pictures = [picture / 2 + 0.5 for picture in (first, last) if picture is not None]
+    if pictures:
+        return encode_images(model, pictures)
+    return torch.zeros(1, model.card.picture_tokens, model.card.image_dim, device=model.device)
+
+
+def _pixel_rays(model: Model, blocking: Blocking) -> Tensor:
+    """The camera's rays through every pixel (1, 24, F, h, w)."""
+    return torch.from_numpy(camera_rays(blocking, cell=1))[None].to(model.device)
+
+
+def vace_hints(model: Model, control: np.ndarray, first: Tensor | None) -> Tensor:
     """What VACE reads of a control film (T, h, w, 1) in 0..1: latents of what stays, latents of what is to be made in
-    its likeness, and where that is, pixel by pixel. A first picture (1, 3, h, w) in -1..1 stays.
+    its likeness, and a mask of where that is, pixel by pixel. A first frame (1, 3, h, w) in -1..1 stays.
     """
     frames, height, width, _ = control.shape
     film = torch.from_numpy(control).permute(3, 0, 1, 2)[None].float().expand(-1, 3, -1, -1, -1) * 2 - 1
@@ -109,10 +148,10 @@ def hints(model: Model, control: np.ndarray, first: Tensor | None) -> Tensor:
         film = torch.cat([first[:, :, None], film[:, :, 1:]], 2)
         made[:, :, 0] = 0
     weight = next(model.vae.parameters())
-    still, moved = (
+    inactive, reactive = (
         model.vae.encode_stream(part.to(weight) for part in _in_chunks(film * share)) for share in (1 - made, made)
     )
-    return torch.cat([still, moved, folded_mask(made, model.card.space_stride).to(still)], 1)
+    return torch.cat([inactive, reactive, folded_mask(made, model.card.space_stride).to(inactive)], 1)
 
 
 def folded_mask(made: Tensor, cell: int) -> Tensor:
@@ -124,7 +163,7 @@ def folded_mask(made: Tensor, cell: int) -> Tensor:
     return F.interpolate(cells, size, mode="nearest-exact")
 
 
-def encoded(model: Model, film: np.ndarray) -> Tensor:
+def encode_film(model: Model, film: np.ndarray) -> Tensor:
     """A film (T, h, w, 3 or 1) in 0..1 to latents (1, C, F, H, W) float32; four frames at a time go to the device."""
     weight = next(model.vae.parameters())
 
@@ -135,31 +174,30 @@ def encoded(model: Model, film: np.ndarray) -> Tensor:
     return model.vae.encode_stream(map(chunk, (film[:1], *(film[at : at + 4] for at in range(1, len(film), 4)))))
 
 
-def _encoded_picture(model: Model, picture: Tensor) -> Tensor:
+def _encode_picture(model: Model, picture: Tensor) -> Tensor:
     """(1, 3, h, w) in -1..1 as a film of one frame: (1, C, 1, H, W)."""
     return model.vae.encode_stream([picture[:, :, None].to(next(model.vae.parameters()))])
 
 
-def _reference(model: Model, blocking: Blocking) -> Tensor:
-    """The sheet of a shot's people as a latent (1, C, H, W); zeros where there is nobody."""
+def _encode_model_sheet(model: Model, blocking: Blocking) -> Tensor:
+    """The model sheet of a shot's people as a latent (1, C, H, W); zeros where there is nobody."""
     people = sheet(blocking)
     if people is None:
-        size = Geometry(blocking.frames, blocking.height, blocking.width, model.card.space_stride).latent[1:]
+        size = _latent_size(model.card, blocking)[1:]
         return torch.zeros(1, model.card.reference_channels, *size, device=model.device)
-    drawn = stage.render_frame(people, 0, samples=SAMPLES).rgb
-    return encoded(model, drawn[None])[:, :, 0]
+    picture = stage.render_frame(people, 0, samples=SAMPLES).rgb
+    return encode_film(model, picture[None])[:, :, 0]
 
 
-def _shown(request: Request, blocking: Blocking) -> dict[int, Tensor]:
-    """The pictures of a request by the frames that they are, as `_fitted` gives them."""
-    return {t: _fitted(picture, blocking) for t, picture in request.pictures(blocking.frames).items()}
+def _encode_keyframes(model: Model, pictures: dict[int, Tensor], blocking: Blocking) -> Tensor:
+    """Pictures by their frames -> their mask and the latents of a film of them alone: (1, 4 + C, F, H, W)."""
+    film = grey_film(pictures, blocking.frames, like=next(model.vae.parameters()))
+    mask = keyframe_mask(_latent_size(model.card, blocking), list(pictures))
+    return torch.cat([part.to(model.device) for part in (mask, model.vae.encode_stream(film))], 1)
 
 
-def _keyframed(model: Model, shown: dict[int, Tensor], blocking: Blocking) -> list[Tensor]:
-    """Pictures by their frames -> their mask (1, 4, F, H, W) and the latent (1, C, F, H, W) of a film of them alone."""
-    size = Geometry(blocking.frames, blocking.height, blocking.width, model.card.space_stride).latent
-    film = grey_film(shown, blocking.frames, like=next(model.vae.parameters()))
-    return [keyframe_mask(size, list(shown)), model.vae.encode_stream(film)]
+def _latent_size(card: Card, blocking: Blocking) -> tuple[int, int, int]:
+    return Geometry(blocking.frames, blocking.height, blocking.width, card.space_stride).latent
 
 
 def _in_chunks(film: Tensor) -> Iterator[Tensor]:
@@ -168,7 +206,7 @@ def _in_chunks(film: Tensor) -> Iterator[Tensor]:
 
 
 def _fitted(picture: np.ndarray, blocking: Blocking) -> Tensor:
-    """A picture (h, w, 3) uint8 of any size -> (1, 3, h, w) in -1..1, the film's size: it covers it, and is cropped."""
+    """A picture (h, w, 3) uint8 of any size -> (1, 3, h, w) in -1..1, scaled to cover the film's size and cropped."""
     height, width = blocking.height, blocking.width
     pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
     scale = max(height / pixels.shape[2], width / pixels.shape[3])

@@ -1,11 +1,11 @@
-"""From noise to a film: the flow's schedule of noise levels, and the solvers that walk down it.
+"""Flow matching: the schedule of noise levels, and the solvers that denoise along it.
 
     x_sigma = (1 - sigma) * x0 + sigma * noise      velocity v = noise - x0      time t = 1000 * sigma
 
-A walk is a chain of `State`s, each made from the one before by a pure step; a state is all that a checkpoint needs, and
-`denoise` resumes from any of them to the same film. Formulas, as Wan runs them: UniPC (Zhao et al. 2023, "bh2", order
-2, predicting x0), DPM++ 2M (Lu et al. 2022, midpoint), Euler; and, for networks distilled to a few levels, the film
-made noisy again at each with noise of its own. All arithmetic on noise levels is float64; latents stay float32.
+Denoising is a chain of `State`s, each made from the one before by a pure step; a state is all that a checkpoint needs,
+and `denoise` resumes from any of them to the same film. Formulas, as Wan runs them: UniPC (Zhao et al. 2023, "bh2",
+order 2, predicting x0), DPM++ 2M (Lu et al. 2022, midpoint), Euler; and "renoise", for networks distilled to a few
+levels: x0 with fresh noise at each level. All arithmetic on noise levels is float64; latents stay float32.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from torch import Tensor
 from models.card import SOLVERS
 
 VelocityFn = Callable[[Tensor, float], Tensor]  # (latent, t in 0..1000) -> velocity of the latent's shape
-FACTS = 4  # numbers of a State that remembers answers
+CACHE_NUMBERS = 4  # of a State with a step cache
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Noise levels from nearly 1 down to 0, one more than there are steps, and the time told to the network at each."""
+    """Noise levels from nearly 1 down to 0, one more than there are steps, and the network's time at each."""
 
     sigmas: tuple[float, ...]
     times: tuple[float, ...]
 
     @property
     def steps(self) -> int:
-        """How many times the network is asked."""
+        """How many denoising steps there are."""
         return len(self.times)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a walk is after `index` of `of` steps: the latent, and what the solver remembers.
+    """Denoising after `index` of `of` steps: the latent, and the history that a multistep solver needs.
 
     history: empty for Euler and at the start; for DPM++ (x0 of the last step,); for UniPC (x0 of the last step, the
     latent the last step started from, and, from the second step on, x0 of the step before it).
@@ -50,17 +50,16 @@ class State:
     of: int
     latent: Tensor
     history: tuple[Tensor, ...] = ()
-    # of the latent's shape: what models/rendering/step_cache.py remembers, where it is in use
-    said: tuple[Tensor, ...] = ()
-    facts: tuple[float, ...] = ()  # of the same, FACTS of them
+    cached: tuple[Tensor, ...] = ()  # of the latent's shape: models/rendering/step_cache.py, where it is in use
+    cache_numbers: tuple[float, ...] = ()  # of the same, CACHE_NUMBERS of them
 
 
 def schedule(solver: str, steps: int, shift: float, truncate: bool = False, levels: Sequence[float] = ()) -> Schedule:
-    """The grid each solver is at its best on.
+    """The noise levels for a solver.
 
-    unipc: that of Wan's FlowUniPC, which starts just below 1; the others: evenly from 1; both shifted once. levels:
-    those that a network was distilled to, instead of all this; without `steps` of them, ValueError.
-    truncate: tell the network whole times only, as Wan does with UniPC and DPM++ (the fraction would change its
+    unipc: those of Wan's FlowUniPC, which start just below 1; the others: evenly from 1; both shifted once. levels:
+    those that a network was distilled to, instead of all this; ValueError if there are not `steps` of them.
+    truncate: give the network integer times only, as Wan does with UniPC and DPM++ (the fraction would change its
     picture), and never with the others.
     """
     if steps < 1:
@@ -81,8 +80,8 @@ def schedule(solver: str, steps: int, shift: float, truncate: bool = False, leve
 
 
 def noise(shape: tuple[int, ...], seed: int, draw: int = 0) -> Tensor:
-    """Gaussian float32 noise drawn on the CPU, so that a seed means the same film on every machine. `draw` counts what
-    a walk draws after its first.
+    """Gaussian float32 noise drawn on the CPU, so that a seed means the same film on every machine. `draw` counts the
+    draws of one render after its first.
     """
     generator = torch.Generator("cpu").manual_seed((seed + draw * 0x9E3779B97F4A7C15) % 2**63 if draw else seed)
     return torch.randn(shape, generator=generator, dtype=torch.float32)
@@ -96,16 +95,16 @@ def denoise(
     resume: State | None = None,
     seed: int = 0,
 ) -> Iterator[State]:
-    """Walk from noise to the film, yielding the state after every step; the last one's latent is the film.
+    """Denoise to the film, yielding the state after every step; the last one's latent is the film.
 
-    latent: noise, float32, any shape. resume: a state of an interrupted walk of the same levels and solver, from which
-    only the steps still missing are made. seed: of the noise that "renoise" adds.
+    latent: noise, float32, any shape. resume: a state of an interrupted run of the same levels and solver, from which
+    only the remaining steps are made. seed: of the noise that "renoise" adds.
     """
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}: it must be one of {', '.join(SOLVERS)}")
     state = resume or State(0, levels.steps, latent)
     if state.of != levels.steps:
-        raise ValueError(f"the walk to resume has {state.of} steps, the schedule {levels.steps}")
+        raise ValueError(f"the render to resume has {state.of} steps, the schedule {levels.steps}")
     steps: dict[str, Callable[[tuple[float, ...], State, Tensor], State]] = {
         "unipc": unipc_step, "dpm++": dpm_step, "euler": euler_step, "renoise": partial(renoise_step, seed=seed),
     }  # fmt: skip
@@ -122,7 +121,7 @@ def euler_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
 
 
 def renoise_step(sigmas: tuple[float, ...], state: State, v: Tensor, seed: int) -> State:
-    """To the film as the network sees it, and back up to the next noise level with noise that was not there before."""
+    """To x0 as the network predicts it, and back up to the next noise level with fresh noise."""
     i, x = state.index, state.latent
     x0, level = x - sigmas[i] * v, sigmas[i + 1]
     if level:
@@ -139,9 +138,9 @@ def dpm_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
 
 
 def unipc_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
-    """Correct where the last step came out by what the network says there, then predict the next point.
+    """Correct the result of the last step with the network's prediction there, then predict the next point.
 
-    The network is not asked again at the corrected point: x0 is kept as seen from the predicted one.
+    The network does not run again at the corrected point: x0 stays as predicted before the correction.
     """
     i, x = state.index, state.latent
     x0 = x - sigmas[i] * v
@@ -153,14 +152,14 @@ def unipc_step(sigmas: tuple[float, ...], state: State, v: Tensor) -> State:
 
 
 def _order(i: int, steps: int) -> int:
-    """Order 2, but 1 where there is no past yet and where the last step lands on zero noise."""
+    """Order 2, but 1 where there is no history yet and where the last step lands on zero noise."""
     return min(2, i + 1, steps - i)
 
 
 def _predict(
     sigmas: tuple[float, ...], i: int, order: int, x: Tensor, x0: Tensor, before: tuple[Tensor, ...]
 ) -> Tensor:
-    """The point at sigma i+1, from the point x and the x0 seen at sigma i and, for order 2, at i-1."""
+    """The point at sigma i+1, from the point x and the x0 predicted at sigma i and, for order 2, at i-1."""
     if sigmas[i + 1] == 0.0:
         return x0  # log-SNR is infinite there, and every term but this one vanishes
     h = _log_snr(sigmas[i + 1]) - _log_snr(sigmas[i])
@@ -174,7 +173,7 @@ def _predict(
 
 
 def _correct(sigmas: tuple[float, ...], i: int, state: State, x0: Tensor) -> Tensor:
-    """The point at sigma i again, now that x0 as seen from there is known; of the order of the step that led there."""
+    """The point at sigma i again, now that the x0 predicted there is known; of the order of the step that led there."""
     before, origin, *older = state.history
     h = _log_snr(sigmas[i]) - _log_snr(sigmas[i - 1])
     e = math.expm1(-h)

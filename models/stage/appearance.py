@@ -1,4 +1,4 @@
-"""What a character looks like: thousands of people from a name, the same on every machine."""
+"""What a character looks like, drawn from a hash of the name: the same on every machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HAIR = ((0.02, 0.015, 0.012), (0.09, 0.045, 0.02), (0.25, 0.12, 0.04), (0.45, 0
 
 
 def appearance(name: str) -> Appearance:
-    """The person that goes by `name`: proportions, hair and wardrobe drawn from a hash of the name."""
+    """The person of this name: proportions, hair and wardrobe drawn from a hash of it."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     return sample(np.random.Generator(np.random.Philox(seed)))
 

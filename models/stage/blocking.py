@@ -1,7 +1,7 @@
-"""What a shot is, frame by frame: the one type that the stage, the conditions and the score read.
+"""A shot solved to numbers, frame by frame: the type that the stage, the controls and the measurements read.
 
 World: right-handed, metres, Y up, the floor is y = 0. Camera poses are camera-to-world in OpenCV axes
-(x right, y down, z forward). Everything is numpy float64; nothing here depends on who asked for it.
+(x right, y down, z forward). Everything is numpy float64; nothing here depends on how it was asked for.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class SubjectTrack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LightTrack:
-    """One lamp, far enough away to be a direction."""
+    """One lamp, far enough away that its light is parallel."""
 
     name: str  # "key" | "fill" | "rim"
     direction: Array  # (T, 3) unit, world, from the stage towards the lamp
@@ -72,7 +72,7 @@ class Prop:
 
 @dataclass(frozen=True, slots=True)
 class StageSet:
-    """Where the shot takes place."""
+    """The set: floor, sky and props."""
 
     name: str
     ground: RGB
@@ -85,7 +85,7 @@ class StageSet:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blocking:
-    """A direction solved to numbers: T frames of camera, lens, light, subjects, and the set they play in."""
+    """A direction solved to numbers: T frames of camera, lens, light and subjects, and the set."""
 
     fps: float
     width: int  # pixels
@@ -100,7 +100,7 @@ class Blocking:
     exposure_ev: Array  # (T,) stops; 0 shows a white card under one unit of light as white
     subjects: tuple[SubjectTrack, ...]
     set: StageSet
-    subject_distance_m: float = 3.0  # camera to the main subject at frame 0: the unit that translations are read in
+    subject_distance_m: float = 3.0  # camera to the main subject at frame 0: the unit of translations
 
     @property
     def frames(self) -> int:

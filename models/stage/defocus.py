@@ -1,4 +1,4 @@
-"""What a real lens does away from its focal plane: circles of confusion, in pixels.
+"""Depth of field: circles of confusion in pixels, and the blur.
 
 Thin lens: a point at distance s blurs to c = f² |s - s_f| / (N s (s_f - f)) on the sensor, f focal length and
 s_f focus distance in the same unit, N the stop.
@@ -10,10 +10,11 @@ import math
 
 from models.stage.blocking import Blocking
 
-LEVELS = (1, 2, 4, 8)  # half-widths in pixels of the boxes that blur one copy after the other
+LEVELS = (1, 2, 4, 8)  # half-widths in pixels of successive box blurs
 
-# A disc of radius r spreads light by r²/4 along each axis, a box of half-width h by h (h + 1) / 3. Each copy is blurred
-# on top of the one before, so the spreads add: 2/3, 8/3, 28/3, 100/3, which are discs of 1.6, 3.3, 6.1 and 11.5 pixels.
+# A disc of radius r spreads light by r²/4 along each axis, a box of half-width h by h (h + 1) / 3. Each copy is the
+# one before, blurred again, so the spreads add: 2/3, 8/3, 28/3, 100/3, which are discs of 1.6, 3.3, 6.1 and 11.5
+# pixels.
 DISCS = tuple(2 * math.sqrt(sum(h * (h + 1) / 3 for h in LEVELS[: n + 1])) for n in range(len(LEVELS)))
 
 
@@ -26,7 +27,7 @@ def circle_px(xp, depth, blocking: Blocking, t: int):
 
 
 def defocus(xp, linear, depth, blocking: Blocking, t: int):
-    """The picture (h, w, 3), linear light, through the lens of frame t. Sharp where blur stays under a pixel."""
+    """The picture (h, w, 3) in linear light with the depth of field of frame t. Sharp where blur is under a pixel."""
     size = circle_px(xp, depth, blocking, t)
     if float(xp.max(size)) < 1.0:
         return linear
@@ -34,7 +35,7 @@ def defocus(xp, linear, depth, blocking: Blocking, t: int):
     sharp, sharp_at, out = linear, 0.0, linear
     for half, disc in zip(LEVELS, DISCS, strict=True):
         soft = _box(xp, _box(xp, sharp, half, 0), half, 1)
-        # Of two copies mixed, the spreads mix: the squares of the radii, not the radii.
+        # Mixing two copies mixes their spreads: the squares of the radii, not the radii.
         mix = xp.clip((radius**2 - sharp_at**2) / (disc**2 - sharp_at**2), 0.0, 1.0)
         out = xp.where(radius > sharp_at, sharp + mix * (soft - sharp), out)
         if float(xp.max(radius)) <= disc:

@@ -1,4 +1,4 @@
-"""A jointed person built from capsules: proportions from the appearance, limbs from the walk.
+"""A jointed person built from capsules: proportions from the appearance, limbs from the walk cycle.
 
 All lengths are fractions of the standing height, after Winter, Biomechanics and Motor Control of Human
 Movement, fig. 4.1 (ankle 0.039, knee 0.285, hip 0.530, shoulder 0.818, chin 0.870).
@@ -15,7 +15,7 @@ HIP, KNEE, ANKLE, SHOULDER = 0.530, 0.285, 0.039, 0.818
 THIGH, SHIN = HIP - KNEE, KNEE - ANKLE
 UPPER_ARM, FOREARM = 0.186, 0.146
 SWING_DEG, KNEE_DEG, ARM_DEG = 28.0, 45.0, 22.0  # of a full walking stride
-EYES = 0.936  # where the eyes are: framing and gaze use it
+EYES = 0.936  # height of the eyes, for framing and gaze
 
 Part = tuple[Capsule, RGB]
 

@@ -1,4 +1,4 @@
-"""Angles, lenses, colour temperature and easing: the arithmetic that directing and the stage share.
+"""Angles, colour temperature, easing and the sRGB curve, shared by directing and the stage.
 
 Rotations follow the film words: pan + right, tilt + up, roll + clockwise, in degrees. In OpenCV camera
 axes these are Ry, Rx, Rz; a camera's orientation is BASE @ Ry(pan) @ Rx(tilt) @ Rz(roll), where BASE
@@ -105,12 +105,6 @@ def _chromatic_rgb(kelvin, duv):
         x, y = 3 * u / (2 * u - 8 * v + 4), 2 * v / (2 * u - 8 * v + 4)
     xyz = np.stack([x / y, np.ones_like(x), (1 - x - y) / y], -1)
     return xyz @ _XYZ_TO_RGB.T
-
-
-def srgb_encode(linear):
-    """Linear light to IEC 61966-2-1 code values 0..1 (numpy)."""
-    c = np.clip(linear, 0.0, 1.0)
-    return np.where(c <= 0.0031308, 12.92 * c, 1.055 * c ** (1 / 2.4) - 0.055)
 
 
 def srgb_decode(code):

@@ -1,13 +1,13 @@
-"""The procedural 3-D stage: renders a Blocking exactly, picture and ground truth alike.
+"""The procedural 3-D stage: renders a Blocking exactly, picture and ground truth.
 
-It is the instant previs, the control video and the training data, so it is written once over the array API:
-on numpy (2.1 or later speaks it) without torch for the desk, on array_api_compat.torch for training and GPUs.
-A frame is: find the nearest solid per pixel, shade it under key, fill and rim with soft shadows, then give it
-what a camera adds: highlights, air, defocus. `previs` is the frame before that, the control picture of a
-network that has to add it; `clay` is its light on a 50 % grey world.
+It makes the previs, the control films and the training data, so it is written once over the array API: on numpy (2.1
+or later) without torch for the desk, on array_api_compat.torch for training and GPUs. A frame: find the nearest solid
+per pixel, shade it under key, fill and rim with soft shadows, then add what a camera adds: highlights, aerial
+perspective, depth of field. `previs` is the frame before that, the control picture of a network that has to add it;
+`clay` is the same light on a 50 % grey world.
 
-Light is linear Rec.709 until the end. A white card that faces one unit of light shows as white at 0 EV;
-above 80 % the curve has a shoulder, so highlights roll off instead of clipping.
+Light is linear Rec.709 until the end. A white surface that faces one unit of light shows as white at 0 EV; above 80 %
+the curve has a shoulder, so highlights roll off instead of clipping.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SKY, GROUND, SET, SUBJECT = 0, 1, 2, 10  # ids: subject i is SUBJECT + i
 CLAY = 0.5  # reflectance of the grey world
 SHOULDER = 0.8  # linear value where highlights begin to roll off
 GLOSS, GLOSS_POWER = 0.12, 40.0  # of every surface: strength and tightness of its highlight
-AIR_M = 200.0  # metres over which air hides 63 % of what is behind it
+AIR_M = 200.0  # metres over which aerial perspective hides 63 % of what is behind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,12 +41,12 @@ class Frame:
     depth: Any  # (h, w) metres along the lens axis; inf where there is sky
     normal: Any  # (h, w, 3) world, outward; 0 for sky
     ids: Any  # (h, w) int32
-    lit: Any  # (h, w) part of the key lamp each point sees, 0..1
+    lit: Any  # (h, w) fraction of the key lamp that is visible from each point, 0..1
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A solid with its surface, and what it counts as."""
+    """A solid with its surface and id."""
 
     solid: Solid
     color: RGB
@@ -56,7 +56,7 @@ class _Piece:
 
 
 def render(blocking: Blocking, xp=np, *, samples: int = 1, dtype=None, device=None) -> Iterator[Frame]:
-    """Every frame of a blocking, in order. `samples` squared rays a pixel smooth the edges of the pictures."""
+    """Every frame of a blocking, in order. `samples` squared rays a pixel antialias the pictures."""
     for t in range(blocking.frames):
         yield render_frame(blocking, t, xp, samples=samples, dtype=dtype, device=device)
 
@@ -73,7 +73,7 @@ def render_frame(blocking: Blocking, t: int, xp=np, *, samples: int = 1, dtype=N
 
 
 def project(blocking: Blocking, t: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where world points (P, 3) fall in frame t: pixels (P, 2) as (x, y), and metres along the lens axis (P,)."""
+    """Project world points (P, 3) into frame t: pixels (P, 2) as (x, y), and metres along the lens axis (P,)."""
     rotation, origin = blocking.c2w[t, :, :3], blocking.c2w[t, :, 3]
     x, y, z = ((np.asarray(points, dtype=np.float64) - origin) @ rotation).T
     focal = blocking.focal_px[t]
@@ -97,7 +97,7 @@ def _device(array):
 
 
 def solid_of(prop: Prop) -> Solid:
-    """The solid that a prop of a set is."""
+    """The solid of a prop."""
     (x, y, z), (size, tall, _) = prop.center, prop.size
     if prop.shape == "box":
         return Box(prop.center, prop.size, prop.yaw_deg)
@@ -107,7 +107,7 @@ def solid_of(prop: Prop) -> Solid:
 
 
 def _pieces(blocking: Blocking, t: int) -> list[list[_Piece]]:
-    """What stands on the floor, in groups that lie close together: each prop alone, each person together."""
+    """The solids on the floor, in groups that are close together: each prop alone, each person as one."""
     groups = []
     for prop in blocking.set.props:
         groups.append([_Piece(solid_of(prop), prop.color, prop.second, prop.pattern_m, SET)])
@@ -144,7 +144,7 @@ def _trace(xp, like, eye, rays, groups, blocking, t, wide, high):
 
 
 def _window(bound, to_camera, eye, focal, wide, high):
-    """The rectangle of pixels that a bounding ball can touch, or None when it is out of the picture."""
+    """The rectangle of pixels that a bounding sphere can touch, or None if it is out of the picture."""
     center, radius = bound
     x, y, z = to_camera @ (np.asarray(center) - np.asarray(eye))
     if z < -radius:
@@ -153,7 +153,7 @@ def _window(bound, to_camera, eye, focal, wide, high):
         return slice(0, high), slice(0, wide)
     spans = []
     for c, size in ((y, high), (x, wide)):
-        # The ball's silhouette lies within asin(r/d) of its centre's angle in this plane.
+        # The sphere's silhouette lies within asin(r/d) of its centre's angle in this plane.
         angle, spread = math.atan2(c, z), math.asin(min(1.0, radius / math.hypot(c, z)))
         low, top = angle - spread, angle + spread
         first = 0 if low <= -1.5 else int(focal * math.tan(low) + size / 2) - 1
@@ -183,7 +183,7 @@ def _shade(xp, surface, rays, cosine, eye, groups, blocking, t, samples):
             bounced = [b + s for b, s in zip(bounced, shine, strict=True)]
         return xp.stack([xp.where(sky, b, c) * gain for b, c in zip(backdrop, bounced, strict=True)], -1)
 
-    pick = (slice(samples // 2, None, samples),) * 2  # one ray a pixel for what must not be averaged
+    pick = (slice(samples // 2, None, samples),) * 2  # one ray a pixel for ground truth, which must not be averaged
     depth = xp.where(sky, FAR, near * cosine)[pick]
     finished = _shrink(xp, _air(xp, picture(paint, gloss), near, blocking, gain), samples)
     names = xp.asarray([SKY, GROUND, *(p.id for p in pieces)], dtype=xp.int32, device=_device(near))
@@ -217,7 +217,7 @@ def _colors(xp, row, near, normal, where, rays, cosine, pieces, blocking, t):
     upward = xp.abs(normal[1]) > 0.7
     across = xp.where(upward | (xp.abs(normal[2]) >= xp.abs(normal[0])), where[0], where[2])
     along = xp.where(upward, where[2], where[1])
-    # A pixel covers this many metres; the check's edge is never sharper than that, and fades when it is finer.
+    # A pixel covers this many metres; the edge of a check is never sharper, and a finer pattern fades.
     steep = xp.clip(xp.abs(_dot(rays, normal)), 0.05, 1.0)
     cover = near / (float(blocking.focal_px[t]) * steep * cosine)
     edge = xp.clip(period / (math.pi * cover), 0.0, 12.0)
@@ -232,8 +232,8 @@ def _dot(a, b):
 
 
 def _irradiance(xp, sky, normal, where, rays, groups, blocking, t):
-    """Per pixel: linear light that falls on the surface (r, g, b), its highlights, and the part of the key it sees."""
-    dome = 0.6 + 0.4 * normal[1]  # the floor and the walls give less back than the sky
+    """Per pixel: irradiance of the surface (r, g, b), its highlights, and the visible fraction of the key lamp."""
+    dome = 0.6 + 0.4 * normal[1]  # floor and walls reflect less than the sky
     light = [dome * float(c) for c in blocking.ambient[t]]
     gloss = [xp.zeros_like(dome)] * 3
     lit = xp.zeros_like(dome)
@@ -259,14 +259,14 @@ def _irradiance(xp, sky, normal, where, rays, groups, blocking, t):
 
 
 def _air(xp, linear, near, blocking, gain):
-    """The picture with the air of its set between: far things take the colour of the horizon, as exposed."""
+    """Aerial perspective: distant surfaces take the colour of the horizon, as exposed."""
     clear = xp.exp(-near * (1.0 / AIR_M))[:, :, None]
     horizon = gain * xp.asarray(blocking.set.sky_horizon, dtype=near.dtype, device=_device(near))
     return xp.where(near[:, :, None] >= FAR, linear, linear * clear + horizon * (1.0 - clear))
 
 
 def _visible(xp, facing, points, toward, spread, groups):
-    """Part of a lamp that each point (P,) sees past everything on the stage."""
+    """Fraction of a lamp that is visible from each point (P,), past everything on the stage."""
     seen = xp.astype(facing > 0, facing.dtype)
     rows = xp.nonzero(facing > 0)[0]
     if rows.shape[0] == 0:
@@ -289,7 +289,7 @@ def _visible(xp, facing, points, toward, spread, groups):
 
 
 def _within(xp, start, toward, spread, bounds):
-    """Rows whose way to the lamp comes near the ball around some solids."""
+    """Rows whose path to the lamp passes near the bounding sphere of some solids."""
     low = np.min([np.asarray(c) - r for c, r in bounds], 0)
     high = np.max([np.asarray(c) + r for c, r in bounds], 0)
     middle, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2

@@ -1,4 +1,4 @@
-"""Where a shot takes place: a few sets built from solids, each varied by a seed."""
+"""A few sets built from solids, each varied by a seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The solids of the stage and the rays that meet them: boxes and capsules (a ball is a capsule of no length).
+"""Boxes and capsules, and their intersection with rays (a ball is a capsule of length 0).
 
-Rays come as separate arrays of x, y, z so that every line below is one pass over memory, on numpy or torch
-alike; `xp` is the array-API namespace. Sizes are metres.
+Rays come as separate arrays of x, y, z so that every line below is one pass over memory, on numpy or torch; `xp` is the
+array-API namespace. Sizes are metres.
 
 Sources: slab test (Kay & Kajiya 1986); capsule intersection and its closest-approach penumbra are the textbook
 quadratic and segment-to-line distance (Ericson, Real-Time Collision Detection, 5.1.9 and 5.3.7).
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from models.stage.blocking import RGB
 
-FAR = 1.0e4  # metres: nothing on the stage is farther
+FAR = 1.0e4  # metres: nothing on the stage is farther away
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box turned about the vertical."""
+    """A box rotated about the vertical."""
 
     center: RGB
     half: RGB
@@ -27,7 +27,7 @@ class Box:
 
     @property
     def bound(self) -> tuple[RGB, float]:
-        """Centre and radius of a ball around it."""
+        """Centre and radius of the bounding sphere."""
         return self.center, math.sqrt(sum(h * h for h in self.half))
 
     def _local(self, x, y, z):
@@ -61,7 +61,7 @@ class Box:
         return c * n[0] + s * n[2], n[1], -s * n[0] + c * n[2]
 
     def visible(self, xp, origin, light, spread):
-        """Part of a lamp of half-width `spread` (tangent) that points see past this box, 0..1.
+        """Fraction of a lamp of half-width `spread` (tangent) that is visible from points past this box, 0..1.
 
         The penumbra grows inwards from the geometric edge: the chord through the box against the width of
         the lamp there.
@@ -82,7 +82,7 @@ class Capsule:
 
     @property
     def bound(self) -> tuple[RGB, float]:
-        """Centre and radius of a ball around it."""
+        """Centre and radius of the bounding sphere."""
         x, y, z = ((p + q) / 2 for p, q in zip(self.a, self.b, strict=True))
         return (x, y, z), math.dist(self.a, self.b) / 2 + self.radius
 
@@ -130,7 +130,7 @@ class Capsule:
         return (px - h * axis[0]) / self.radius, (py - h * axis[1]) / self.radius, (pz - h * axis[2]) / self.radius
 
     def visible(self, xp, origin, light, spread):
-        """Part of a lamp of half-width `spread` (tangent) that points see past this capsule, 0..1.
+        """Fraction of a lamp of half-width `spread` (tangent) that is visible from points past this capsule, 0..1.
 
         The closest approach of the ray to the segment, against the width of the lamp's cone at that distance.
         """
@@ -154,7 +154,7 @@ Solid = Box | Capsule
 
 
 def _nonzero(xp, slope):
-    """A direction's component, kept away from 0 so that the slab test may divide by it."""
+    """A direction's component, kept away from 0 because the slab test divides by it."""
     if isinstance(slope, float):
         return slope if abs(slope) > 1e-8 else 1e-8
     return xp.where(xp.abs(slope) < 1e-8, 1e-8, slope)

@@ -1,4 +1,4 @@
-"""Trains the autoencoder on random crops of footage: pictures, previs and depth, since all three pass through it."""
+"""Train the autoencoder on random crops of footage: pictures, previs and depth, since it encodes all three."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from models.training.run import WHOLE, Run, Sitting
+from models.training.run import UNLIMITED, Run, Session
 from models.vae.previs import VAE, group
 
 CROP, FRAMES, BATCH = 96, 9, 8
-GPU_CROP, GPU_BATCH = 128, 32  # a GPU would be idle half of the time with less
+GPU_CROP, GPU_BATCH = 128, 32  # with less, a GPU is idle half of the time
 KINDS, SHARES = ("rgb", "previs", "depth"), (0.6, 0.25, 0.15)
-NOISE = 0.08  # on latents of about unit variance: what the sampler leaves must not upset the decoder
-TAME = 1e-3  # weight of the latents' mean square: they must not grow to outshout the noise
+NOISE = 0.08  # on latents of about unit variance: the decoder must tolerate noise that the sampler leaves
+LATENT_WEIGHT = 1e-3  # of the latents' mean square in the loss: they must not grow to make the noise irrelevant
 
 
 Crops = Callable[[np.random.Generator], Tensor]  # gives random crops (B, 3, FRAMES, side, side) in -1..1
 
 
-def fit(crops: Crops, path: Path, minutes: float, device: str, seed: int = 0, sitting: Sitting = WHOLE) -> None:
-    """Train (or go on training) the whole autoencoder for a budget of minutes in all; the run is kept at `path`."""
+def fit(crops: Crops, path: Path, minutes: float, device: str, seed: int = 0, session: Session = UNLIMITED) -> None:
+    """Train the whole autoencoder for a budget of minutes in all, resuming the run that is saved at `path`."""
     torch.manual_seed(seed)
     vae = VAE().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not path.exists():
         vae.start_from_components(cells(crops, np.random.default_rng(seed)).to(device))
-    run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99, sitting=sitting)
-    if run.going and isinstance(run.ema, VAE):  # what was measured of its latents will not hold
+    run = Run(path, vae, minutes=minutes, lr=1.5e-3, average=0.99, session=session)
+    if run.going and isinstance(run.ema, VAE):  # the measured statistics of its latents become invalid
         run.ema.mean.zero_()
         run.ema.std.fill_(1.0)
     _train(run, vae, crops, device, seed)
 
 
 def polish(
-    crops: Crops, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1, sitting: Sitting = WHOLE
+    crops: Crops, vae: VAE, path: Path, minutes: float, device: str, seed: int = 1, session: Session = UNLIMITED
 ) -> None:
-    """Let the decoder of a finished autoencoder go on learning; its latents, and what was trained on them, stay valid.
+    """Train the decoder of a finished autoencoder further; the latents, and networks trained on them, stay valid.
 
     The moving average of the run replaces the decoder of `vae`.
     """
@@ -50,7 +50,7 @@ def polish(
     for part in (vae.analysis, vae.encoder):
         part.requires_grad_(False)
     half = nn.ModuleDict({"synthesis": vae.synthesis, "decoder": vae.decoder})
-    run = Run(path, half, minutes=minutes, lr=1e-3, average=0.99, sitting=sitting)
+    run = Run(path, half, minutes=minutes, lr=1e-3, average=0.99, session=session)
     _train(run, vae, crops, device, seed)
     half.load_state_dict(run.ema.state_dict())
 
@@ -58,26 +58,26 @@ def polish(
 def _train(run: Run, vae: VAE, crops: Crops, device: str, seed: int) -> None:
     run.ema.to(device)
     rng = np.random.default_rng([seed, run.step])
-    often = 50 if device == "cpu" else 250
+    interval = 50 if device == "cpu" else 250
     while run.going:
         groups = group(crops(rng).to(device))
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             z = vae.code(groups)
             seen = vae.film(z + NOISE * torch.randn_like(z))
-        loss, error = distance(seen, groups)
-        run.learn(loss + TAME * z.square().mean())
-        if run.step % often == 0 or not run.going:
+        loss, error = loss_of(seen, groups)
+        run.learn(loss + LATENT_WEIGHT * z.square().mean())
+        if run.step % interval == 0 or not run.going:
             run.note(loss=round(loss.item(), 5), psnr=round(-10 * math.log10(error.item() / 4), 2))
 
 
 def cells(crops: Crops, rng: np.random.Generator, batches: int = 12) -> Tensor:
-    """Cells (n, 768) of random crops, as the linear path of the autoencoder sees them."""
+    """Cells (n, 768) of random crops, as inputs of the autoencoder's linear path."""
     films = torch.cat([crops(rng).cpu() for _ in range(batches)])
     return F.pixel_unshuffle(group(films).flatten(0, 1), 8).permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def distance(seen: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """What is minimised, and the mean squared error, of groups (B, F, 12, h, w) in -1..1.
+def loss_of(seen: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss and the mean squared error of groups (B, F, 12, h, w) in -1..1.
 
     Absolute error on pixels, on their differences across, down and over time (edges and motion), and on an 8x
     smaller picture (colour and light).
@@ -115,7 +115,7 @@ _listed: dict[Path, tuple[float, list[Path]]] = {}
 
 
 def _listing(folder: Path) -> list[Path]:
-    """The folder's finished files, looked up again every half minute: footage arrives while we train."""
+    """The folder's finished files, listed again every 30 s: footage arrives during training."""
     when, files = _listed.get(folder, (-1e9, []))
     if time.monotonic() - when > 30 or not files:
         files = sorted(folder.glob("*.safetensors"))

@@ -1,19 +1,18 @@
-"""A training as a few small files, to go on with where nothing else comes along: another machine, another call.
+"""A training as a few small files, from which another call or another machine can resume.
 
-    FOLDER/manifest.json              what was done in each call; every other file, its bytes and its hash
-    FOLDER/transformer-HASH-0.shard   the bytes of one safetensors file of a run, cut where a file would grow too large
+    FOLDER/manifest.json              a record of each call; the size and hash of every other file
+    FOLDER/transformer-HASH-0.shard   the bytes of one safetensors file of a run, cut to the largest allowed size
 
-Of a run its averaged weights: matrices in bfloat16, vectors (norms, biases, statistics), which weigh nothing, as they
-are. The weights under the average and the optimiser's moments stay behind: they would be ten times that, and a warm-up
-from the average makes them again. The manifest is written last and names its files by their hash, so the folder holds
-one training, whole, whenever the writer is stopped.
+Of a run only its averaged weights are carried: matrices in bfloat16, vectors (norms, biases, statistics), which are
+small, as they are. The current weights and the optimiser's moments are left out: they are ten times that size, and a
+warm-up from the average replaces them. The manifest is written last and names its files by their hash, so the folder
+holds one complete training whenever the writer is stopped.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +20,32 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from models.atomic_write import atomic_write, replace
 from models.errors import BadInput, RushesError
-from models.training import run as state
+from models.training import run
 from models.training.budget import facts_of
 
 MANIFEST, FORMAT = "manifest.json", "rushes.training/1"
-SHARD_BYTES = 15 * 2**20  # of the 16 MiB that a file may have
-MOST_FILES, MOST_BYTES = 8, 64 * 2**20
+SHARD_BYTES = 15 * 2**20  # a file may have 16 MiB
+MAX_FILES, MAX_BYTES = 8, 64 * 2**20
 
 
 class CarriedRun:
     """The runs of a working folder, by name, and the folder that carries them.
 
-    calls: what each call so far says of itself (`package.call`).
+    calls: the record of each call so far (`release.call`).
     """
 
     def __init__(self, folder: Path, runs: dict[str, Path]) -> None:
         self.folder, self.runs = folder, runs
         self.calls: list[dict[str, Any]] = []
         self._shards: dict[str, list[dict[str, Any]]] = {}
-        self._seen: dict[str, int] = {}  # the writing of each run's file that its shards are of, in ns
+        self._seen: dict[str, int] = {}  # mtime (ns) of the run file that each set of shards was cut from
 
     def read(self) -> None:
-        """Bring the carried runs into the working folder, where that does not hold later ones.
+        """Copy the carried runs into the working folder, unless it holds later ones.
 
-        Raises BadInput for a folder that is not whole.
+        Raises BadInput for an incomplete folder.
         """
         path = self.folder / MANIFEST
         if not path.exists():
@@ -53,22 +53,26 @@ class CarriedRun:
         try:
             manifest = json.loads(path.read_bytes())
             if manifest["format"] != FORMAT:
-                raise BadInput(f"{path} has the format {manifest['format']!r}, not {FORMAT!r}; empty {self.folder}")
+                raise BadInput(
+                    f"{path} has the format {manifest['format']!r}, not {FORMAT!r}; empty {self.folder} or use another"
+                )
             self.calls, self._shards = manifest["calls"], manifest["runs"]
-            held = {n: (self.runs[n], b"".join(map(self._checked, shards))) for n, shards in self._shards.items()}
+            carried = {n: (self.runs[n], b"".join(map(self._checked, shards))) for n, shards in self._shards.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{path} is no manifest of a training ({error}); carry it again, or empty it") from error
-        for name, (target, data) in held.items():
+            raise BadInput(
+                f"{path} is not a valid manifest of a training ({error}); copy the folder again, or empty it"
+            ) from error
+        for name, (target, data) in carried.items():
             part = target.with_suffix(".carried")
             _write(part, data)
             if facts_of(target)["step"] < facts_of(part)["step"]:
-                os.replace(part, target)
+                replace(part, target)
                 self._seen[name] = target.stat().st_mtime_ns
             else:
                 part.unlink()
 
     def write(self) -> None:
-        """Bring the folder up to date with the runs. Raises RushesError where it would be more than can be carried."""
+        """Update the folder from the runs. Raises RushesError where it would become too large."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, path in self.runs.items():
             if path.exists() and self._seen.get(name) != path.stat().st_mtime_ns:
@@ -78,8 +82,8 @@ class CarriedRun:
         shards = [shard for run in self._shards.values() for shard in run]
         manifest = json.dumps({"format": FORMAT, "calls": self.calls, "runs": self._shards}, indent=1).encode()
         count, size = len(shards) + 1, sum(shard["bytes"] for shard in shards) + len(manifest)
-        if count > MOST_FILES or size > MOST_BYTES:
-            most = f"at most {MOST_FILES} files of {MOST_BYTES} bytes"
+        if count > MAX_FILES or size > MAX_BYTES:
+            most = f"at most {MAX_FILES} files of {MAX_BYTES} bytes are allowed"
             raise RushesError(f"{self.folder} would hold {count} files of {size} bytes, {most}; use a smaller card")
         _write(self.folder / MANIFEST, manifest)
         for old in {*self.folder.glob("*.shard"), *self.folder.glob("*.part")}:
@@ -87,7 +91,7 @@ class CarriedRun:
                 old.unlink()
 
     def _cut(self, name: str, data: bytes) -> list[dict[str, Any]]:
-        """Write the shards of a run."""
+        """Write a run's file as shards."""
         shards = []
         for index, at in enumerate(range(0, len(data), SHARD_BYTES)):
             piece = data[at : at + SHARD_BYTES]
@@ -102,19 +106,19 @@ class CarriedRun:
         path = self.folder / Path(shard["name"]).name
         data = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(data).hexdigest() != shard["sha256"]:
-            what = f"holds {len(data)} bytes, not the {shard['bytes']} that {MANIFEST} names by their hash"
-            raise BadInput(f"{path} {what}; carry the folder again, or empty it to begin anew")
+            what = f"holds {len(data)} bytes that do not match the {shard['bytes']} bytes and hash in {MANIFEST}"
+            raise BadInput(f"{path} {what}; copy the folder again, or empty it to start from the beginning")
         return data
 
 
 def compact(path: Path) -> bytes:
-    """A run's file as it is carried."""
-    tensors, facts = state.whole(path)
+    """A run's file in the form in which it is carried."""
+    tensors, facts = run.read_all(path)
     return save(carried(tensors), {"run": json.dumps(facts)})
 
 
 def carried(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is carried of the tensors of a run's file."""
+    """The tensors of a run's file that are carried, in their carried form."""
     return {
         name: tensor.to(torch.bfloat16 if tensor.dim() > 1 else tensor.dtype)
         for name, tensor in tensors.items()
@@ -123,10 +127,5 @@ def carried(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then replace."""
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    with atomic_write(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

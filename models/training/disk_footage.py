@@ -1,6 +1,6 @@
-"""Shots of the stage in a folder, rendered ahead by processes beside this one: footage where there is no GPU.
+"""Footage without a GPU: shots of the stage in a folder, rendered ahead by other processes.
 
-What a GPU renders for itself is models/training/gpu_footage.py; the two are used alike.
+The same interface as models/training/gpu_footage.py.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.training import autoencoder as vae_fit
+from models.training import autoencoder
 from models.training.shots import latents
 from models.training.shots.shoot import Rendering
 from models.vae.previs import VAE
 
 
 class DiskFootage:
-    """The shots of the seeds from `first` on, as footage and as latents in folders of `work`; ended with the block."""
+    """The shots of the seeds from `first` on, as footage and as latents in folders of `work`; a context manager."""
 
     def __init__(self, work: Path, first: int, shots: int, renderers: int) -> None:
         self.footage, self.encoded = work / "footage", work / "latents"
@@ -41,12 +41,12 @@ class DiskFootage:
         return self._rendering.count()
 
     def ready(self, shots: int, until: float = math.inf) -> None:
-        """Wait until there are so many shots, or any after `until`, as time.monotonic() counts."""
+        """Wait until there are this many shots, or any after `until` (time.monotonic())."""
         self._rendering.wait_for(shots, until)
 
     def crops(self, rng: np.random.Generator) -> Tensor:
         """Random crops for the autoencoder (models/training/autoencoder.py)."""
-        return vae_fit.batch(self.footage, rng)
+        return autoencoder.batch(self.footage, rng)
 
     def pictures(self, films: int) -> Iterator[Tensor]:
         """Some films (T, h, w, 3) uint8."""
@@ -59,7 +59,7 @@ class DiskFootage:
         return load_file(self.footage / name), load_file(self.encoded / name)
 
     def encode_with(self, vae: VAE, seconds: float) -> latents.Shots:
-        """The encoded shots: as many as there is time for at once, and those that arrive later."""
+        """The encoded shots: as many as `seconds` allow now, and those that arrive later."""
         arrive = functools.partial(latents.encode_all, self.footage, self.encoded, vae, "cpu", seconds)
         arrive()
         return latents.Folder(self.encoded, "cpu", arrive)

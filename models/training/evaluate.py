@@ -1,8 +1,8 @@
-"""How near a package comes to the films it was told to make, on shots that nobody trained on.
+"""PSNR of a package on test shots, which it was not trained on.
 
-Three numbers a shot, PSNR in dB against the stage's own film: the network's film; the previs it was given (what it
-would score by adding nothing); the stage's film through the autoencoder, finished as the network's is (the most it can
-reach). And the same network without its control films, to see what camera rays and tokens carry alone.
+Four numbers a shot, in dB against the stage's film: the network's film; its input, the previs (the score of adding
+nothing); the stage's film through autoencoder and detail network (the most the network can reach); and the network's
+film without control films, to see what camera rays and tokens carry alone.
 """
 
 from __future__ import annotations
@@ -20,21 +20,20 @@ import torch
 from models.controls.films import SAMPLES
 from models.events import Settings
 from models.loading.load import Model, load
-from models.rendering.conditioning import condition
+from models.rendering.conditioning import prepare_previs
 from models.rendering.guidance import NetworkInputs
-from models.rendering.render import begin, decode, walk
+from models.rendering.render import decode, denoise_film, initial_state
 from models.stage import render as stage
 from models.stage.blocking import Array, Blocking
+from models.training.release import SHIPPED
 from models.training.shots import scenes
 from models.training.shots import shoot as footage
 from models.training.shots.latents import pixels
 
-PREVIS_CHANNELS = slice(20, 52)  # of a Reading: after mask and keyframe, the latents of previs and depth
+PREVIS_CHANNELS = slice(20, 52)  # of NetworkInputs.maps: after mask and keyframe, the latents of previs and depth
 
 
 def main() -> None:
-    from models.training.release import SHIPPED  # start-up
-
     parser = argparse.ArgumentParser(prog="python -m models.training.evaluate", description=__doc__)
     parser.add_argument("--package", type=Path, default=SHIPPED)
     parser.add_argument("--shots", type=int, default=6)
@@ -47,7 +46,7 @@ def main() -> None:
 def check(package: Path, shots: int, steps: int, device: str = "cpu", ends: float = math.inf) -> dict[str, float]:
     """Mean PSNR in dB over the first `shots` test seeds: film, previs, ceiling, blind (without control films).
 
-    No shot is begun after `ends`, as time.monotonic() counts, except the first.
+    Except for the first, no shot is started after `ends` (time.monotonic()).
     """
     model = load(package, device)
     rows: list[list[float]] = []
@@ -58,15 +57,15 @@ def check(package: Path, shots: int, steps: int, device: str = "cpu", ends: floa
         frames = list(stage.render(blocking, samples=SAMPLES))
         true, previs = (np.stack([getattr(f, name) for f in frames]) for name in ("rgb", "previs"))
         with torch.inference_mode():
-            reading = condition(model, blocking)
-            assert reading.maps is not None
-            maps = reading.maps.clone()
+            inputs = prepare_previs(model, blocking)
+            assert inputs.maps is not None
+            maps = inputs.maps.clone()
             maps[:, PREVIS_CHANNELS] = 0
-            blind = replace(reading, maps=maps, previs=None)
+            blind = replace(inputs, maps=maps, previs=None)
             film = pixels(torch.from_numpy(np.round(true * 255).astype(np.uint8)))
             latent = model.vae.encode(film.to(model.device, next(model.vae.parameters()).dtype))
-            ceiling = np.concatenate(list(decode(model, latent, reading=reading)))
-            films = [_film(model, r, blocking, Settings(steps, seed)) for r in (reading, blind)]
+            ceiling = np.concatenate(list(decode(model, latent, inputs=inputs)))
+            films = [_film(model, r, blocking, Settings(steps, seed)) for r in (inputs, blind)]
         rows.append([psnr(f, true) for f in (films[0], previs, ceiling, films[1])])
     means = np.mean(rows, 0)
     return {"shots": len(rows), "steps": steps} | {
@@ -79,10 +78,10 @@ def psnr(film: Array, true: Array) -> float:
     return float(-10 * np.log10(max(np.mean((film - true) ** 2), 1e-10)))
 
 
-def _film(model: Model, reading: NetworkInputs, blocking: Blocking, settings: Settings) -> Array:
-    levels, state = begin(model, blocking, settings)
-    *_, state = walk(model, reading, levels, settings, state)
-    return np.concatenate(list(decode(model, state.latent, reading=reading)))
+def _film(model: Model, inputs: NetworkInputs, blocking: Blocking, settings: Settings) -> Array:
+    levels, state = initial_state(model, blocking, settings)
+    *_, state = denoise_film(model, inputs, levels, settings, state)
+    return np.concatenate(list(decode(model, state.latent, inputs=inputs)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Shots of the stage in a GPU's memory, rendered there while it trains: what a folder of footage is to a processor.
+"""Footage in a GPU's memory, rendered there during training.
 
-Processes beside this one draw the shots (models/training/shots/gpu_stage.py says how they look as tables), the GPU
-renders them, in milliseconds each, and keeps them: as pictures, of which the autoencoder is shown crops, and, once that
-is trained, as latents. So footage has no end, and nothing of it touches a disk.
+Other processes sample the shots (as tables: models/training/shots/gpu_stage.py); the GPU renders them, in milliseconds
+each, and holds them as pictures, for crops for the autoencoder, and, once that is trained, as latents. So footage is
+unlimited, and none of it is written to a disk.
 """
 
 from __future__ import annotations
@@ -25,56 +25,56 @@ from models.training.autoencoder import FRAMES, GPU_BATCH, GPU_CROP, KINDS, SHAR
 from models.training.shots import scenes
 from models.training.shots import shoot as footage
 from models.training.shots.gpu_stage import Tables, film, tables
-from models.training.shots.latents import FILMS, Shots, coded, told
+from models.training.shots.latents import FILMS, Shots, conditions, encode_films
 from models.vae.previs import VAE
 
-AHEAD = 8  # shots that each process draws before they are asked for
+AHEAD = 8  # shots that each process samples in advance
 FILM_BYTES, SHOT_BYTES = 4.5e6, 0.55e6  # of a shot as pictures and as latents, on average
-FILMS_SHARE, SHOTS_SHARE = 0.3, 0.25  # of the device's free memory, that may be taken by all of them
-WITHOUT_GPU = 2**33  # bytes that are taken to be free
-ENOUGH = 256  # to begin with
-SHARE, EVERY_SECONDS = 0.2, 4.0  # of the time goes into new shots, so often
+FILMS_SHARE, SHOTS_SHARE = 0.3, 0.25  # shares of the device's free memory that all of them may take
+WITHOUT_GPU = 2**33  # free bytes that are assumed without one
+ENOUGH = 256  # to start with
+SHARE, EVERY_SECONDS = 0.2, 4.0  # share of the time for new shots, and how often
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampledShot:
     """A shot before it is rendered."""
 
     seed: int
     film: Tables
     sheet: Tables | None
-    told: dict[str, np.ndarray]
+    conditions: dict[str, np.ndarray]  # rays and context
 
 
-def draw(seed: int) -> Drawn:
-    """The shot of a seed; some tens of milliseconds."""
+def sample(seed: int) -> SampledShot:
+    """The shot of a seed; takes some tens of milliseconds."""
     shot = scenes.shot(seed, footage.frames_of(seed), footage.HEIGHT, footage.WIDTH)
     people = sheet(shot)
-    numbers = {name: tensor.numpy() for name, tensor in told(shot).items()}
-    return Drawn(seed, tables(shot), tables(people) if people else None, numbers)
+    numbers = {name: tensor.numpy() for name, tensor in conditions(shot).items()}
+    return SampledShot(seed, tables(shot), tables(people) if people else None, numbers)
 
 
 class GpuFootage:
-    """The shots of the seeds from `first` on, rendered as they are needed; ended with the block."""
+    """The shots of the seeds from `first` on, rendered as they are needed; a context manager."""
 
-    def __init__(self, first: int, shots: int, device: str, drawers: int) -> None:
-        self.device, self.drawers = device, drawers
+    def __init__(self, first: int, shots: int, device: str, processes: int) -> None:
+        self.device, self.processes = device, processes
         self._seeds: Iterator[int] = iter(range(first, first + shots))
         self._shots = Shots(self._grow_a_share, EVERY_SECONDS)
         free = torch.cuda.mem_get_info(device)[0] if device != "cpu" else WITHOUT_GPU
         self.most_films, self.most_shots = int(FILMS_SHARE * free / FILM_BYTES), int(SHOTS_SHARE * free / SHOT_BYTES)
-        self._kept: deque[tuple[dict[str, Tensor], dict[str, Tensor]]] = deque(maxlen=self.most_films)
+        self._encoded: deque[tuple[dict[str, Tensor], dict[str, Tensor]]] = deque(maxlen=self.most_films)
         self._films: deque[dict[str, Tensor]] = deque(maxlen=self.most_films)
-        self._uncoded: deque[tuple[Drawn, dict[str, Tensor]]] = deque()
-        self._drawing: deque[Future[Drawn]] = deque()
-        self._count, self._looked = 0, -math.inf
+        self._unencoded: deque[tuple[SampledShot, dict[str, Tensor]]] = deque()
+        self._sampling: deque[Future[SampledShot]] = deque()
+        self._count, self._grown_at = 0, -math.inf
         self._vae: VAE | None = None
 
     def __enter__(self) -> GpuFootage:
-        # Forked from a process that has touched a GPU, a drawer could not work.
+        # A process forked from one that uses CUDA could not work.
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self.drawers, spawn, torch.set_num_threads, (1,))
-        self._ask()
+        self._pool = ProcessPoolExecutor(self.processes, spawn, torch.set_num_threads, (1,))
+        self._submit()
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -85,34 +85,34 @@ class GpuFootage:
         return self._count
 
     def grow(self, shots: int, seconds: float = math.inf) -> None:
-        """Render so many more shots, or as many as there is time and memory for."""
+        """Render this many more shots, or as many as time and memory allow."""
         ends = time.monotonic() + seconds
         for _ in range(shots):
-            full = self._count >= self.most_shots or len(self._uncoded) >= self.most_films
-            if full or not self._drawing or time.monotonic() > ends:
+            full = self._count >= self.most_shots or len(self._unencoded) >= self.most_films
+            if full or not self._sampling or time.monotonic() > ends:
                 break
-            drawn = self._drawing.popleft().result()
-            self._ask()
-            shown = dict(zip(FILMS, film(drawn.film, self.device), strict=True))
-            if drawn.sheet is not None:
-                shown["sheet"] = film(drawn.sheet, self.device)[0][0]
+            shot = self._sampling.popleft().result()
+            self._submit()
+            shown = dict(zip(FILMS, film(shot.film, self.device), strict=True))
+            if shot.sheet is not None:
+                shown["sheet"] = film(shot.sheet, self.device)[0][0]
             self._films.append(shown)
             self._count += 1
-            self._uncoded.append((drawn, shown))
+            self._unencoded.append((shot, shown))
             if self._vae is not None:
-                self._code()
-        self._looked = time.monotonic()
+                self._encode()
+        self._grown_at = time.monotonic()
 
     def ready(self, shots: int, until: float = math.inf) -> None:
-        """Render until there are so many shots or ENOUGH, or any after `until`, as time.monotonic() counts: more come
-        while they are used.
+        """Render until there are `shots` or ENOUGH, or any after `until` (time.monotonic()); more come while they are
+        used.
         """
         self.grow(int(not self._count))
         self.grow(min(shots, ENOUGH) - self._count, until - time.monotonic())
 
     def crops(self, rng: np.random.Generator) -> Tensor:
-        """Random crops (B, 3, FRAMES, side, side) in -1..1 of all films; new shots join now and then."""
-        if time.monotonic() - self._looked > EVERY_SECONDS:
+        """Random crops (B, 3, FRAMES, side, side) in -1..1 of all films; new shots are added now and then."""
+        if time.monotonic() - self._grown_at > EVERY_SECONDS:
             self._grow_a_share()
         return torch.stack([self._crop(rng) for _ in range(GPU_BATCH)]).float() / 127.5 - 1
 
@@ -122,28 +122,28 @@ class GpuFootage:
 
     def shot(self, rng: np.random.Generator) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The pictures and the latents of one of the encoded shots."""
-        return self._kept[int(rng.integers(len(self._kept)))]
+        return self._encoded[int(rng.integers(len(self._encoded)))]
 
     def encode_with(self, vae: VAE, _: float) -> Shots:
-        """The encoded shots: all that are here, and from now on every new one."""
+        """The encoded shots: all so far, and from now on every new one."""
         self._vae = vae
-        self._code()
+        self._encode()
         return self._shots
 
-    def _ask(self) -> None:
-        while len(self._drawing) < AHEAD * self.drawers and (seed := next(self._seeds, None)) is not None:
-            self._drawing.append(self._pool.submit(draw, seed))
+    def _submit(self) -> None:
+        while len(self._sampling) < AHEAD * self.processes and (seed := next(self._seeds, None)) is not None:
+            self._sampling.append(self._pool.submit(sample, seed))
 
     def _grow_a_share(self) -> None:
         self.grow(self.most_shots, SHARE * EVERY_SECONDS)
 
-    def _code(self) -> None:
-        while self._uncoded and self._vae is not None:
-            drawn, shown = self._uncoded.popleft()
-            numbers = {name: torch.from_numpy(array).to(self.device) for name, array in drawn.told.items()}
-            latents = coded(drawn.seed, shown, self._vae, self.device) | numbers
+    def _encode(self) -> None:
+        while self._unencoded and self._vae is not None:
+            shot, shown = self._unencoded.popleft()
+            numbers = {name: torch.from_numpy(array).to(self.device) for name, array in shot.conditions.items()}
+            latents = encode_films(shot.seed, shown, self._vae, self.device) | numbers
             self._shots.add(latents)
-            self._kept.append((shown, latents))
+            self._encoded.append((shown, latents))
 
     def _crop(self, rng: np.random.Generator) -> Tensor:
         shown = self._films[int(rng.integers(len(self._films)))]

@@ -1,4 +1,4 @@
-"""Trained networks -> the package that ships, and the record beside it of how it came to be."""
+"""Write the package that ships from trained networks, and TRAINING.md, the record of its training, next to it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 
 from models.card import Card
-from models.loading.quantize import SCHEME, quantize
-from models.training import run as state
+from models.loading.quantize import quantize
+from models.training import run as training_run
 from models.training.shots import scenes
 from models.training.shots import shoot as footage
 from models.vae.previs import VAE
-from models.weight_files.package_header import card_to_json
+from models.weight_files.package_header import SCHEME_INT8, card_to_json
 from models.weight_files.tensors import open_package, save
 
 LICENCE = "Apache-2.0"
-GIVES = {"velocity": "the velocity of the flow", "change": "what the film adds to its previs"}
+PREDICTS = {"velocity": "the velocity of the flow", "change": "the difference between the film and its previs"}
 
 
 def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mapping], out: Path) -> None:
     """Write the package `out`, and curves.png in its folder.
 
-    runs: the files of the runs by what they trained; "transformer" gives the network and "detail", where there is one,
-    what finishes its films; the others only their record.
-    calls: what each call of the training says of itself, as `call` does.
+    runs: the files of the runs by what they trained; "transformer" gives the network and "detail", if present, the
+    detail network; the others only their record. calls: the record of each call of the training (`call`).
     """
-    network, _ = state.read(runs["transformer"])
-    facts = {name: state.read(path)[1] for name, path in runs.items()}
+    network, _ = training_run.read(runs["transformer"])
+    facts = {name: training_run.read(path)[1] for name, path in runs.items()}
     training = {
         "shots": sum(each["shots"] for each in calls),
         "first_seed": scenes.TEST_SEEDS,
@@ -43,12 +43,12 @@ def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mappin
     }
     tensors = {f"transformer.{name}": tensor for name, tensor in quantize(network, card).items()}
     for name, tensor in vae.state_dict().items():
-        kept = torch.float32 if name in ("mean", "std") else torch.bfloat16
-        tensors[f"vae.{name}"] = tensor.detach().to("cpu", kept).contiguous()
+        dtype = torch.float32 if name in ("mean", "std") else torch.bfloat16
+        tensors[f"vae.{name}"] = tensor.detach().to("cpu", dtype).contiguous()
     if "detail" in runs:
-        for name, tensor in state.read(runs["detail"])[0].items():
+        for name, tensor in training_run.read(runs["detail"])[0].items():
             tensors[f"detail.{name}"] = tensor.to(torch.bfloat16).contiguous()
-    metadata = {"scheme": SCHEME, "licence": LICENCE}
+    metadata = {"scheme": SCHEME_INT8, "licence": LICENCE}
     metadata |= {"card": card_to_json(card), "training": json.dumps(training)}
     out.parent.mkdir(parents=True, exist_ok=True)
     save(out, tensors, metadata)
@@ -56,7 +56,7 @@ def write(card: Card, vae: VAE, runs: Mapping[str, Path], calls: Sequence[Mappin
 
 
 def call(first_seed: int, shots: int, device: str) -> dict:
-    """What a call says of itself: where its seeds begin, how many shots it rendered, and on what it trained."""
+    """The record of a call: its first seed, the number of shots it rendered, and its hardware."""
     return {"first_seed": first_seed, "shots": shots, "hardware": _hardware(device)}
 
 
@@ -65,7 +65,7 @@ def _spent(facts: dict) -> dict:
 
 
 def record(package: Path, scores: Mapping[str, float]) -> None:
-    """Write TRAINING.md beside a package: how it came to be, and its scores (check.check) on shots not trained on."""
+    """Write TRAINING.md next to a package: how it was trained, and its scores (evaluate.check) on test shots."""
     opened = open_package(package)
     training, card = json.loads(opened.metadata["training"]), opened.card
     lengths = " or ".join(map(str, training["frames"]))
@@ -76,11 +76,12 @@ def record(package: Path, scores: Mapping[str, float]) -> None:
     )
     package.with_name("TRAINING.md").write_text(f"""# How {package.name} was trained
 
-Everything it has seen was rendered by `models/stage/render.py`: {training["shots"]} random directed shots of
+All of its training data was rendered by `models/stage/render.py`: {training["shots"]} random directed shots of
 `models/training/shots/scenes.py`, seeds from {training["first_seed"]} on, {training["pixels"]} pixels, {lengths}
-frames. Seeds below {training["first_seed"]} are kept for testing.{_in_calls(training.get("calls", ()))}
+frames. Seeds below {training["first_seed"]} are reserved for testing.{_in_calls(training.get("calls", ()))}
 
-The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers, it gives {GIVES[card.prediction]}.
+The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layers. It predicts
+{PREDICTS[card.prediction]}.
 
 | trained | steps | minutes | at the end |
 |---|---|---|---|
@@ -88,16 +89,16 @@ The transformer is the card `{card.name}`: width {card.dim}, {card.layers} layer
 
 Hardware: {training["hardware"]}; torch {training["torch"]}. Licence of the weights: {LICENCE}.
 
-## On shots it was not trained on
+## Scores on test shots
 
-PSNR in dB against the stage's own film, mean of {scores["shots"]} shots of the test seeds, {scores["steps"]} steps:
+PSNR in dB against the stage's film, mean of {scores["shots"]} test shots, {scores["steps"]} steps:
 
 | film | dB |
 |---|---|
 | of the network | {scores["film"]} |
-| the previs it was given, as it is | {scores["previs"]} |
-| the stage's film through the autoencoder and the detail: the most the network can reach | {scores["ceiling"]} |
-| of the network without its control films, from camera rays and tokens alone | {scores["blind"]} |
+| the previs alone, its input | {scores["previs"]} |
+| the stage's film through the autoencoder and the detail network: the most that can be reached | {scores["ceiling"]} |
+| of the network without control films, from camera rays and tokens alone | {scores["blind"]} |
 
 ![Learning curves](curves.png)
 
@@ -107,14 +108,14 @@ Made by `python -m models.training --work FOLDER` (see its `--help` for the budg
 
 
 def _in_calls(first_seeds: Sequence[int]) -> str:
-    """How a training in several calls went; of one call there is nothing to say."""
+    """A paragraph about a training in several calls; empty for one call."""
     if len(first_seeds) < 2:
         return ""
     seeds = " and ".join(filter(None, (", ".join(map(str, first_seeds[:-1])), str(first_seeds[-1]))))
     return f"""
 
-It was made in {len(first_seeds)} calls of the command, each with shots of its own: seeds from {seeds} on. From call to
-call went the averaged weights, in bfloat16; the optimiser warmed up anew. The curves span all calls."""
+It was trained in {len(first_seeds)} calls of the command, each with its own shots: seeds from {seeds} on. Each call
+resumed from the averaged weights, in bfloat16, with a new warm-up of the optimiser. The curves span all calls."""
 
 
 def _hardware(device: str) -> str:
@@ -130,9 +131,7 @@ def _cpuinfo() -> list[str]:
 
 
 def _curves(histories: Mapping[str, list[dict]], path: Path) -> None:
-    """The learning curves as a picture, one panel a run: PSNR where it was measured, else the loss, over minutes."""
-    from PIL import Image, ImageDraw
-
+    """Plot the learning curves, one panel a run: PSNR where it was measured, else the loss, over minutes."""
     wide, high, edge = 400, 260, 40
     sheet = Image.new("RGB", (len(histories) * wide, high), "white")
     draw = ImageDraw.Draw(sheet)

@@ -1,6 +1,6 @@
-"""Trains the transformer on encoded shots: rectified flow, every condition dropped now and then for itself.
+"""Train the transformer on encoded shots by rectified flow, with each condition dropped independently at times.
 
-x_s = (1 - s) x0 + s noise at t = 1000 s; the network learns v = noise - x0, or what x0 adds to the previs it is shown.
+x_s = (1 - s) x0 + s noise at t = 1000 s; the network predicts v = noise - x0, or x0 - previs.
 s is logit-normal, then shifted towards noise by the card's shift as in sampling (Esser et al. 2024, eq. 23).
 """
 
@@ -17,12 +17,12 @@ from models.card import Card
 from models.dit.wan import Transformer
 from models.dit.wan_variants import ExtraInputs
 from models.rendering.guidance import PREVIS_LATENT
-from models.training.run import WHOLE, Run, Sitting, read
+from models.training.run import UNLIMITED, Run, Session, read
 from models.training.shots.latents import Shots
 
 CELLS = 4 * 5 * 16 * 28  # latent cells a step: four short shots, two long ones
-GPU_BATCHES = 12  # of them a step on a GPU, which so few tokens would leave idle
-# So densely is the network told what to show that one which is often shown nothing spends its capacity on guessing it.
+GPU_BATCHES = 12  # times CELLS in a step on a GPU, which would be idle with fewer tokens
+# Drop rates. Conditions determine the film so densely that a network which often gets none wastes capacity on guessing.
 DROP = {"previs": 0.08, "depth": 0.15, "rays": 0.2, "context": 0.1, "sheet": 0.3}
 DROP_ALL, KEYFRAME = 0.02, 0.25
 
@@ -37,12 +37,12 @@ def fit(
     seed: int = 0,
     fuse: bool = False,
     start: Path | None = None,
-    sitting: Sitting = WHOLE,
+    session: Session = UNLIMITED,
 ) -> None:
-    """Train (or go on training) for a budget of minutes in all; the run is kept at `path`. A new run may begin with the
-    averaged blocks of the run at `start`; its head begins silent all the same.
+    """Train for a budget of minutes in all, resuming the run that is saved at `path`. A new run may start from the
+    averaged weights of the run at `start`, except for its head, which starts at zero.
 
-    `fuse` compiles the blocks first: a minute or so, then half the time a step.
+    `fuse` compiles the blocks first: about a minute, then half the time a step.
     """
     torch.manual_seed(seed)
     network = Transformer(card)
@@ -51,18 +51,18 @@ def fit(
         learnt, _ = read(start)
         network.load_state_dict({k: v for k, v in learnt.items() if not k.startswith("head.head.")}, strict=False)
     network.to(device)
-    run = Run(path, network, minutes=minutes, lr=lr, sitting=sitting)
+    run = Run(path, network, minutes=minutes, lr=lr, session=session)
     if not run.going:
         return
     run.ema.to(device)
     if fuse:
-        torch._dynamo.config.suppress_errors = True  # what cannot be compiled is computed as it is
-        for block in network.blocks:  # one compiled for each length of shots serves them all
+        torch._dynamo.config.suppress_errors = True  # what cannot be compiled runs without
+        for block in network.blocks:  # compiled once for each length of shots
             block.compile(dynamic=False)
     generator = torch.Generator(device).manual_seed(seed * 1_000_003 + run.step)
     rng = np.random.default_rng([seed, run.step])
     losses: list[Tensor] = []
-    cells, often = (CELLS, 50) if device == "cpu" else (CELLS * GPU_BATCHES, 500)
+    cells, interval = (CELLS, 50) if device == "cpu" else (CELLS * GPU_BATCHES, 500)
     while run.going:
         batch = shots.batch(cells, rng)
         x0 = batch["rgb"]
@@ -72,21 +72,21 @@ def fit(
         noise = torch.randn(x0.shape, generator=generator, device=device)
         level = s[:, None, None, None, None]
         x = (1 - level) * x0 + level * noise
-        given, context, beside = drop(batch, card, generator)
+        given, context, extras = drop(batch, card, generator)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
-            out = network(torch.cat([x, given], 1), 1000 * s, context, beside)
+            out = network(torch.cat([x, given], 1), 1000 * s, context, extras)
         loss = error(card, out.float(), x0, noise, level, given[:, PREVIS_LATENT])
         run.learn(loss)
         losses.append(loss.detach())
-        if run.step % often == 0 or not run.going:
+        if run.step % interval == 0 or not run.going:
             run.note(loss=round(float(torch.stack(losses).mean()), 5))
             losses.clear()
 
 
 def error(card: Card, out: Tensor, x0: Tensor, noise: Tensor, level: Tensor, shown: Tensor) -> Tensor:
-    """Mean square error of what the network of a card gives, (B, 16, F, H, W), at noise `level`, `shown` a previs.
+    """Mean squared error of a network's output (B, 16, F, H, W) at noise `level`, with `shown` the previs.
 
-    A film is weighted up to five times more where little noise is left: there it decides the edges.
+    With prediction "change", low noise levels weigh up to five times more: they decide the edges.
     """
     if card.prediction == "velocity":
         return (out - (noise - x0)).square().mean()
@@ -94,25 +94,25 @@ def error(card: Card, out: Tensor, x0: Tensor, noise: Tensor, level: Tensor, sho
 
 
 def worth_compiling(device: str, minutes: float) -> bool:
-    """Whether torch can fuse the network's small operations, half of its time, and there is time for it.
+    """Whether torch.compile can fuse the network's small operations, half of its time, and the budget allows for it.
 
-    On the CPU that takes a C++ compiler. Compiling takes two minutes itself.
+    On the CPU that needs a C++ compiler. Compiling takes two minutes itself.
     """
     return minutes >= 4 if device != "cpu" else minutes >= 10 and shutil.which("g++") is not None
 
 
 def drop(batch: dict[str, Tensor], card: Card, generator: torch.Generator) -> tuple[Tensor, Tensor, ExtraInputs]:
-    """What the network is told: (B, 76, F, H, W) in the order of the card, the context, and the model sheet where the
-    card reads one; some of it taken away.
+    """The network's conditions with some dropped: (B, 76, F, H, W) in the order of the card, the context, and the model
+    sheet where the card reads one.
     """
     size = len(batch["rgb"])
 
-    def kept(chance: float) -> Tensor:
+    def keep_mask(chance: float) -> Tensor:
         return (torch.rand(size, generator=generator, device=generator.device) >= chance).float()
 
-    anything = kept(DROP_ALL)
-    keep = {name: kept(chance) * anything for name, chance in DROP.items()}
-    known = kept(1 - KEYFRAME) * anything
+    anything = keep_mask(DROP_ALL)
+    keep = {name: keep_mask(chance) * anything for name, chance in DROP.items()}
+    known = keep_mask(1 - KEYFRAME) * anything
     pieces = [_scale(batch[name], known) for name in ("mask", "key")]
     pieces += [_scale(batch[name], keep[name]) for name in ("previs", "depth", "rays")]
     sheet = batch["sheet"] * keep["sheet"][:, None, None, None] if card.reference_channels else None

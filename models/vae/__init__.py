@@ -1,10 +1,9 @@
 """Autoencoders. One file a family.
 
 May import: kernels, models.
-    detail     What a coarse code of a film loses, given back from its previs
-    previs     Film <-> latents in Wan's geometry: 16 channels, 4 frames and 8x8 pixels to one cell, the first frame
-               alone
-    tiling     Pictures in pieces: which cells a tile gives, and which it has to see for that
-    wan        Wan's autoencoders: film <-> latents, 2.1 with cells of 4 frames x 8 x 8 pixels, 2.2 of 4 x 16 x 16
-    wan_blocks What Wan's autoencoders are made of: convolutions that remember frames, residual blocks, changes of size
+    detail     Restores from the previs what the autoencoder loses
+    previs     Our small autoencoder, in the latent geometry of Wan 2.1
+    tiling     Tiles: which cells one outputs, and which it is computed from
+    wan        Wan's autoencoders, 2.1 and 2.2
+    wan_blocks Their layers: causal convolutions, residual blocks, down- and upsampling
 """

@@ -1,11 +1,11 @@
-"""Film <-> latents in Wan's geometry: 16 channels, 4 frames and 8x8 pixels to one cell, the first frame alone.
+"""Our small autoencoder, in Wan's latent geometry: 16 channels, 4 frames and 8x8 pixels to one cell, the first frame
+alone.
 
-A small autoencoder of our own. The film is read in groups of four frames (the first frame stands for its whole
-group), each group is one picture of 12 channels, and every layer works on groups, so a chunk costs the same
-wherever it lies. Time enters through memory: a block sees its own input for the group before, never a later
-one, so encoding and decoding stream group by group and are equal to the whole film at once. Beside the deep
-path runs a linear one, cell by cell; it begins as the principal components of real cells, which are the best
-linear code there is, and training only has to learn what they miss.
+The film is read in groups of four frames (the first frame fills its whole group), each group is one picture of 12
+channels, and every layer works on groups, so every chunk costs the same. Causal in time: a block also reads its own
+input for the group before, never a later one, so encoding and decoding stream group by group and equal the whole film
+at once. In parallel to the convolutions there is a linear code, cell by cell; it is initialised with the principal
+components of real cells, the best linear code there is, and training only has to learn what they miss.
 
 Latents leave the encoder normalised: (z - mean) / std per channel, measured on training footage.
 """
@@ -31,7 +31,7 @@ Memory = list[Tensor | None]
 
 
 class Norm(nn.Module):
-    """x / rms(x over channels) * gamma: each position for itself, so that chunks do not see each other."""
+    """x / rms(x over channels) * gamma, per position, so that chunks do not depend on each other."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Norm(nn.Module):
 
 
 class MemoryBlock(nn.Module):
-    """A residual block that also sees its own input of the group before."""
+    """A residual block that also reads its own input of the group before."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class Half(nn.Module):
         return x.unflatten(0, (batch, -1))
 
     def fresh_memory(self) -> Memory:
-        """What a new film begins with."""
+        """The memory before the first group."""
         return [None] * len(self.layers)
 
 
 class VAE(nn.Module):
-    """The autoencoder: `encode`, `decode`, and `decode_stream` for films that should not be in memory at once."""
+    """The autoencoder: `encode`, `decode`, and `encode_stream`, `decode_stream` for films in chunks."""
 
     mean: Tensor
     std: Tensor
@@ -125,7 +125,7 @@ class VAE(nn.Module):
         self.register_buffer("std", torch.ones(CHANNELS))
 
     def start_from_components(self, cells: Tensor) -> None:
-        """Begin training as the best linear code of `cells` (n, 768), unit variance a channel; no deep path speaks."""
+        """Initialise as the best linear code of `cells` (n, 768), unit variance a channel; convolutions give zeros."""
         middle = cells.mean(0)
         covariance = torch.cov((cells - middle).T)
         values, vectors = torch.linalg.eigh(covariance)
@@ -148,7 +148,7 @@ class VAE(nn.Module):
 
     def encode_stream(self, chunks: Iterable[Tensor]) -> Tensor:
         """The same latents of a film that comes in chunks as `decode_stream` gives them: (B, 3, n, h, w), one frame
-        first, then four each. What is at work at once does not grow with the film.
+        first, then four each. Memory does not grow with the film.
         """
         memory = self.encoder.fresh_memory()
         groups = (_packed(chunk if chunk.shape[2] == 4 else chunk.expand(-1, -1, 4, -1, -1)) for chunk in chunks)
@@ -180,14 +180,14 @@ class VAE(nn.Module):
         for start in range(0, z.shape[1], groups_at_once):
             groups = self._tiled(z[:, start : start + groups_at_once], parts, memory)
             yield ungroup(groups, first=start == 0).clamp_(-1, 1)
-            del groups  # or it would lie beside that of the next
+            del groups  # or it would be in memory together with the next
 
     @property
     def reach(self) -> int:
-        """How many cells to either side a decoded cell depends on: 10.
+        """The receptive field: how many cells to either side a decoded cell depends on: 10.
 
-        A 3x3 convolution reaches one position further: 1 + 3 * 2 at cells, 2 * 2 + 1 at halves of them. Memory adds
-        nothing: a block sees what it was itself given for the group before, so each path passes each layer once.
+        A 3x3 convolution adds one position: 1 + 3 * 2 at cells, 2 * 2 + 1 at halves of them. Memory adds nothing: it is
+        a block's own input of the group before, so each path passes each layer once.
         """
         cells, position = 0.0, 1.0
         for layer in self.decoder.layers:
@@ -200,32 +200,32 @@ class VAE(nn.Module):
     def _tiled(self, z: Tensor, parts: list[Tile], memory: Memory) -> Tensor:
         """Latents (B, n, 16, H, W) to groups (B, n, 12, h, w), tile by tile.
 
-        The memory is of the whole picture, and of cells as its blocks are. Memories of tiles would lie over each other
-        by their reach: at 720p in tiles of 128 pixels 4.5 times as much, 149 MB in float32.
+        The memory is that of the whole picture, at the resolution of cells. A memory for each tile would overlap by
+        `reach`: at 720p in tiles of 128 pixels 4.5 times as much, 149 MB in float32.
         """
         if len(parts) == 1:
             return self.film(z, memory)
         batch, count, _, height, width = z.shape
         groups = torch.empty(batch, count, 12, CELL_SIDE * height, CELL_SIDE * width, device=z.device)
-        fresh = self.decoder.fresh_memory()  # other tiles still read what is remembered
+        fresh = self.decoder.fresh_memory()  # other tiles still read the old memory
         for part in parts:
             own = [None if past is None else past[..., part.rows.seen, part.columns.seen] for past in memory]
             seen = self.film(z[..., part.rows.seen, part.columns.seen], own)
-            _keep(part, CELL_SIDE, seen, groups)
+            _paste(part, CELL_SIDE, seen, groups)
             for index, past in enumerate(own):
                 if past is not None:
                     whole = fresh[index]
                     fresh[index] = whole = past.new_empty(*past.shape[:3], height, width) if whole is None else whole
-                    _keep(part, 1, past, whole)
+                    _paste(part, 1, past, whole)
         memory[:] = fresh
         return groups
 
     def _normalised(self, z: Tensor) -> Tensor:
-        """Latents (B, F, 16, H, W) as the encoder leaves them to normalised ones (B, 16, F, H, W)."""
+        """Latents (B, F, 16, H, W) of the encoder to normalised ones (B, 16, F, H, W)."""
         return (z.transpose(1, 2) - _channels(self.mean)) / _channels(self.std)
 
     def denormalised(self, latents: Tensor) -> Tensor:
-        """Latents (B, 16, F, H, W) as the decoder reads them: (B, F, 16, H, W), in its dtype."""
+        """Normalised latents (B, 16, F, H, W) to the input of the decoder: (B, F, 16, H, W), in its dtype."""
         z = latents.float() * _channels(self.std) + _channels(self.mean)
         weight = cast(nn.Conv2d, self.decoder.layers[0]).weight
         return z.transpose(1, 2).to(weight.dtype)
@@ -240,7 +240,7 @@ def group(film: Tensor) -> Tensor:
 
 
 def ungroup(groups: Tensor, *, first: bool) -> Tensor:
-    """(B, n, 12, h, w) -> (B, 3, 4n, h, w), or 4n-3 frames when the groups begin a film."""
+    """(B, n, 12, h, w) -> (B, 3, 4n, h, w), or 4n-3 frames if the groups begin a film."""
     film = groups.unflatten(2, (4, 3)).permute(0, 3, 1, 2, 4, 5).flatten(2, 3)
     return film[:, :, 3:] if first else film
 
@@ -250,8 +250,8 @@ def _packed(film: Tensor) -> Tensor:
     return film.unflatten(2, (-1, 4)).permute(0, 2, 3, 1, 4, 5).flatten(2, 3)
 
 
-def _keep(part: Tile, scale: int, seen: Tensor, whole: Tensor) -> None:
-    """Puts what a tile gives (..., h, w), of all that it saw, into its place, at `scale` pixels a cell."""
+def _paste(part: Tile, scale: int, seen: Tensor, whole: Tensor) -> None:
+    """Copy the output of a tile (..., h, w), without its margin, to its position, at `scale` pixels a cell."""
     kept = seen[..., part.rows.inside(scale), part.columns.inside(scale)]
     whole[..., part.rows.outside(scale), part.columns.outside(scale)] = kept
 

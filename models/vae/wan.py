@@ -1,8 +1,8 @@
 """Wan's autoencoders: film <-> latents, 2.1 with cells of 4 frames x 8 x 8 pixels, 2.2 of 4 x 16 x 16.
 
-Both stream: one latent frame at a time, remembering at each convolution the last frames that it saw, so that memory
-does not grow with the length of a film and a frame is final as soon as it is there. The interface is that of our own
-(models/vae/previs.py); each half computes in the dtype of its weights. Names of weights are the published ones.
+Both stream one latent frame at a time: each causal convolution caches its last input frames, so memory does not grow
+with the length of a film. The interface is that of our own (models/vae/previs.py); each half computes in the dtype of
+its weights. Names of weights are the published ones.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from models.errors import BadInput
 from models.vae.tiling import fades, spans
 from models.vae.wan_blocks import Attention, CausalConv, Down, DownLevel, Memory, Norm, Residual, Up, UpLevel
 
-FRAMES = 4  # that a latent frame stands for, but for the first
-LEVELS = (1, 2, 4, 4)  # widths, of the finest first, in units of a half's own
-IN_TIME = (False, True, True)  # which of the three changes of size halve the frames too
-OVERLAP = 64  # pixels that neighbouring tiles both decode, over which one fades into the other
+FRAMES = 4  # to a latent frame, except the first
+LEVELS = (1, 2, 4, 4)  # widths, the finest level first, as multiples of the encoder's or decoder's base width
+IN_TIME = (False, True, True)  # which of the three downsamplings halve the frames too
+OVERLAP = 64  # pixels that neighbouring tiles both decode, where they are blended
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of a weight's axes
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One of the two, as data."""
+    """The sizes of one of the two."""
 
     encoder_width: int
     decoder_width: int
     mean: tuple[float, ...]  # of each latent channel, as the transformers were trained to read it
     std: tuple[float, ...]
-    patch: int = 1  # pixels of a side that are packed into channels before the first layer
-    bridged: bool = False  # whether each level's input is added to its result
+    patch: int = 1  # pixels of a side that are folded into channels before the first layer
+    bridged: bool = False  # whether each level has a shortcut from its input to its output
 
     @property
     def channels(self) -> int:
@@ -80,7 +80,7 @@ class Half(nn.Module):
         super().__init__()
         norm, conv = Norm(last), CausalConv(last, made, (3, 3, 3))
         self.conv1 = CausalConv(given, first, (3, 3, 3))
-        self.layers = tuple(layers)  # no module of its own: each is registered under its published name
+        self.layers = tuple(layers)  # a tuple, not a ModuleList: each is registered under its published name
         self.parts = norm, conv
         self.head = nn.ModuleDict({"0": norm, "2": conv})
 
@@ -96,7 +96,7 @@ class Half(nn.Module):
 
 
 class Encoder(Half):
-    """Pixels to means and logarithms of variances, of which only the means are read."""
+    """Pixels to means and log variances, of which only the means are used."""
 
     def __init__(self, kind: Kind) -> None:
         widths = [kind.encoder_width * level for level in (LEVELS[0], *LEVELS)]
@@ -130,12 +130,12 @@ class Decoder(Half):
 
 
 def growth(*in_time: bool) -> tuple[int, int]:
-    """By how much a level changes time and side; one that is told nothing of time changes neither."""
+    """Factors in time and space of a level; without arguments it changes neither."""
     return (2 if any(in_time) else 1, 2 if in_time else 1)
 
 
 class WanVAE(nn.Module):
-    """The autoencoder: `encode`, `decode`, and `decode_stream` for films that should not be in memory at once."""
+    """The autoencoder: `encode`, `decode`, and `encode_stream`, `decode_stream` for films in chunks."""
 
     def __init__(self, kind: Kind = WAN21) -> None:
         super().__init__()
@@ -143,10 +143,10 @@ class WanVAE(nn.Module):
         self.encoder, self.decoder = Encoder(kind), Decoder(kind)
         self.conv1 = nn.Conv3d(2 * kind.channels, 2 * kind.channels, 1)  # after the encoder
         self.conv2 = nn.Conv3d(kind.channels, kind.channels, 1)  # before the decoder
-        self.eval().requires_grad_(False)  # its weights are given; here it only works
+        self.eval().requires_grad_(False)  # inference only
 
     def settle(self, device: torch.device, dtype: torch.dtype) -> WanVAE:
-        """Move the weights, channels last in memory, which is the order in which GPUs convolve fastest."""
+        """Move the weights, channels last in memory, the fastest order for convolutions on GPUs."""
         for weight in self.parameters():
             order = FORMATS.get(weight.dim(), torch.preserve_format)
             weight.data = weight.data.to(device, dtype).contiguous(memory_format=order)
@@ -155,7 +155,7 @@ class WanVAE(nn.Module):
     def encode(self, film: Tensor) -> Tensor:
         """A film (B, 3, T, h, w) in -1..1, T = 4n+1, to normalised latents (B, C, F, H, W) float32.
 
-        The film may lie outside the device: it comes there four frames at a time. Raises ValueError off the grid.
+        The film may be on another device: it is moved four frames at a time. Raises ValueError off the grid.
         """
         if film.shape[2] % FRAMES != 1:
             raise ValueError(f"a film of {film.shape[2]} frames cannot be encoded: it must have 4n+1")
@@ -175,10 +175,10 @@ class WanVAE(nn.Module):
     def decode_stream(self, latents: Tensor, tile: int = 0) -> Iterator[Tensor]:
         """The same film in chunks (B, 3, n, h, w): one frame for the first latent, then four for each.
 
-        tile: pixels of a side that are decoded at once, and 64 more with which neighbours fade into each other; 0 for
-        whole frames. The middle of the network looks at all of what it is given, so tiles change the picture a little;
-        where one is enough, nothing changes. Each is decoded from beginning to end, because what its convolutions
-        remember takes half of what it works with: then the film is put together in the machine's memory.
+        tile: pixels of a side that are decoded at once, and 64 more over which neighbours are blended; 0 for whole
+        frames. The middle of the network has full attention, so tiles change the picture a little; where one is enough,
+        nothing changes. Each tile is decoded for the whole film before the next, because the caches of its convolutions
+        are half of its working memory; the film is assembled in host memory.
         """
         z = latents.float() * channels(self.kind.std, latents) + channels(self.kind.mean, latents)
         cell = self.kind.cell
@@ -214,7 +214,7 @@ class WanVAE(nn.Module):
 
 
 def in_chunks(film: Tensor) -> Iterator[Tensor]:
-    """The frames of each latent frame: one, then four at a time."""
+    """The chunks of a film: one frame, then four at a time."""
     yield film[:, :, :1]
     yield from (film[:, :, first : first + FRAMES] for first in range(1, film.shape[2], FRAMES))
 
@@ -232,12 +232,12 @@ def unpack(packed: Tensor, patch: int) -> Tensor:
 
 
 def channels(values: tuple[float, ...], like: Tensor) -> Tensor:
-    """One number a channel, float32, wherever the weights are rounded to something else."""
+    """One number a channel, float32 whatever the dtype of the weights."""
     return torch.tensor(values, device=like.device)[:, None, None, None]
 
 
 def load_wan_vae(name: str, tensors: dict[str, Tensor], device: torch.device, dtype: torch.dtype) -> WanVAE:
-    """The autoencoder of `KINDS[name]`, as wide as these weights are. Raises BadInput where it is not made of them."""
+    """The autoencoder of `KINDS[name]`, as wide as these weights. Raises BadInput if they are not its weights."""
     missing = f"the weights hold no whole autoencoder of {name}: import its file again"
     ends = [tensors.get(end) for end in ("encoder.conv1.weight", "decoder.head.0.gamma")]
     widths = [len(end) for end in ends if end is not None and len(end)]

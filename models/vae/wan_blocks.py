@@ -1,10 +1,10 @@
-"""What Wan's autoencoders are made of: convolutions that remember frames, residual blocks, changes of size.
+"""Layers of Wan's autoencoders: causal convolutions, residual blocks, down- and upsampling.
 
-Films are (B, C, T, H, W), channels last in memory, and come a chunk at a time: one frame first, then as many as a
-latent frame stands for. Time enters through convolutions over a frame and the ones before it. Each keeps the last
-frames that it was given in a `Memory`, so that a film in chunks is the film at once; before its first frame lie zeros.
+Films are (B, C, T, H, W), channels last in memory, and come a chunk at a time: one frame first, then the four of
+each latent frame. Convolutions in time are causal. Each caches its last input frames in a `Memory`, so that a film in
+chunks gives the same result as at once; before its first frame are zeros.
 
-Modules bear the names of the published checkpoints (Wan-Video/Wan2.1 and Wan2.2, Apache-2.0), which number layers
+Modules have the names of the published checkpoints (Wan-Video/Wan2.1 and Wan2.2, Apache-2.0), which number layers
 without weights too: a residual block is 0 norm, 1 SiLU, 2 convolution, 3 norm, 4 SiLU, 5 dropout, 6 convolution.
 """
 
@@ -18,7 +18,7 @@ from kernels import ops
 
 
 class CausalConv(nn.Conv3d):
-    """A convolution over frames and the ones before them, never later ones."""
+    """A convolution that is causal in time."""
 
     def __init__(self, given: int, made: int, kernel: tuple[int, int, int], stride: int = 1) -> None:
         super().__init__(given, made, kernel, (stride, 1, 1), (0, kernel[1] // 2, kernel[2] // 2))
@@ -29,14 +29,14 @@ class CausalConv(nn.Conv3d):
         return self.over(torch.cat([self.past(x, memory), x], 2), memory)
 
     def past(self, x: Tensor, memory: Memory) -> Tensor:
-        """The frames before a chunk with the size and dtype of x."""
+        """The cached frames before a chunk with the size and dtype of x."""
         if self not in memory:
             B, _, _, H, W = x.shape
             return x.new_zeros(B, self.kept, H, W, self.in_channels).permute(0, 4, 1, 2, 3)
         return memory[self]
 
     def over(self, x: Tensor, memory: Memory, bias: bool = True) -> Tensor:
-        """Of a chunk behind its past; the last of these frames are kept. bias: whether to add it, or leave it out."""
+        """The convolution of a chunk preceded by its past; caches its last frames. bias: False to leave it out."""
         memory[self] = x[:, :, -self.kept :].clone()  # a view would hold all of x
         return F.conv3d(x, self.weight, self.bias if bias else None, self.stride, self.padding)
 
@@ -45,19 +45,19 @@ Memory = dict[CausalConv, Tensor]
 
 
 class Norm(nn.Module):
-    """x / its length over channels * sqrt(C) * gamma."""
+    """RMS norm over channels: x / |x| * sqrt(C) * gamma."""
 
     def __init__(self, channels: int, axes: int = 3) -> None:
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(channels, *[1] * axes))
 
     def forward(self, x: Tensor, silu: bool = False, past: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
-        """Of x + bias, then SiLU; behind the frames of `past`."""
+        """The norm of x + bias, then SiLU if `silu`; preceded by the frames of `past`."""
         return ops.rms_norm_silu(x, self.gamma.flatten(), bias, silu, past)
 
 
 class Residual(nn.Module):
-    """Norm, SiLU, convolution, twice, beside the input itself."""
+    """A residual block: norm, SiLU, convolution, twice."""
 
     def __init__(self, given: int, made: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, memory: Memory) -> Tensor:
         """x (B, C, T, H, W) -> (B, C', T, H, W)."""
         norm1, conv1, norm2, conv2 = self.parts
-        # One name, so that each is let go of as soon as the next is there. Biases are added by what follows.
+        # One name, so that each is freed as soon as the next exists. Biases are added by the operation that follows.
         y = norm1(x, True, conv1.past(x, memory))
         y = conv1.over(y, memory, bias=False)
         y = norm2(y, True, conv2.past(y, memory), conv1.bias)
@@ -80,7 +80,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every position of a frame looks at all of that frame, with one head."""
+    """Self-attention over the positions of one frame, with one head."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Attention(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the height and width; half the frames too where `in_time`, all but a film's first, which stays alone."""
+    """Downsample height and width by 2; also time if `in_time`, except a film's first frame, which stays alone."""
 
     def __init__(self, channels: int, in_time: bool) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the height and width; twice the frames too where `in_time`, all but a film's first."""
+    """Upsample height and width by 2; also time if `in_time`, except a film's first frame."""
 
     def __init__(self, channels: int, made: int, in_time: bool) -> None:
         super().__init__()
@@ -128,13 +128,13 @@ class Up(nn.Module):
         if self.time_conv is not None:
             if self.time_conv in memory:
                 x = interleaved(self.time_conv(x, memory))
-            else:  # the first frame passes by, and what follows finds zeros before it
+            else:  # the first frame is not doubled, and the next chunk has zeros before it
                 memory[self.time_conv] = self.time_conv.past(x, memory)
         return film(self.resample["1"](frames(ops.nearest2x(x))), len(x))
 
 
 class DownLevel(nn.Module):
-    """Layers of Wan 2.2's encoder, beside their input averaged to the size of their result."""
+    """A level of Wan 2.2's encoder, with a shortcut that averages the input to the size of the output."""
 
     def __init__(self, layers: list[nn.Module], made: int, shrink: tuple[int, int]) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class DownLevel(nn.Module):
 
 
 class UpLevel(nn.Module):
-    """Layers of Wan 2.2's decoder, beside their input repeated to the size of their result."""
+    """A level of Wan 2.2's decoder, with a shortcut that repeats the input to the size of the output."""
 
     def __init__(self, layers: list[nn.Module], grow: tuple[int, int]) -> None:
         super().__init__()
@@ -176,14 +176,14 @@ def film(x: Tensor, batch: int) -> Tensor:
 
 
 def interleaved(x: Tensor) -> Tensor:
-    """(B, 2C, T, H, W) -> (B, C, 2T, H, W): the halves of its channels are frames 2t and 2t + 1."""
+    """(B, 2C, T, H, W) -> (B, C, 2T, H, W): the two halves of its channels are frames 2t and 2t + 1."""
     pairs = x.unflatten(1, (2, -1)).permute(0, 3, 1, 4, 5, 2)
     return pairs.flatten(1, 2).permute(0, 4, 1, 2, 3)
 
 
 def averaged(x: Tensor, made: int, time: int, side: int) -> Tensor:
-    """x (B, C, T, H, W) -> (B, made, T / time, H / side, W / side): cells become channels, and channels are averaged in
-    groups that follow each other. Zeros lie before a film's first frame, where it has to fill a cell alone.
+    """x (B, C, T, H, W) -> (B, made, T / time, H / side, W / side): cells become channels, and consecutive
+    groups of channels are averaged. A film's first frame, which is a cell alone, is padded with zeros before it.
     """
     x = F.pad(x, (0, 0, 0, 0, -x.shape[2] % time, 0))
     x = x.unflatten(4, (-1, side)).unflatten(3, (-1, side)).unflatten(2, (-1, time))  # B C T t H h W w
@@ -191,16 +191,16 @@ def averaged(x: Tensor, made: int, time: int, side: int) -> Tensor:
 
 
 def add_repeated(y: Tensor, x: Tensor, time: int, side: int) -> Tensor:
-    """y (B, C', T', H', W') += x (B, C, T, H, W) spread over it, in place.
+    """y (B, C', T', H', W') += x (B, C, T, H, W) upsampled, in place.
 
-    A pixel of x becomes a cell of time x side x side: its channels, each as often as it takes, fill for each channel of
-    y the cell's places in order. Of a film's first frame, which stays alone, only the last frame of the cell is there.
+    A pixel of x becomes a cell of time x side x side: its channels, each repeated as often as needed, fill the cell's
+    positions in order for each channel of y. Of a film's first frame only the last frame of the cell exists.
     """
-    each, places = x.shape[1] // y.shape[1], time * side * side
+    each, positions = x.shape[1] // y.shape[1], time * side * side
     missing = time * x.shape[2] - y.shape[2]
-    for place in range(places):
-        t, rest = divmod(place, side * side)
+    for position in range(positions):
+        t, rest = divmod(position, side * side)
         if t >= missing:
             target = y[:, :, t - missing :: time, rest // side :: side, rest % side :: side]
-            target.add_(x[:, place * each // places :: each])
+            target.add_(x[:, position * each // positions :: each])
     return y

@@ -1,18 +1,15 @@
 """Reading and writing untrusted weight files.
 
 May import: models.
-    file_kind          What a file of weights is, told by its first bytes and never by its name
-    gguf               What a GGUF file says of itself, checked before it is believed
-    gguf_blocks        Numbers stored in GGUF's blocks -> float32, to the bit as ggml has them
-    package_header     The metadata of a package: format, scheme, card and licence, checked before they are believed
-    package_writer     A package written group by group, in bounded memory, so that a writer that is killed goes on
-                       where it was
-    pickle_child       The child that reads a pickle: `python -m models.weight_files.pickle_child FILE FOLDER`
-    pickles            Weights that torch pickled -> safetensors, without this process ever reading the pickle
-    safetensors_header What a safetensors file says of itself, checked before it is believed
-    sandbox            What a process may still do when it reads what cannot be trusted
-    scales             Numbers stored small, with what else they need to be numbers again: scales beside fp8 and int8
-                       weights
-    tensors            Weights on disk: safetensors files written whole, and read only when their data is what their
-                       header hashed
+    file_kind          Recognise safetensors, GGUF and pickles by their first bytes
+    gguf               Headers of GGUF files, checked before they are used
+    gguf_blocks        Dequantise GGUF's block types to float32, bit for bit as ggml does
+    package_header     A package's metadata: format, scheme, card, licence, parts; checked
+    package_writer     Write a package group by group in bounded memory, resumable
+    pickle_child       The sandboxed process that reads a pickle
+    pickles            Convert pickles to safetensors in that process
+    safetensors_header Headers of safetensors files, checked before they are used
+    sandbox            Restrict a process: memory, time, network, files
+    scales             Scale tensors stored beside fp8 and int8 weights
+    tensors            Write safetensors files; open packages whose data matches its hash
 """

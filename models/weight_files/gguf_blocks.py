@@ -1,8 +1,8 @@
-"""Numbers stored in GGUF's blocks -> float32, to the bit as ggml has them.
+"""Dequantise GGUF's block types to float32, bit for bit as ggml does.
 
 A block is 32 or 256 neighbours of a row that share scales; `d`, `m` are the float16 scale and offset of a block, `s`
-the small whole scales of its sub-blocks, `q` the stored numbers. Each product and sum is rounded to float32 by itself,
-in ggml's order, so the result is the same on every machine. Layouts: ggml's ggml-common.h.
+the small integer scales of its sub-blocks, `q` the stored numbers. Each product and sum is rounded to float32 by
+itself, in ggml's order, so the result is the same on every machine. Layouts: ggml's ggml-common.h.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from models.weight_files.gguf import TYPES
 
-CHUNK_NUMBERS = 2**16  # numbers at once: what lies between, some 8 bytes a number, stays in a core's cache
+CHUNK_NUMBERS = 2**16  # numbers at once: the intermediates, some 8 bytes a number, stay in a core's cache
 # What the 16 values of IQ4 stand for: finer near zero, where weights are.
 IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 

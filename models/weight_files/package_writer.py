@@ -1,12 +1,12 @@
-"""A package written group by group, in bounded memory, so that a writer that is killed goes on where it was.
+"""Write a package group by group in bounded memory, so that an interrupted writer can resume.
 
-    work/package.part    the package: its header is as long from the start as it will be at the end, then the data
-    work/journal.jsonl   what it will hold; then a line for each group that is on the disk
+    work/package.part    the package: space for the header, reserved from the start, then the data
+    work/journal.jsonl   a hash of the layout; then a line for each group that is on the disk
 
-Sizes are known before a tensor is read, so every tensor's place is. A group (a block of a network) lies in one run of
-bytes: it streams from a disk as such. The hash of all data so far goes with every group into the journal; going on, the
-data is read and hashed again, and only what the journal proves is kept. The header, which needs the hash of everything,
-is written last, and the file gets its name only then.
+Sizes are known before a tensor is read, and so is every tensor's offset. A group (a block of a network) is contiguous:
+it streams from a disk in one read. The journal stores with every group the hash of all data so far; on resuming, the
+data is read and hashed again, and only groups whose hash matches are kept. The header, which needs the hash of all
+data, is written last, and only then the file gets its final name.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from models.atomic_write import replace
 from models.errors import RushesError
 from models.weight_files.package_header import FORMAT
 from models.weight_files.safetensors_header import ITEM_BYTES, NAME
@@ -36,8 +37,8 @@ WIDE_FIRST = {dtype: -size for dtype, size in ITEM_BYTES.items()}  # every tenso
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One tensor to come."""
+class TensorSpec:
+    """The name, dtype and shape of a tensor that will be written."""
 
     name: str
     dtype: str  # as safetensors names it
@@ -45,7 +46,7 @@ class Place:
 
     @property
     def bytes(self) -> int:
-        """What it takes."""
+        """Its size."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
@@ -54,26 +55,26 @@ class Group:
     """Tensors that are written, and read again, together."""
 
     name: str
-    places: tuple[Place, ...]
+    specs: tuple[TensorSpec, ...]
 
     @property
     def bytes(self) -> int:
-        """What they take."""
-        return sum(place.bytes for place in self.places)
+        """Their size."""
+        return sum(spec.bytes for spec in self.specs)
 
 
-def group(name: str, places: Sequence[Place]) -> Group:
-    """A group in the order in which it will lie. Raises ValueError for a name that no package may hold."""
-    for place in places:
-        if not NAME.fullmatch(place.name):
-            raise ValueError(f"a package cannot hold {place.name!r}: rename it")
-    return Group(name, tuple(sorted(places, key=lambda place: (WIDE_FIRST[place.dtype], place.name))))
+def group(name: str, specs: Sequence[TensorSpec]) -> Group:
+    """A group in the order in which it is stored, widest dtype first. Raises ValueError for a forbidden name."""
+    for spec in specs:
+        if not NAME.fullmatch(spec.name):
+            raise ValueError(f"a package cannot hold a tensor named {spec.name!r}: rename it")
+    return Group(name, tuple(sorted(specs, key=lambda spec: (WIDE_FIRST[spec.dtype], spec.name))))
 
 
 class PackageWriter:
-    """A package on its way: `done` groups of it are on the disk, with what was noted of each.
+    """A package being written: `done` groups of it are on the disk, each with a note of the caller's.
 
-    metadata: what is known from the start; what is known at the end may take `room` bytes more.
+    metadata: what is known from the start; metadata that is added at the end may take `room` bytes more.
     """
 
     def __init__(self, work: Path, groups: Sequence[Group], metadata: Mapping[str, str], room: int) -> None:
@@ -84,9 +85,9 @@ class PackageWriter:
         self.notes: list[Any] = []
         self._digest = hashlib.sha256()
         self._end = self.header_bytes
-        with _told(work):
+        with _explain_os_errors(work):
             work.mkdir(mode=0o770, parents=True, exist_ok=True)
-            self._go_on()
+            self._resume()
 
     @property
     def done(self) -> int:
@@ -99,16 +100,16 @@ class PackageWriter:
         return self._end - self.header_bytes
 
     def write(self, tensors: Mapping[str, Tensor], note: Any) -> None:
-        """The next group, all of it, and what is to be remembered of it. Raises RushesError when the disk refuses."""
+        """Write the next group, all of it, and a note about it (JSON). Raises RushesError for errors of the disk."""
         current = self.groups[self.done]
-        if set(tensors) != {place.name for place in current.places}:
-            raise ValueError(f"{current.name} holds {sorted(tensors)[:3]} ..., which is not what was announced")
-        with _told(self.work), open(self.work / PART, "r+b") as file:
+        if set(tensors) != {spec.name for spec in current.specs}:
+            raise ValueError(f"{current.name} holds {sorted(tensors)[:3]} ..., not the tensors that were announced")
+        with _explain_os_errors(self.work), open(self.work / PART, "r+b") as file:
             file.seek(self._end)
-            for place in current.places:
-                tensor = tensors[place.name]
-                if (DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) != (place.dtype, place.shape):
-                    raise ValueError(f"{place.name} is {tensor.dtype} {tuple(tensor.shape)}, announced was {place}")
+            for spec in current.specs:
+                tensor = tensors[spec.name]
+                if (DTYPE_NAMES[tensor.dtype], tuple(tensor.shape)) != (spec.dtype, spec.shape):
+                    raise ValueError(f"{spec.name} is {tensor.dtype} {tuple(tensor.shape)}, announced was {spec}")
                 data = bytes_of(tensor)
                 file.write(data)
                 self._digest.update(data)
@@ -121,25 +122,19 @@ class PackageWriter:
         self.notes.append(note)
 
     def publish(self, path: Path, metadata: Mapping[str, str]) -> str:
-        """Give the package its last metadata and its name; the working folder goes. Returns the hash of the data."""
+        """Write the final metadata, give the package its name, remove the working folder. Returns the data's hash."""
         if self.done < len(self.groups):
             raise ValueError(f"{self.done} of {len(self.groups)} groups are written")
         digest = self._digest.hexdigest()
         header = self._header({**self.metadata, **metadata, "data_sha256": digest})
         if len(header) > self.header_bytes:
             raise ValueError(f"the header takes {len(header)} bytes, announced were {self.header_bytes}")
-        with _told(path):
+        with _explain_os_errors(path):
             with open(self.work / PART, "r+b") as file:
                 file.write(header + b" " * (self.header_bytes - len(header)))
                 file.seek(0)
                 file.write((self.header_bytes - 8).to_bytes(8, "little"))
-                _flush(file)
-            os.replace(self.work / PART, path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            replace(self.work / PART, path)
         shutil.rmtree(self.work, ignore_errors=True)
         return digest
 
@@ -147,11 +142,11 @@ class PackageWriter:
         text = {"__metadata__": dict(sorted(metadata.items())), **self.entries}
         return b"\0" * 8 + json.dumps(text, separators=(",", ":")).encode()
 
-    def _go_on(self) -> None:
-        """Keep what an earlier writer of the very same package left behind and the journal proves; begin anew else."""
-        plan = hashlib.sha256(self._header(self.metadata) + str(self.header_bytes).encode()).hexdigest()
+    def _resume(self) -> None:
+        """Keep the groups of an interrupted writer of the same layout whose hashes match; otherwise start again."""
+        layout = hashlib.sha256(self._header(self.metadata) + str(self.header_bytes).encode()).hexdigest()
         lines = _lines(self.work / JOURNAL)
-        if lines[:1] == [{"plan": plan}] and (self.work / PART).exists():
+        if lines[:1] == [{"plan": layout}] and (self.work / PART).exists():
             with open(self.work / PART, "rb") as file:
                 for line, current in zip(lines[1:], self.groups, strict=False):
                     digest = self._hashed(file, current.bytes)
@@ -160,7 +155,7 @@ class PackageWriter:
                     self._digest, self._end = digest, self._end + current.bytes
                     self.notes.append(line["note"])
         with open(self.work / JOURNAL, "wb") as journal:
-            journal.write(json.dumps({"plan": plan}).encode() + b"\n")
+            journal.write(json.dumps({"plan": layout}).encode() + b"\n")
             for line in lines[1 : 1 + self.done]:
                 journal.write(json.dumps(line).encode() + b"\n")
             _flush(journal)
@@ -169,7 +164,7 @@ class PackageWriter:
             _flush(file)
 
     def _hashed(self, file: BinaryIO, count: int) -> Any:
-        """The hash of all data up to the end of the group that begins at `_end`; None where the file ends before."""
+        """The hash of all data up to the end of the group that starts at `_end`; None where the file ends before."""
         digest = self._digest.copy()
         file.seek(self._end)
         while count:
@@ -182,25 +177,25 @@ class PackageWriter:
 
 
 def _entries(groups: Sequence[Group]) -> tuple[dict[str, Any], int]:
-    """What the header says of every tensor, and the bytes of all."""
+    """The header's entry of every tensor, and the bytes of all."""
     entries: dict[str, Any] = {}
     at = 0
-    for place in (place for each in groups for place in each.places):
-        if place.name in entries:
-            raise ValueError(f"{place.name} would be written twice")
-        entries[place.name] = {"dtype": place.dtype, "shape": list(place.shape), "data_offsets": [at, at + place.bytes]}
-        at += place.bytes
+    for spec in (spec for each in groups for spec in each.specs):
+        if spec.name in entries:
+            raise ValueError(f"{spec.name} would be written twice")
+        entries[spec.name] = {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [at, at + spec.bytes]}
+        at += spec.bytes
     return entries, at
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal, up to the first that is torn."""
+    """The lines of a journal, up to the first incomplete one."""
     lines: list[dict[str, Any]] = []
     try:
         for text in path.read_bytes().splitlines():
             lines.append(json.loads(text))
     except (FileNotFoundError, ValueError):
-        return lines  # a line that was not written whole: what follows it does not count
+        return lines  # an incomplete line: what follows it does not count
     return lines
 
 
@@ -210,10 +205,10 @@ def _flush(file: BinaryIO) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """What a disk refuses, in one line."""
+def _explain_os_errors(path: Path) -> Iterator[None]:
+    """Errors of the operating system as a RushesError of one line."""
     try:
         yield
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise RushesError(f"cannot write {path}: {reason}; make room, then import again: it goes on") from error
+        raise RushesError(f"cannot write {path}: {reason}; make room, then import again: it resumes") from error

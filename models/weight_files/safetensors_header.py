@@ -1,12 +1,11 @@
-"""What a safetensors file says of itself, checked before it is believed. Torch-free.
+"""Headers of safetensors files, checked before they are used. Torch-free.
 
     8 bytes   N, little-endian
-    N bytes   JSON: "__metadata__" and each tensor's dtype, shape and place in the data
+    N bytes   JSON: "__metadata__" and each tensor's dtype, shape and offsets in the data
     the rest  the tensors, one after another without gaps
 
-`read_header` serves every safetensors file a person brings: it bounds and checks the header before anything is
-allocated by what the header claims. `package_header` also asks that the file is a model package of ours, whose metadata
-gives format, scheme, card, licence, training and data_sha256.
+`read_header` reads any safetensors file: it checks the header before memory is allocated for what the header claims.
+`package_header` (models/weight_files/package_header.py) also requires that the file is a Rushes package.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ ITEM_BYTES = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where one tensor lies: bytes `begin` to `end` of the data."""
+    """One tensor: its dtype, its shape, and the bytes `begin` to `end` of the data."""
 
     dtype: str  # a key of ITEM_BYTES
     shape: tuple[int, ...]
@@ -44,9 +43,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a safetensors file says of itself, found to be consistent with itself and with the file's size."""
+    """A checked header: consistent with itself and with the file's size."""
 
-    metadata: dict[str, str]  # as the file has it: a stranger's may hold control characters
+    metadata: dict[str, str]  # as in the file: it may hold control characters
     entries: dict[str, Entry]
     data_start: int  # bytes
     file_bytes: int
@@ -55,15 +54,15 @@ class Header:
 def read_header(path: Path, way_out: str = "use another file") -> Header:
     """The checked header of any safetensors file. Raises BadInput, which ends with `way_out`; reads no tensor data."""
     try:
-        facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise BadInput(f"{path} is not a file; {way_out}")
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if facts.st_size < 10 or not 2 <= length <= MAX_HEADER_BYTES:
-                raise BadInput(f"{path} is not a safetensors file, or not whole; {way_out}")
-            if facts.st_size < 8 + length:
-                raise BadInput(f"{path} is cut off inside its header, at {facts.st_size} bytes; copy the file again")
+            if status.st_size < 10 or not 2 <= length <= MAX_HEADER_BYTES:
+                raise BadInput(f"{path} is not a safetensors file, or is incomplete; {way_out}")
+            if status.st_size < 8 + length:
+                raise BadInput(f"{path} is cut off inside its header, at {status.st_size} bytes; copy the file again")
             text = file.read(length)
     except FileNotFoundError:
         raise BadInput(f"there is no file {path}; {way_out}") from None
@@ -74,31 +73,31 @@ def read_header(path: Path, way_out: str = "use another file") -> Header:
         metadata, entries = _parse(text)
         data_bytes = _covered(entries)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not a sound safetensors file: {error}; {way_out}") from error
-    found = facts.st_size - data_start
+        raise BadInput(f"{path} is not a valid safetensors file: {error}; {way_out}") from error
+    found = status.st_size - data_start
     if found < data_bytes:
         raise BadInput(f"{path} is cut off: it should hold {data_bytes} bytes of data and has {found}; copy it again")
     if found > data_bytes:
         extra = f"{found - data_bytes} bytes follow its last tensor"
-        raise BadInput(f"{path} is not a sound safetensors file: {extra}; {way_out}")
-    return Header(metadata, entries, data_start, facts.st_size)
+        raise BadInput(f"{path} is not a valid safetensors file: {extra}; {way_out}")
+    return Header(metadata, entries, data_start, status.st_size)
 
 
 def _parse(text: bytes) -> tuple[dict[str, str], dict[str, Entry]]:
-    """Header bytes -> metadata and entries. Raises ValueError with a reason that fits inside a line."""
+    """Header bytes -> metadata and entries. Raises ValueError with a reason of one line."""
     header = table_of(text)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is not text")
     if len(header) > MAX_TENSORS:
         raise ValueError(f"it holds {len(header)} tensors, more than {MAX_TENSORS}")
-    return metadata, {name: _entry(name, facts) for name, facts in header.items()}
+    return metadata, {name: _entry(name, found) for name, found in header.items()}
 
 
 def table_of(text: bytes, what: str = "its header") -> dict[str, Any]:
-    """A JSON table from a stranger, no key twice. Raises ValueError with a reason that fits inside a line."""
+    """An untrusted JSON object without duplicate keys. Raises ValueError with a reason of one line."""
     if text.count(b"{") > 4 * MAX_TENSORS or text.count(b"[") > 4 * MAX_TENSORS:
-        raise ValueError(f"{what} holds more than {MAX_TENSORS} tensors")  # before the parser fills the memory
+        raise ValueError(f"{what} holds more than {MAX_TENSORS} tensors")  # before the parser uses up memory
     try:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except RecursionError:
@@ -106,34 +105,34 @@ def table_of(text: bytes, what: str = "its header") -> dict[str, Any]:
     except (UnicodeDecodeError, json.JSONDecodeError):
         raise ValueError(f"{what} is not JSON") from None
     if not isinstance(table, dict):
-        raise ValueError(f"{what} is not a table")
+        raise ValueError(f"{what} is not a JSON object")
     return table
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("it names something twice")
+        raise ValueError("it has the same key twice")
     return table
 
 
-def _entry(name: str, facts: Any) -> Entry:
-    """Check one tensor's name and facts against themselves."""
+def _entry(name: str, found: Any) -> Entry:
+    """One tensor's entry, checked for consistency."""
     if not NAME.fullmatch(name):
         raise ValueError(f"a tensor is named {name[:40]!a}; only letters, digits, '.', '_' and '-' are allowed")
-    if not isinstance(facts, dict) or set(facts) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(found, dict) or set(found) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name} is not described by dtype, shape and data_offsets")
-    dtype, shape, offsets = facts["dtype"], facts["shape"], facts["data_offsets"]
+    dtype, shape, offsets = found["dtype"], found["shape"], found["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise ValueError(f"{name} has the unknown dtype {ascii(dtype)[:20]}; known are {', '.join(ITEM_BYTES)}")
+        raise ValueError(f"{name} has the unknown dtype {ascii(dtype)[:20]}; supported are {', '.join(ITEM_BYTES)}")
     for numbers in (shape, offsets):
         if not isinstance(numbers, list) or any(type(n) is not int or not 0 <= n < 2**60 for n in numbers):
-            raise ValueError(f"{name} has a shape or offsets that are no sizes")
+            raise ValueError(f"{name} has a shape or offsets that are not whole numbers from 0 on")
     if len(shape) > MAX_DIMENSIONS or len(offsets) != 2:
         raise ValueError(f"{name} has {len(shape)} dimensions and {len(offsets)} offsets")
     begin, end = offsets
     if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
-        raise ValueError(f"{name} has a shape that does not fill its bytes")
+        raise ValueError(f"{name} has a shape that does not match its number of bytes")
     return Entry(dtype, tuple(shape), begin, end)
 
 

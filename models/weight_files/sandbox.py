@@ -1,7 +1,7 @@
-"""What a process may still do when it reads what cannot be trusted. Torch-free; Linux, and what other systems have.
+"""Restrict a process before it reads an untrusted file. Torch-free; complete on Linux only.
 
-A process gives these things up for itself and can not take them back: memory, time, the size of files, the network,
-writing anywhere but in one folder, and starting programs. Where the system does not know how, that is said, not hidden.
+A process gives up rights for itself and cannot regain them: memory, time, file sizes, the network, writing outside one
+folder, starting programs. Each function returns whether the system supports the restriction.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from pathlib import Path
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x1000_0000, 0x4000_0000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
-# Landlock, the kernel's way for a process to confine itself: the same numbers on every architecture.
+# System calls of Landlock, by which a process restricts its own file access: the same numbers on every architecture.
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 LANDLOCK_ABI, LANDLOCK_BENEATH = 1, 1
 EXECUTE, READ_FILE, READ_DIR, REFER = 1 << 0, 1 << 2, 1 << 3, 1 << 13
-RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}  # of files, by the version of Landlock
+RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}  # file rights by Landlock version
 
 
 def leave_network() -> bool:
-    """Moves this process, which must have no second thread, to a network without a way out. Whether it could."""
+    """Move this process, which must be single-threaded, to an empty network namespace. Returns whether that worked."""
     if sys.platform != "linux":
         return False
     libc = _libc()
@@ -32,15 +32,15 @@ def leave_network() -> bool:
 
 
 def die_with_parent() -> None:
-    """Has the kernel end this process when its parent ends."""
+    """Have the kernel kill this process when its parent ends."""
     if sys.platform == "linux":
         _libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def limit(memory_bytes: int, file_bytes: int, cpu_seconds: int) -> bool:
-    """At most `memory_bytes` of addresses beyond those in use, files of `file_bytes`, and seconds of the processor.
+    """Limit the address space to `memory_bytes` more than is in use, files to `file_bytes`, and CPU seconds.
 
-    Whether memory could be bounded.
+    Returns whether memory could be limited.
     """
     for which, most in (
         (resource.RLIMIT_FSIZE, file_bytes),
@@ -58,9 +58,9 @@ def limit(memory_bytes: int, file_bytes: int, cpu_seconds: int) -> bool:
 
 
 def write_only_in(folder: Path) -> bool:
-    """From now on this process writes, makes and removes files in `folder` only, and starts no program.
+    """From now on this process can write, create and remove files in `folder` only, and start no program.
 
-    Whether the kernel knows how. What it may read stays as it was: Python loads modules late.
+    Returns whether the kernel supports that. Reading stays allowed: Python loads modules late.
     """
     if sys.platform != "linux":
         return False
@@ -73,16 +73,18 @@ def write_only_in(folder: Path) -> bool:
     rules = libc.syscall(LANDLOCK_CREATE, handled, ctypes.c_size_t(len(handled)), 0)
     if rules < 0:
         return False
-    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        beneath = struct.pack("=Qi", rights & ~(EXECUTE | REFER), place)  # nor may a file from elsewhere be linked in
+        beneath = struct.pack(
+            "=Qi", rights & ~(EXECUTE | REFER), descriptor
+        )  # REFER: no file from elsewhere can be linked
         return (
             libc.syscall(LANDLOCK_ADD, rules, LANDLOCK_BENEATH, beneath, 0) == 0
             and libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
             and libc.syscall(LANDLOCK_RESTRICT, rules, 0) == 0
         )
     finally:
-        os.close(place)
+        os.close(descriptor)
         os.close(rules)
 
 

@@ -1,7 +1,7 @@
-"""Weights on disk: safetensors files written whole, and read only when their data is what their header hashed.
+"""Safetensors files: written atomically, and opened as packages only when their data matches the hash in their header.
 
-A package holds everything a model needs under prefixes ("transformer.", "vae.", "conditions."), and says in its header
-what it is (models/weight_files/safetensors_header.py). Any safetensors library reads it.
+A package holds everything a model needs under prefixes ("transformer.", "vae.", ...), and its header describes it
+(models/weight_files/package_header.py). Any safetensors library reads it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import mmap
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.atomic_write import atomic_write
 from models.card import Card
 from models.errors import BadInput, RushesError
 from models.weight_files.package_header import FORMAT, card_from_json, package_header
@@ -35,7 +35,7 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """An opened package whose data hash was proved. The tensors are views of the mapped file until they are moved."""
+    """An opened package whose data matches its hash. The tensors are views of the mapped file until they are moved."""
 
     metadata: dict[str, str]
     tensors: dict[str, Tensor]
@@ -52,16 +52,18 @@ class Package:
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a package whole or not at all. `metadata` gives scheme, card, licence and training."""
+    """Write a package, whole or not at all. `metadata` gives scheme, card, licence and training."""
     write(path, tensors, {**metadata, "format": FORMAT})
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file whole or not at all; the hash of its data is added to its metadata.
+    """Write a safetensors file, whole or not at all, with the hash of its data in its metadata.
 
-    The same tensors and metadata give the same bytes. Raises RushesError when the disk refuses.
+    The same tensors and metadata give the same bytes. Raises RushesError for errors of the disk.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))  # wide ones first: aligned
+    ordered = sorted(
+        tensors.items(), key=lambda item: (-item[1].element_size(), item[0])
+    )  # wide ones first, so that all are aligned
     digest, header, offset = hashlib.sha256(), {}, 0
     for name, tensor in ordered:
         if not NAME.fullmatch(name) or tensor.dtype not in DTYPE_NAMES:
@@ -73,40 +75,30 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     facts = {**metadata, "data_sha256": digest.hexdigest()}
     text = json.dumps({"__metadata__": dict(sorted(facts.items())), **header}, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as file:
+        with atomic_write(path) as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for _, tensor in ordered:
                 file.write(bytes_of(tensor))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise RushesError(f"cannot write {path}: {error.strerror}; nothing was left behind") from error
+        raise RushesError(f"cannot write {path}: {error.strerror}; nothing was written") from error
 
 
 def open_package(path: Path) -> Package:
-    """Open one of our packages and prove its data whole. Raises BadInput, in one line, for anything that is not."""
+    """Open a Rushes package and check its data against its hash. Raises BadInput for anything else."""
     header = package_header(path)
     try:
         with open(path, "rb") as file:
-            # A private mapping: torch wants memory it may write to, and no write can reach the file.
+            # A private mapping: torch needs writable memory, and no write can reach the file.
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read {path}: {error}") from error
-    tensors = proved_tensors(path, header, data)
+    tensors = verified_tensors(path, header, data)
     return Package(header.metadata, tensors, hashlib.sha256(memoryview(data)).hexdigest())
 
 
-def proved_tensors(path: Path, header: Header, data: mmap.mmap | bytearray) -> dict[str, Tensor]:
-    """The tensors in a file's bytes, as views of them. Raises BadInput when the data is not what the header hashed."""
+def verified_tensors(path: Path, header: Header, data: mmap.mmap | bytearray) -> dict[str, Tensor]:
+    """The tensors in a file's bytes, as views of them. Raises BadInput when the data does not match its hash."""
     if hashlib.sha256(memoryview(data)[header.data_start :]).hexdigest() != header.metadata.get("data_sha256"):
         raise BadInput(f"{path} is damaged: its data does not match the hash in its header; copy the file again")
     return {name: _tensor_at(data, header.data_start + entry.begin, entry) for name, entry in header.entries.items()}

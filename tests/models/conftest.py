@@ -1,5 +1,5 @@
-"""What tests share: a plain shot to change one thing of (a white floor under a grey sky, one lamp, a camera at rest), a
-small Wan on a disk.
+"""Shared fixtures: a plain shot to vary (a white floor under a grey sky, one lamp, a camera at rest), and the files of
+a small Wan.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def box() -> Callable[..., Prop]:
 
 
 def drawn(network, seed: int) -> dict:
-    """Weights of a network that no two tensors share, as large as trained ones."""
+    """Random weights of a network, different in every tensor, as large as trained ones."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -120,7 +120,7 @@ def drawn(network, seed: int) -> dict:
 
 @pytest.fixture(scope="session")
 def states() -> dict[str, dict]:
-    """A Wan that is small everywhere: its transformer, another expert, its words' encoder and its autoencoder."""
+    """A small Wan: its transformer, a second expert, its text encoder and its autoencoder."""
     from models.card import WAN_14B, TextCard
     from models.dit.wan import Transformer
     from models.encoders.umt5 import TextEncoder
@@ -135,28 +135,28 @@ def states() -> dict[str, dict]:
 
 
 class House:
-    """A disk with a model on it, and the folder that packages go to."""
+    """A folder with the files of a model, and the folder that packages go to."""
 
     def __init__(self, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.disk, self.models, self._capsys = home / "disk", home / "models", capsys
         self.disk.mkdir()
 
     def write(self, state: dict, name: str = "dit.safetensors") -> Path:
-        """A file on the disk."""
+        """Write a file of the model."""
         from safetensors.torch import save_file
 
         save_file(state, self.disk / name)
         return self.disk / name
 
     def run(self, *arguments: object) -> tuple[int, list[dict]]:
-        """One import: its exit code and what it said."""
+        """One import: its exit code and its events."""
         from models.importing.__main__ import main
 
         code = main([str(self.models), *map(str, arguments)])
         return code, [json.loads(line) for line in self._capsys.readouterr().out.splitlines()]
 
     def refused(self, *arguments: object) -> str:
-        """One import that is refused: the sentence, without the disk's own path."""
+        """One import that is refused: the message, without the folder's path."""
         code, events = self.run(*arguments)
         assert code in (1, 2) and events[-1]["event"] == "error" and not list(self.models.glob("*.safetensors"))
         assert "\n" not in events[-1]["text"]
@@ -165,7 +165,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path, states, spiece, capsys) -> House:
-    """Everything but the transformer on a disk, and a way to import."""
+    """The files of a model without the transformer, and a way to import."""
     house = House(tmp_path, capsys)
     house.write(states["text"], "umt5.safetensors")
     house.write(states["vae"], "vae.safetensors")
@@ -175,7 +175,7 @@ def house(tmp_path: Path, states, spiece, capsys) -> House:
 
 @pytest.fixture(scope="session")
 def telling() -> Callable:
-    """Draws weights for a network of Wan under which every mistake shows: none is lost in rounding or behind a zero."""
+    """Random weights for a network of Wan under which every mistake shows, none lost in rounding or hidden by a 0."""
     import torch
 
     @torch.no_grad()

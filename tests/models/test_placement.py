@@ -1,4 +1,4 @@
-"""How a network lies in memory, as a value."""
+"""Placement as a value: its ranges, and how many control frames fit."""
 
 import dataclasses
 import json

@@ -1,8 +1,7 @@
-"""Training shots on a GPU: a blocking as tables of numbers, and the tables as a film, in milliseconds.
+"""Render training shots on a GPU: a blocking as tables of numbers, and a film from the tables, in milliseconds.
 
-`tables` is numpy alone, for processes that draw shots ahead; what it makes is pickled. `film` gives what
-footage.shoot gives, to the rounding: on CUDA one kernel does the stage's work and torch the lens's, on the CPU the
-stage itself does.
+`tables` runs in the processes that sample shots; its result is pickled. `film` gives the film of shoot.shoot, up to
+rounding: on CUDA one kernel renders and torch adds defocus, on the CPU the stage renders.
 """
 
 from __future__ import annotations
@@ -10,10 +9,13 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from kernels.toolchain import driver
 from models.controls.films import SAMPLES
 from models.stage import render as stage
 from models.stage.blocking import Array, Blocking
@@ -22,18 +24,15 @@ from models.stage.mannequin import parts
 from models.stage.solids import Box, Capsule, Solid
 from models.training.shots import shoot as footage
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-ALIGNED = 16  # numbers: each table begins at a multiple, so that one compiled kernel is for all
+ALIGNED = 16  # numbers: each table starts at a multiple of this, so that one compiled kernel serves all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tables:
-    """A blocking, and what kernels/raycast.py reads of it."""
+    """A blocking, and the inputs of kernels/raycast.py."""
 
     blocking: Blocking
-    numbers: Array  # float32: the tables one after the other
+    numbers: Array  # float32: the concatenated tables
     shapes: tuple[tuple[int, ...], ...]  # of frames, boxes, capsules, lamps, surfaces, scene
 
 
@@ -49,14 +48,14 @@ def tables(blocking: Blocking) -> Tables:
     capsules[:, :, :3] -= eye[:, None]
     lengths = np.linalg.norm(capsules[:, :, 3:6], axis=-1)
     capsules[:, :, 7] = lengths / 2 + capsules[:, :, 6]
-    turned = np.tile(np.array([_box(solid) for solid, _ in boxes]).reshape(len(boxes), 8), (frames, 1, 1))
-    turned[:, :, :3] -= eye[:, None]
-    place = blocking.set
-    surfaces = [(*place.ground, *place.ground_second, place.tile_m, 0.0)]
+    rotated = np.tile(np.array([_box(solid) for solid, _ in boxes]).reshape(len(boxes), 8), (frames, 1, 1))
+    rotated[:, :, :3] -= eye[:, None]
+    scenery = blocking.set
+    surfaces = [(*scenery.ground, *scenery.ground_second, scenery.tile_m, 0.0)]
     surfaces += [paint for _, paint in (*boxes, *round_props)]
     surfaces += [(*color, *color, 0.0, 0.0) for _, color in people[0]]
-    scene = [*place.sky_top, *place.sky_horizon, stage.GLOSS, stage.AIR_M]
-    found = [_frames(blocking), turned, capsules, _lamps(blocking), np.array(surfaces), np.array(scene)]
+    scene = [*scenery.sky_top, *scenery.sky_horizon, stage.GLOSS, stage.AIR_M]
+    found = [_frames(blocking), rotated, capsules, _lamps(blocking), np.array(surfaces), np.array(scene)]
     flat = [np.pad(table.ravel(), (0, -table.size % ALIGNED)) for table in found]
     return Tables(blocking, np.concatenate(flat).astype(np.float32), tuple(table.shape for table in found))
 
@@ -68,7 +67,7 @@ def _box(box: Solid) -> tuple[float, ...]:
 
 
 def _capsule(capsule: Solid) -> tuple[float, ...]:
-    """An end, from there to the other, the radius, and room for the reach."""
+    """One end, the vector to the other, the radius, and a place for the bounding radius."""
     assert isinstance(capsule, Capsule)
     (ax, ay, az), (bx, by, bz) = capsule.a, capsule.b
     return ax, ay, az, bx - ax, by - ay, bz - az, capsule.radius, 0.0
@@ -86,7 +85,9 @@ def _frames(blocking: Blocking) -> Array:
 
 
 def lens(blocking: Blocking) -> tuple[Array, Array]:
-    """The distance (T,) of the focal plane, and (T,) in pixels, the circle of what is at infinity (models/defocus)."""
+    """The distance (T,) of the focal plane in metres, and the circle of confusion (T,) at infinity in pixels, as in
+    models/stage/defocus.py.
+    """
     focal = blocking.focal_mm / 1000.0
     focus = np.maximum(blocking.focus_m, focal * 1.5)
     return focus, focal**2 / (blocking.t_stop * (focus - focal)) * 1000.0 / blocking.sensor_w_mm * blocking.width
@@ -103,32 +104,26 @@ def _lamps(blocking: Blocking) -> Array:
 
 def film(tables: Tables, device: str) -> tuple[Tensor, Tensor, Tensor]:
     """rgb and previs (T, h, w, 3) and depth (T, h, w), uint8 on the device."""
-    import torch
-
-    place = torch.device(device)
-    if place.type == "cpu":
+    where = torch.device(device)
+    if where.type == "cpu":
         shown = footage.expose(tables.blocking)
         rgb, previs, depth = (torch.from_numpy(shown[name]) for name in ("rgb", "previs", "depth"))
         return rgb, previs, depth
     numbers = torch.from_numpy(tables.numbers)
-    with torch.cuda.device(place):
-        return render(tables, numbers.pin_memory().to(place, non_blocking=True))
+    with torch.cuda.device(where):
+        return render(tables, numbers.pin_memory().to(where, non_blocking=True))
 
 
 @functools.cache
 def _kernel():
-    from kernels.toolchain import driver  # torch
-
-    driver.prepare()  # before Triton is loaded
-    from kernels import raycast  # torch
+    driver.prepare()
+    from kernels import raycast  # torch: loads Triton, for which the driver must be prepared
 
     return raycast
 
 
 def render(tables: Tables, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`film` where the numbers of the tables are."""
-    import torch
-
+    """`film` on the device of the tables' numbers."""
     raycast = _kernel()
     blocking, at, views = tables.blocking, 0, []
     for shape in tables.shapes:
@@ -140,13 +135,11 @@ def render(tables: Tables, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
     rgb = stage.encode(torch, defocused(finished, depth, frames[:, 17], frames[:, 18]))
     unit = blocking.subject_distance_m
-    coded = torch.where(depth < raycast.FAR, unit / (unit + depth), 0.0)  # as conditions.code_depth
+    coded = torch.where(depth < raycast.FAR, unit / (unit + depth), 0.0)  # as code_depth in models/controls/films.py
     return _bytes(rgb), _bytes(stage.encode(torch, previs)), _bytes(coded)
 
 
 def _bytes(picture: Tensor) -> Tensor:
-    import torch
-
     return (picture.clip(0, 1) * 255).round().to(torch.uint8)
 
 
@@ -154,9 +147,6 @@ def defocused(linear: Tensor, depth: Tensor, focus_m: Tensor, scale_px: Tensor) 
     """models/stage/defocus.py for all frames at once: linear light (T, h, w, 3), depth (T, h, w) in metres, and `lens`
     of each frame.
     """
-    import torch
-    import torch.nn.functional as F
-
     size = (depth - focus_m[:, None, None]).abs() / depth * scale_px[:, None, None]
     radius2 = ((size / 2).clip(0, DISCS[-1]) ** 2)[:, None]
     first = linear.permute(0, 3, 1, 2).contiguous()
@@ -164,9 +154,9 @@ def defocused(linear: Tensor, depth: Tensor, focus_m: Tensor, scale_px: Tensor) 
     for half, disc in zip(LEVELS, DISCS, strict=True):
         edged = F.pad(sharp, (half, half, half, half), mode="replicate")
         soft = F.avg_pool2d(F.avg_pool2d(edged, (2 * half + 1, 1), 1), (1, 2 * half + 1), 1)
-        # Of two copies mixed, the spreads mix: the squares of the radii, not the radii.
+        # Mixing two blurred copies mixes their variances: the squares of the radii, not the radii.
         mix = ((radius2 - sharp_at**2) / (disc**2 - sharp_at**2)).clip(0, 1)
         out = torch.where(radius2 > sharp_at**2, torch.lerp(sharp, soft, mix), out)
         sharp, sharp_at = soft, disc
-    blurred = size.amax((1, 2), keepdim=True)[:, None] >= 1.0  # a frame that nothing in blurs to a pixel stays sharp
+    blurred = size.amax((1, 2), keepdim=True)[:, None] >= 1.0  # a frame without any blur of a pixel stays as it is
     return torch.where(blurred, out, first).permute(0, 2, 3, 1)

@@ -1,6 +1,6 @@
-"""Random directed shots for training: every move, lens and lamp of the vocabulary, a pure function of a seed.
+"""Random directed shots for training, with every move, lens and lamp of the vocabulary: a pure function of a seed.
 
-Seeds below TEST_SEEDS are for testing only: their people, sets and paths are never trained on.
+Seeds below TEST_SEEDS are for testing only and never trained on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from models.stage.render import project, solid_of
 from models.stage.solids import Solid
 
 TEST_SEEDS = 10_000
-DRAWS = 12  # of a shot, until one is worth shooting
+ATTEMPTS = 12  # to sample a shot that is worth shooting
 LENSES_MM = (18.0, 24.0, 25.0, 35.0, 35.0, 50.0, 50.0, 85.0, 135.0)
 SENSOR_W_MM = 24.89
 VISIBLE_M = (7.0, 2.6, 2.1, 2.1, 1.25, 0.95, 0.95, 0.62, 0.36)  # frame heights: EWS WS MWS MS MCU CU
@@ -30,33 +30,33 @@ EASES = ("linear", "linear", "smooth", "in", "out", "exp(3)")
 def shot(seed: int, frames: int, height: int, width: int) -> Blocking:
     """The shot of a seed: one to two people (or none) in a set, one or two camera moves, key, fill and rim.
 
-    What nobody would shoot is drawn again: a camera inside a building, or a person that hardly any frame shows.
+    A shot that nobody would want is sampled again: a camera inside a building, or a person that few frames show.
     """
     rng = np.random.Generator(np.random.Philox(key=seed))
-    drawn = _draw(rng, frames, height, width)
-    for _ in range(DRAWS - 1):
-        if worth_shooting(drawn):
+    sampled = _sample(rng, frames, height, width)
+    for _ in range(ATTEMPTS - 1):
+        if worth_shooting(sampled):
             break
-        drawn = _draw(rng, frames, height, width)
-    return drawn
+        sampled = _sample(rng, frames, height, width)
+    return sampled
 
 
 def worth_shooting(blocking: Blocking) -> bool:
-    """Whether the camera stands free, and half of the frames looked at show the first person, where there is one."""
-    looked = np.unique(np.linspace(0, blocking.frames - 1, 5).round().astype(int))
+    """Whether the camera is in no solid, and half of five frames show the first person, if there is one."""
+    checked = np.unique(np.linspace(0, blocking.frames - 1, 5).round().astype(int))
     walls = [solid_of(prop) for prop in blocking.set.props]
-    eyes = [tuple(float(c) for c in blocking.c2w[t, :, 3]) for t in looked]
+    eyes = [tuple(float(c) for c in blocking.c2w[t, :, 3]) for t in checked]
     if any(_inside(wall, eye) for wall in walls for eye in eyes):
         return False
     if not blocking.subjects:
         return True
     person = blocking.subjects[0]
-    seen = [_sees(blocking, int(t), person, walls) for t in looked]
+    seen = [_sees(blocking, int(t), person, walls) for t in checked]
     return sum(seen) * 2 >= len(seen)
 
 
 def _sees(blocking: Blocking, t: int, person: SubjectTrack, walls: list[Solid]) -> bool:
-    """Whether the head or the chest of a person is in the picture with nothing in front."""
+    """Whether the head or the chest of a person is in the picture and not occluded."""
     eye = blocking.c2w[t, :, 3]
     for share in (0.93, 0.72):
         point = person.position[t] + [0, share * person.appearance.height_m, 0]
@@ -71,7 +71,7 @@ def _sees(blocking: Blocking, t: int, person: SubjectTrack, walls: list[Solid]) 
 
 
 def _inside(solid: Solid, point: tuple[float, ...]) -> bool:
-    """Whether a point lies in a solid: seen from far outside, its surface comes before the point, both ways."""
+    """Whether a point is inside a solid: rays from far left and far right both hit the surface before the point."""
     middle, radius = solid.bound
     if math.dist(middle, point) > radius:
         return False
@@ -81,7 +81,7 @@ def _inside(solid: Solid, point: tuple[float, ...]) -> bool:
     return bool(from_left[0] < far and from_right[0] < far)
 
 
-def _draw(rng: np.random.Generator, frames: int, height: int, width: int) -> Blocking:
+def _sample(rng: np.random.Generator, frames: int, height: int, width: int) -> Blocking:
     u = np.arange(frames) / max(frames - 1, 1)
     seconds = frames / FPS
     subjects = tuple(_person(rng, i, u, seconds) for i in range(rng.choice([0, 1, 1, 1, 2])))
@@ -175,7 +175,7 @@ def _camera(rng, u: Array, target: Array, subjects, width: int, height: int):
 
 
 def _orbit(position, target, pan, tilt, degrees, *, vertical: bool):
-    """Travel around the target; the camera turns with it, so the target keeps its place in the picture."""
+    """Travel around the target; the camera turns with it, so the target stays where it is in the picture."""
     before = optics.aim(position, target)
     away = position - target
     radius, azimuth = np.linalg.norm(away, axis=1), np.arctan2(away[:, 0], away[:, 2])

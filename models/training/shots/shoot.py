@@ -1,8 +1,8 @@
-"""Renders training shots ahead into files: `python -m models.training.shots.shoot FOLDER`, at its own pace.
+"""Render training shots ahead into files: `python -m models.training.shots.shoot FOLDER`.
 
 One safetensors file a shot: rgb and previs (T, h, w, 3), depth (T, h, w) and, where somebody is in the shot, the model
-sheet (h, w, 3), all uint8. The blocking is not stored: its seed is the file's name, and scenes.shot draws it again.
-Several processes may share a folder, each with a first seed of its own and a common stride.
+sheet (h, w, 3), all uint8. The blocking is not stored: the file is named after its seed, from which scenes.shot samples
+it again. Several processes may share a folder, each with its own first seed and a common stride.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from models.atomic_write import part_path, replace
 from models.controls.films import SAMPLES, code_depth
 from models.stage import render as stage
 from models.stage.blocking import Blocking
@@ -28,7 +29,7 @@ SHORT, LONG = 17, 33  # frames; two of three shots are short
 
 
 def frames_of(seed: int) -> int:
-    """How long the shot of a seed is."""
+    """The number of frames of a seed's shot."""
     return LONG if seed % 3 == 0 else SHORT
 
 
@@ -50,7 +51,7 @@ def expose(blocking: Blocking) -> dict[str, np.ndarray]:
 
 
 class Rendering:
-    """Processes that render shots ahead into a folder: the seeds from `first` on, ended with the block."""
+    """Processes that render shots ahead into a folder: the seeds from `first` on; a context manager."""
 
     def __init__(self, folder: Path, first: int, shots: int, renderers: int) -> None:
         self.folder, self.seeds = folder, range(first, first + shots)
@@ -72,13 +73,13 @@ class Rendering:
             process.wait()
 
     def count(self) -> int:
-        """How many of the shots the folder holds."""
+        """How many of the shots are in the folder."""
         return sum(int(path.stem) in self.seeds for path in self.folder.glob("*.safetensors"))
 
     def wait_for(self, shots: int, until: float = math.inf) -> None:
-        """Until the folder holds that many shots, or any after `until`, as time.monotonic() counts.
+        """Wait until the folder holds this many shots, or any after `until` (time.monotonic()).
 
-        Where nobody renders, none will come. Raises RuntimeError when a renderer has died.
+        Returns at once where no process renders. Raises RuntimeError when one has died.
         """
         while self.processes and (count := self.count()) < shots and not (count and time.monotonic() > until):
             if any(process.poll() not in (None, 0) for process in self.processes):
@@ -98,17 +99,17 @@ def main() -> None:
     first = "first seed (default: the first that is not for testing)"
     parser.add_argument("--first", type=int, default=scenes.TEST_SEEDS, help=first)
     parser.add_argument("--end", type=int, default=1_000_000, help="the seed to stop before")
-    parser.add_argument("--stride", type=int, default=1, help="take every so many-th seed (default 1)")
+    parser.add_argument("--stride", type=int, default=1, help="render every Nth seed only (default 1)")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    os.nice(5)  # training goes first
+    os.nice(5)  # training has priority
     for seed in range(options.first, options.end, options.stride):
         final = options.folder / f"{seed:07d}.safetensors"
         if final.exists():
             continue
-        part = final.with_suffix(f".{os.getpid()}.part")
+        part = part_path(final)
         save_file(shoot(seed), part)
-        os.replace(part, final)
+        replace(part, final)
 
 
 if __name__ == "__main__":

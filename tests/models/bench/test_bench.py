@@ -1,4 +1,4 @@
-"""The benchmark of the networks walks everything, and holds int8 against the same weights in bf16 and in diffusers."""
+"""The benchmark covers all parts, and compares int8 with the same weights in bf16 and in diffusers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from kernels.bench.report import NOT_FINITE, Goal
 from models.bench import __main__ as bench
 from models.bench.__main__ import SMALL, Scene
-from models.bench.baselines import diffusers_network, drawn
+from models.bench.baselines import diffusers_network, random_weights
 from models.dit.wan import Transformer
 from models.geometry import Geometry
 from models.loading.quantize import load_quantized, quantize
@@ -31,7 +31,7 @@ def dry(python, tmp_path_factory):
     return document
 
 
-def test_a_dry_run_walks_blocks_and_forwards_by_every_way_of_attention(dry):
+def test_a_dry_run_covers_blocks_and_forwards_with_every_attention(dry):
     assert {(row["scene"], row["part"], row["way"]) for row in dry["rows"]} == {
         (scene.name, part, way)
         for scene in bench.TINY
@@ -48,7 +48,7 @@ def test_a_dry_run_gives_finite_numbers(dry):
         assert {"bf16"} <= set(row["baselines"])
 
 
-def test_int8_blocks_are_as_near_to_bf16_as_the_goal_asks(dry):
+def test_int8_blocks_meet_the_goal_for_rounding(dry):
     """The goal for real sizes, already at these."""
     errors = [row["rms"] for row in dry["rows"] if row["part"] == "block"]
     assert errors and max(errors) <= bench.ROUNDING.bound
@@ -57,7 +57,7 @@ def test_int8_blocks_are_as_near_to_bf16_as_the_goal_asks(dry):
 def test_the_networks_compared_compute_the_same():
     """Ours in bf16 and diffusers', of one state dict; and weights under which that is no accident."""
     pytest.importorskip("diffusers")
-    state = {name: tensor for part in drawn(SMALL, CPU) for name, tensor in part.items()}
+    state = {name: tensor for part in random_weights(SMALL, CPU) for name, tensor in part.items()}
     ours = load_quantized(SMALL, state, torch.bfloat16)
     inputs = torch.randn(1, 16, 3, 8, 12), torch.tensor([500.0]), torch.randn(1, SMALL.text_len, SMALL.text_dim)
     with torch.inference_mode():
@@ -67,12 +67,12 @@ def test_the_networks_compared_compute_the_same():
         assert bench.relative(theirs, expected) < 0.02 < bench.relative(ours(*inputs), expected)
 
 
-def test_drawn_weights_are_whole_and_the_same_again():
-    parts = list(drawn(SMALL, CPU))
+def test_random_weights_are_complete_and_the_same_again():
+    parts = list(random_weights(SMALL, CPU))
     state = {name: tensor for part in parts for name, tensor in part.items()}
     assert state.keys() == Transformer(SMALL).state_dict().keys()
     assert sum(len(part) for part in parts) == len(state)
-    again = {name: tensor for part in drawn(SMALL, CPU) for name, tensor in part.items()}
+    again = {name: tensor for part in random_weights(SMALL, CPU) for name, tensor in part.items()}
     assert all(torch.equal(state[name], again[name]) for name in state)
     whole, by_part = quantize(state, SMALL), {}
     for part in parts:
@@ -82,7 +82,7 @@ def test_drawn_weights_are_whole_and_the_same_again():
 
 
 def test_a_row_holds_ours_against_the_others():
-    """Ours takes 2 ms for a film of 72 tokens, a baseline 5, another cannot; the worst of two blocks is told."""
+    """Ours takes 2 ms for a film of 72 tokens, a baseline 5, another cannot run; the worst block is reported."""
     scene = Scene("small", SMALL, Geometry(9, 64, 96), True, (Goal("slow", 2.5), Goal("broken", 1.0)))
     figures = {"ms": 2.0, "weights_bytes": 10, "work_bytes": None, "rms": 0.02}
     found = {"int8 sdpa": figures, "slow": {"ms": 5.0}, "broken": {"cannot": "no room"}}
@@ -102,7 +102,7 @@ def test_a_block_with_one_result_that_is_not_finite_has_failed(errors):
     assert row["failed"] == NOT_FINITE and "FAILED" in bench.line(row) and not row["reached"]
 
 
-def test_a_network_that_gives_nans_fails_and_the_document_is_kept(monkeypatch, capsys):
+def test_a_network_that_gives_nans_fails_and_the_document_is_written(monkeypatch, capsys):
     """As an attention kernel did on a card: its rows say so, and the others are measured."""
     run = bench.run_ours
 
@@ -137,5 +137,5 @@ def test_a_scene_that_fails_is_a_row(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_without_room_for_bf16_the_int8_network_is_still_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench, "has_room", lambda scene, device: False)
     (row,) = bench.measured(bench.TINY[1], ["int8_f32"], False, CPU)
-    assert row["ms"] > 0 and row["baselines"] == {"bf16": {"cannot": "no room for its weights beside ours"}}
+    assert row["ms"] > 0 and row["baselines"] == {"bf16": {"cannot": "no room for its weights next to the int8 ones"}}
     assert "rms" not in row and row["reached"] == {}

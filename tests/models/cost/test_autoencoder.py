@@ -1,4 +1,4 @@
-"""What the autoencoders cost, against torch's counts of ours and what is published for Wan's."""
+"""Costs of the autoencoders, against torch's counts of ours and what is published for Wan's."""
 
 import copy
 import weakref
@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models.card import PREVIS, WAN_1_3B, WAN_5B, WAN_CONTROL_1_3B, WAN_I2V_A14B, WAN_VACE_1_3B
-from models.cost.autoencoder import AUTOENCODERS, coder_bytes, decoding_bytes, films_read, tile_pixels, tiling
+from models.controls.inputs import encoded_films
+from models.cost.autoencoder import AUTOENCODERS, coder_bytes, decoding_bytes, tile_pixels, tiling
 from models.geometry import Geometry
 
 SD, HD = Geometry(81, 480, 832), Geometry(81, 720, 1280)
@@ -140,13 +141,13 @@ def test_our_decoder_takes_the_memory_it_is_said_to_in_tiles_too(dtype):
     from models.vae.previs import VAE
 
     with torch.device("meta"):
-        vae, z = VAE().to(getattr(torch, dtype)), torch.empty(1, 16, 4, 90, 160)
+        vae, z = VAE().to(getattr(torch, dtype)), torch.empty(1, 16, 2, 90, 160)
     peaks = []
     for tile in (0, 128):
         with Alive([z, *vae.parameters(), *vae.buffers()]) as alive, torch.inference_mode():
             for _ in vae.decode_stream(z, tile=tile):
                 pass
-        assert alive.peak <= decoding_bytes(PREVIS, Geometry(13, 720, 1280), vae.mean.itemsize, tile)
+        assert alive.peak <= decoding_bytes(PREVIS, Geometry(5, 720, 1280), vae.mean.itemsize, tile)
         peaks.append(alive.peak)
     assert peaks[1] < 0.8 * peaks[0]
 
@@ -167,5 +168,5 @@ def test_a_tile_of_ours_sees_as_far_as_its_network_does():
 
 def test_cards_read_the_films_that_they_are_given_in_latents():
     cards = (PREVIS, WAN_1_3B, WAN_5B, WAN_I2V_A14B, WAN_CONTROL_1_3B, WAN_VACE_1_3B)
-    assert [films_read(card) for card in cards] == [2, 0, 0, 1, 2, 2]
+    assert [encoded_films(card) for card in cards] == [2, 0, 0, 1, 2, 2]
     assert coder_bytes(WAN_VACE_1_3B, SD, 4) == coder_bytes(WAN_1_3B, SD, 4), "decoding is what takes most"

@@ -1,4 +1,4 @@
-"""The whole int8 path of a forward on the CPU, through the kernels' twins: near the float one, in the order written."""
+"""The whole int8 path of a forward on the CPU, through the reference implementations: near the float one."""
 
 from __future__ import annotations
 

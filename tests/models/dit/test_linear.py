@@ -1,4 +1,4 @@
-"""Both kinds of matrix of a block against float64: what enters, what is joined, and whose memory is written."""
+"""Float and int8 linear layers against float64: prepared inputs, residuals, and which memory is written in place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.dit.linear import Int8Linear, Linear, Norm, Rows, join, layer_norm
+from models.dit.linear import Int8Linear, Linear, Norm, QuantizedRows, add_residual, layer_norm
 
 B, L, D, N = 2, 5, 256, 12
 
@@ -25,13 +25,13 @@ def normed(x: Tensor, gain: Tensor, shift: Tensor, eps: float = 1e-6) -> Tensor:
     return (x - mean) / ((x - mean).square().mean(-1, keepdim=True) + eps).sqrt() * gain + shift
 
 
-def held(rows: Rows) -> Tensor:
+def held(rows: QuantizedRows) -> Tensor:
     """What the rounded rows stand for."""
     assert rows.q.shape[:2] == rows.scale.shape == (B, L)
     return rows.q.double() * rows.scale.double()[..., None]
 
 
-def near(rows: Rows, exact: Tensor) -> None:
+def near(rows: QuantizedRows, exact: Tensor) -> None:
     """Within half a step of the rounding, row by row."""
     assert ((held(rows) - exact).abs() <= 0.501 * rows.scale.double()[..., None]).all()
 
@@ -41,10 +41,12 @@ def near(rows: Rows, exact: Tensor) -> None:
 def test_the_norm_of_what_enters(parts: dict[str, Tensor], films: int) -> None:
     norm = Norm(parts["gain"][:films], parts["shift"][:films], 1e-6)
     exact = normed(parts["x"], *norm[:2])
-    torch.testing.assert_close(Linear(D, N).enter_norm(parts["x"].clone(), norm).double(), exact, atol=1e-5, rtol=1e-5)
-    near(Int8Linear(D, N, torch.float32).enter_norm(parts["x"], norm), exact)
+    torch.testing.assert_close(
+        Linear(D, N).prepare_normed(parts["x"].clone(), norm).double(), exact, atol=1e-5, rtol=1e-5
+    )
+    near(Int8Linear(D, N, torch.float32).prepare_normed(parts["x"], norm), exact)
     near(
-        Int8Linear(D, N, torch.float32).enter(parts["x"].transpose(0, 1).contiguous().transpose(0, 1)),
+        Int8Linear(D, N, torch.float32).prepare(parts["x"].transpose(0, 1).contiguous().transpose(0, 1)),
         parts["x"].double(),
     )
 
@@ -57,15 +59,15 @@ def test_what_is_joined_is_written_over_the_stream(parts: dict[str, Tensor], gat
     exact = parts["x"].double() + (parts["gate"].double() if gated else 1) * parts["y"].double()
     for layer in (Linear(D, N), Int8Linear(D, N, torch.float32)):
         stream = parts["x"].clone()
-        after, rows = layer.join(stream, parts["y"].bfloat16().float(), gate, norm)
+        after, rows = layer.add_residual(stream, parts["y"].bfloat16().float(), gate, norm)
         assert after is stream
         assert (after - exact).norm() / exact.norm() < 3e-3  # y is rounded to bf16, as branches give it
-        if isinstance(rows, Rows):
+        if isinstance(rows, QuantizedRows):
             near(rows, normed(after, *norm[:2]))
         else:
             torch.testing.assert_close(rows.double(), normed(after, *norm[:2]), atol=1e-5, rtol=1e-5)
     stream = parts["x"].clone()
-    assert join(stream, parts["y"], gate) is stream
+    assert add_residual(stream, parts["y"], gate) is stream
     torch.testing.assert_close(stream.double(), exact, atol=1e-6, rtol=1e-6)
 
 
@@ -73,7 +75,7 @@ def test_under_autograd_the_stream_is_left_alone(parts: dict[str, Tensor]) -> No
     x = parts["x"].requires_grad_()
     layer = Linear(D, N)
     norm = Norm(parts["gain"].requires_grad_(), parts["shift"].requires_grad_(), 1e-6)
-    after, rows = layer.join(x, parts["y"], parts["gate"].requires_grad_(), norm)
+    after, rows = layer.add_residual(x, parts["y"], parts["gate"].requires_grad_(), norm)
     before = x.detach().clone()
     (layer(rows).square().sum() + after.sum()).backward()
     assert torch.equal(x.detach(), before)
@@ -85,7 +87,7 @@ def test_a_split_of_rows_loses_none() -> None:
     torch.manual_seed(0)
     layer = Int8Linear(D, N, torch.float32)
     layer.weight.random_(-127, 128)
-    rows = layer.enter(torch.randn(B, L, D))
+    rows = layer.prepare(torch.randn(B, L, D))
     whole = layer(rows)
     assert [part.q.shape[1] for part in rows.split(2)] == [2, 2, 1]
     assert torch.equal(torch.cat([layer(part) for part in rows.split(2)], 1), whole)

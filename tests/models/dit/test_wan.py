@@ -185,11 +185,11 @@ def test_training_starts_silent_and_reaches_every_weight() -> None:
     network = Transformer(TINY)
     network.init_weights(seed=3)
     x, t, context = inputs(TINY, (2, 4, 4), 5)
-    beside = ExtraInputs(reference=torch.randn(len(x), TINY.reference_channels, 4, 4))
-    out = network(x, t, context, beside)
+    extras = ExtraInputs(reference=torch.randn(len(x), TINY.reference_channels, 4, 4))
+    out = network(x, t, context, extras)
     assert out.abs().max() == 0  # the head is silent at first
     torch.nn.init.normal_(network.head.head.weight)
-    network(x, t, context, beside).square().mean().backward()
+    network(x, t, context, extras).square().mean().backward()
     unmoved = [name for name, w in network.named_parameters() if w.grad is None or not w.grad.abs().sum() > 0]
     assert unmoved == []
 

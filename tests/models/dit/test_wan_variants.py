@@ -27,9 +27,10 @@ from models.dit.linear import Int4Linear, Int8Linear
 from models.dit.wan import Transformer
 from models.dit.wan_variants import ExtraInputs
 from models.importing.wan_names import diffusers_name
-from models.loading.quantize import SCHEME, SCHEME_INT4, errors, load_quantized, quantize
+from models.loading.quantize import errors, load_quantized, quantize
 from models.loading.streaming import place
 from models.placement import Placement
+from models.weight_files.package_header import SCHEME_INT4, SCHEME_INT8
 
 SMALL = {"dim": 48, "ffn": 32, "heads": 2, "layers": 2, "text_dim": 16, "text_len": 512}
 T2V = Card("t2v", in_channels=16, **SMALL)
@@ -85,15 +86,15 @@ def oracle(network: Transformer) -> torch.nn.Module:
     return other.eval()
 
 
-def theirs(network: Transformer, x: Tensor, t: Tensor, context: Tensor, beside: ExtraInputs) -> Tensor:
+def theirs(network: Transformer, x: Tensor, t: Tensor, context: Tensor, extras: ExtraInputs) -> Tensor:
     """What diffusers' network says."""
     given = {"encoder_hidden_states": F.pad(context, (0, 0, 0, 512 - context.shape[1]))}
-    if beside.pictures is not None:
-        seen = beside.pictures
+    if extras.pictures is not None:
+        seen = extras.pictures
         given["encoder_hidden_states_image"] = seen.unflatten(1, (-1, 257)).flatten(0, 1)
-    if beside.hints is not None:
-        given["control_hidden_states"] = beside.hints
-        given["control_hidden_states_scale"] = torch.full((len(network.card.vace_layers),), beside.hint_scale)
+    if extras.hints is not None:
+        given["control_hidden_states"] = extras.hints
+        given["control_hidden_states_scale"] = torch.full((len(network.card.vace_layers),), extras.hint_scale)
     return oracle(network)(x, t, **given, return_dict=False)[0]
 
 
@@ -111,12 +112,12 @@ def test_equals_diffusers(telling, card: Card, batch: int) -> None:
 @torch.no_grad()
 def test_hints_are_added_by_their_scale(telling) -> None:
     network = telling(Transformer(VACE))
-    x, t, context, beside = inputs(VACE)
-    half = network(x, t, context, beside._replace(hint_scale=0.5))
-    assert relative(half, theirs(network, x, t, context, beside._replace(hint_scale=0.5))) < 2e-5
-    assert relative(half, network(x, t, context, beside)) > 1e-2
+    x, t, context, extras = inputs(VACE)
+    half = network(x, t, context, extras._replace(hint_scale=0.5))
+    assert relative(half, theirs(network, x, t, context, extras._replace(hint_scale=0.5))) < 2e-5
+    assert relative(half, network(x, t, context, extras)) > 1e-2
     with torch.enable_grad():  # where the stream is not written over
-        assert relative(network(x, t, context, beside), theirs(network, x, t, context, beside)) < 2e-5
+        assert relative(network(x, t, context, extras), theirs(network, x, t, context, extras)) < 2e-5
 
 
 @pytest.mark.parametrize("batch", [1, 2])
@@ -124,12 +125,12 @@ def test_hints_are_added_by_their_scale(telling) -> None:
 def test_a_time_for_each_latent_frame_is_diffusers_time_for_each_token(telling, batch: int) -> None:
     """The first frame of TI2V-5B is given, and told to be without noise."""
     network = telling(Transformer(TI2V))
-    x, t, context, beside = inputs(TI2V, batch)
+    x, t, context, extras = inputs(TI2V, batch)
     times = t[:, None].repeat(1, FRAMES)
     times[:, 0] = 0
     each = times.repeat_interleave(HEIGHT * WIDTH // 4, 1)
     ours = network(x, times, context)
-    assert relative(ours, theirs(network, x, each, context, beside)) < 2e-5
+    assert relative(ours, theirs(network, x, each, context, extras)) < 2e-5
     assert relative(ours, network(x, t, context)) > 1e-2
     assert relative(network(x, t[:, None].expand(-1, FRAMES), context), network(x, t, context)) < 1e-6
     with torch.enable_grad():
@@ -141,8 +142,8 @@ def test_a_camera_by_hand(telling) -> None:
     """Rays of a cell's pixels in the order (channel, row, column), through a convolution and a residual block."""
     network = telling(Transformer(CAMERA))
     adapter = network.control_adapter
-    x, t, context, beside = inputs(CAMERA)
-    cells = beside.rays.double().reshape(24, FRAMES, HEIGHT, 8, WIDTH, 8)
+    x, t, context, extras = inputs(CAMERA)
+    cells = extras.rays.double().reshape(24, FRAMES, HEIGHT, 8, WIDTH, 8)
     weight = adapter.conv.weight.double().reshape(48, 24, 8, 8, 2, 2)  # D, channel, row, column, cell
     split = cells.reshape(24, FRAMES, HEIGHT // 2, 2, 8, WIDTH // 2, 2, 8)
     made = torch.einsum("cfhyrwxq,dcrqyx->fdhw", split, weight) + adapter.conv.bias.double()[:, None, None]
@@ -150,7 +151,7 @@ def test_a_camera_by_hand(telling) -> None:
     within = F.relu(F.conv2d(made, block.conv1.weight, block.conv1.bias, padding=1))
     made = made + F.conv2d(within, block.conv2.weight, block.conv2.bias, padding=1)
     adapter.float()
-    assert relative(adapter(beside.rays)[0].transpose(0, 1), made) < 1e-5
+    assert relative(adapter(extras.rays)[0].transpose(0, 1), made) < 1e-5
     # Added to the tokens, it is a film of its own kind on the patch embedding: a network without a camera that reads
     # these very numbers through a matrix of ones gives the same.
     plain = Transformer(replace(I2V, in_channels=32 + 48)).eval()
@@ -161,18 +162,18 @@ def test_a_camera_by_hand(telling) -> None:
     plain.load_state_dict(state)
     sparse = torch.zeros(1, 48, *LATENT)
     sparse[..., ::2, ::2] = made.float().transpose(0, 1)[None]
-    ours = network(x, t, context, beside)
-    assert relative(ours, plain(torch.cat([x, sparse], 1), t, context, ExtraInputs(pictures=beside.pictures))) < 1e-5
-    assert relative(ours, network(x, t, context, beside._replace(rays=None))) > 1e-2
+    ours = network(x, t, context, extras)
+    assert relative(ours, plain(torch.cat([x, sparse], 1), t, context, ExtraInputs(pictures=extras.pictures))) < 1e-5
+    assert relative(ours, network(x, t, context, extras._replace(rays=None))) > 1e-2
 
 
 @torch.no_grad()
 def test_a_reference_is_a_frame_before_the_film(telling) -> None:
     """A network without one, whose first latent frame gives the very tokens, says the same of the rest."""
     network = telling(Transformer(CONTROL))
-    x, t, context, beside = inputs(CONTROL)
-    ours = network(x, t, context, beside)
-    tokens = F.conv2d(beside.reference, network.ref_conv.weight, network.ref_conv.bias, stride=2)
+    x, t, context, extras = inputs(CONTROL)
+    ours = network(x, t, context, extras)
+    tokens = F.conv2d(extras.reference, network.ref_conv.weight, network.ref_conv.bias, stride=2)
     plain = Transformer(replace(I2V, in_channels=48 + 48)).eval()
     state = {name: w for name, w in network.state_dict().items() if not name.startswith("ref_conv.")}
     ones = torch.zeros(48, 48, 1, 2, 2)
@@ -182,10 +183,10 @@ def test_a_reference_is_a_frame_before_the_film(telling) -> None:
     first = torch.zeros(1, 48 + 48, 1, HEIGHT, WIDTH)
     first[0, 48:, 0, ::2, ::2] = tokens[0] - network.patch_embedding.bias[:, None, None]
     film = torch.cat([first, F.pad(x, (0, 0, 0, 0, 0, 0, 0, 48))], 2)
-    expected = plain(film, t, context, ExtraInputs(pictures=beside.pictures))[:, :, 1:]
+    expected = plain(film, t, context, ExtraInputs(pictures=extras.pictures))[:, :, 1:]
     assert ours.shape == expected.shape
     assert relative(ours, expected) < 1e-5
-    assert relative(ours, network(x, t, context, beside._replace(reference=None))) > 1e-2
+    assert relative(ours, network(x, t, context, extras._replace(reference=None))) > 1e-2
 
 
 # What a variant's file holds beyond the tensors of text-to-video, and how many tensors that makes.
@@ -266,7 +267,7 @@ def test_blocks_beside_kept_ones_are_kept() -> None:
     assert isinstance(packed.vace_blocks[1].ffn[0], Int4Linear)
 
 
-@pytest.mark.parametrize("scheme", [SCHEME, SCHEME_INT4])
+@pytest.mark.parametrize("scheme", [SCHEME_INT8, SCHEME_INT4])
 @torch.inference_mode()
 def test_streamed_hints_are_the_same_film(telling, scheme: str) -> None:
     """The blocks of the film pass through two slots; those that make hints stay on the device."""
@@ -292,9 +293,9 @@ def test_frames_of_their_own_time_in_int8(telling, attention) -> None:
 
 
 def test_what_a_card_does_not_read_is_refused() -> None:
-    x, t, context, beside = inputs(I2V)
+    x, t, context, extras = inputs(I2V)
     with pytest.raises(ValueError, match="pictures were given to t2v"):
-        Transformer(T2V)(x[:, :16], t, context, beside)
+        Transformer(T2V)(x[:, :16], t, context, extras)
     with pytest.raises(ValueError, match="i2v reads pictures, and none were given"):
         Transformer(I2V)(x, t, context)
     with pytest.raises(ValueError, match="vace reads hints, and none"):
@@ -302,7 +303,7 @@ def test_what_a_card_does_not_read_is_refused() -> None:
     with pytest.raises(ValueError, match="2 times were given for 3 latent frames"):
         Transformer(T2V)(x[:, :16], t[:, None].expand(-1, 2), context)
     with pytest.raises(ValueError, match="257 tokens; this model reads 514"):
-        Transformer(FLF2V)(x, t, context, beside)
+        Transformer(FLF2V)(x, t, context, extras)
     with pytest.raises(ValueError, match="the first must be 0"):
         Transformer(replace(VACE, vace_layers=(1, 2)))
 

@@ -1,4 +1,4 @@
-"""The picture tower gives what transformers' gives before its last layer, and reads pictures as Wan does."""
+"""The CLIP image encoder agrees with transformers' before its last layer, and preprocesses pictures as Wan does."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from models.encoders.clip import (
     VisionCard,
     VisionTower,
     load_vision,
-    original_vision,
-    prepared,
+    preprocess,
 )
 from models.errors import BadInput
+from models.importing.layouts import recognise
 
 TINY = VisionCard("clip-tiny", image=42, patch=14, dim=32, ffn=64, heads=4, layers=3)
 
 
 def theirs(card: VisionCard):
-    """transformers' tower, with weights that let every part be felt."""
+    """transformers' tower, with weights under which every part matters."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
     config = CLIPVisionConfig(
@@ -51,70 +51,85 @@ def relative(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a.double() - b.double()).norm() / b.double().norm())
 
 
+def imported(state: dict[str, torch.Tensor], card: VisionCard = TINY) -> dict[str, torch.Tensor]:
+    """The tensors of a file as a package holds them: found by the importer, those that a tower has, in its shapes."""
+    (found,) = recognise({name: ("F32", tuple(tensor.shape)) for name, tensor in state.items()}, {}, lambda name: b"")
+    assert found.part == "vision"
+    return {
+        name: torch.cat([state[key] for key in found.pieces[name].keys]).reshape(tensor.shape)
+        for name, tensor in VisionTower(card).state_dict().items()
+    }
+
+
+def tower_of(state: dict[str, torch.Tensor], dtype: torch.dtype = torch.float32) -> VisionTower:
+    return load_vision(TINY, imported(state), torch.device("cpu"), dtype)
+
+
+@pytest.fixture(scope="module")
+def network():
+    return theirs(TINY)
+
+
 @pytest.mark.parametrize("prefix", ["", "vision_model."])
 @torch.no_grad()
-def test_it_gives_what_transformers_gives(prefix):
-    network = theirs(TINY)
-    tower = load_vision(TINY, {f"{prefix}{name}": tensor for name, tensor in network.state_dict().items()})
+def test_it_gives_what_transformers_gives(network, prefix):
+    tower = tower_of({f"{prefix}{name.removeprefix('vision_model.')}": x for name, x in network.state_dict().items()})
     assert len(tower.transformer) == TINY.layers - 1
     seen = tower(pictures())
-    expected = network(pixel_values=prepared(pictures(), TINY.image), output_hidden_states=True)
+    expected = network(pixel_values=preprocess(pictures(), TINY.image), output_hidden_states=True)
     assert seen.shape == (2, TINY.tokens, TINY.dim)
     assert relative(seen, expected.hidden_states[-2]) < 1e-5
     assert relative(seen, expected.hidden_states[-1]) > 0.1
 
 
 @torch.no_grad()
-def test_original_names_give_the_same_tower():
-    one = load_vision(TINY, theirs(TINY).state_dict())
-    original = {f"visual.{name}": tensor for name, tensor in original_vision(theirs(TINY).state_dict()).items()}
-    assert original["visual.cls_embedding"].shape == (1, 1, TINY.dim)
-    assert original["visual.transformer.2.attn.to_qkv.weight"].shape == (3 * TINY.dim, TINY.dim)
-    beside = {"visual.head": torch.zeros(32, 16), "textual.norm.weight": torch.zeros(8), "log_scale": torch.zeros(())}
-    assert torch.equal(load_vision(TINY, original | beside)(pictures()), one(pictures()))
+def test_original_names_give_the_same_tower(network):
+    one = imported(network.state_dict())
+    assert one["cls_embedding"].shape == (1, 1, TINY.dim)
+    assert one["transformer.1.attn.to_qkv.weight"].shape == (3 * TINY.dim, TINY.dim)
+    last = {"visual.transformer.2.norm1.weight": torch.zeros(TINY.dim), "visual.head": torch.zeros(TINY.dim, 16)}
+    again = imported({f"visual.{name}": tensor for name, tensor in one.items()} | last)
+    assert all(torch.equal(again[name], tensor) for name, tensor in one.items())
 
 
 @torch.no_grad()
-def test_bf16_inside():
-    small = load_vision(TINY, theirs(TINY).state_dict(), torch.bfloat16)
+def test_bf16_inside(network):
+    small = tower_of(network.state_dict(), torch.bfloat16)
     assert small(pictures()).dtype == torch.bfloat16
-    assert 1e-4 < relative(small(pictures()), load_vision(TINY, theirs(TINY).state_dict())(pictures())) < 0.03
+    assert 1e-4 < relative(small(pictures()), tower_of(network.state_dict())(pictures())) < 0.03
 
 
 def test_pictures_are_stretched_as_the_original_stretches_them():
     """It takes them in -1..1, resizes, and only then brings them to 0..1; no aspect is kept, nothing is cut off."""
     x = F.interpolate(pictures() * 2 - 1, (224, 224), mode="bicubic", align_corners=False)
     expected = (x * 0.5 + 0.5 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-    torch.testing.assert_close(prepared(pictures(), 224), expected, rtol=0, atol=5e-6)
+    torch.testing.assert_close(preprocess(pictures(), 224), expected, rtol=0, atol=5e-6)
     grey = torch.tensor(MEAN)[None, :, None, None].expand(1, 3, 480, 832)
-    torch.testing.assert_close(prepared(grey, 224), torch.zeros(1, 3, 224, 224), rtol=0, atol=1e-5)
+    torch.testing.assert_close(preprocess(grey, 224), torch.zeros(1, 3, 224, 224), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda s: s.pop("encoder.layers.0.mlp.fc1.bias"), "lack transformer.0.mlp.0.bias"),
+        (lambda s: s.pop("transformer.0.mlp.0.bias"), "transformer.0.mlp.0.bias is nothing, not (64,)"),
         (
-            lambda s: s.pop("encoder.layers.1.self_attn.k_proj.weight"),
-            "2 of the three parts of transformer.1.attn.to_qkv",
+            lambda s: s.update({"pos_embedding": torch.zeros(1, 5, 32)}),
+            "pos_embedding is (1, 5, 32), not (1, 10, 32)",
         ),
-        (
-            lambda s: s.update({"embeddings.position_embedding.weight": torch.zeros(5, 32)}),
-            "pos_embedding in the weights",
-        ),
-        (lambda s: s.clear(), "lack cls_embedding"),
+        (lambda s: s.update({"head": torch.zeros(3)}), "head is (3,), not nothing"),
+        (lambda s: s.clear(), "cls_embedding is nothing, not (1, 1, 32)"),
     ],
 )
-def test_weights_that_are_no_such_tower_are_refused(change, says):
-    tensors = dict(theirs(TINY).state_dict())
+def test_a_package_without_the_whole_encoder_is_refused(network, change, says):
+    tensors = imported(network.state_dict())
     change(tensors)
-    with pytest.raises(BadInput, match=re.escape(says)):
-        load_vision(TINY, tensors)
+    with pytest.raises(BadInput, match=re.escape(f"hold no whole image encoder: {says}; import the model again")):
+        load_vision(TINY, tensors, torch.device("cpu"))
 
 
-def test_the_last_layer_may_lack_as_it_is_not_read():
-    tensors = {name: tensor for name, tensor in theirs(TINY).state_dict().items() if "layers.2." not in name}
-    assert load_vision(TINY, tensors)(pictures()).shape == (2, 10, 32)
+def test_a_file_may_lack_the_last_layer(network):
+    tensors = {name: tensor for name, tensor in network.state_dict().items() if "layers.2." not in name}
+    assert tower_of(tensors)(pictures()).shape == (2, 10, 32)
 
 
 def test_the_sizes_of_the_real_one():

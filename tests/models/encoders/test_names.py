@@ -1,4 +1,4 @@
-"""Every name of an encoder's weights leads to the one that ours have, and to no other."""
+"""Every parameter name of another layout maps to the original's, and to no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words become the numbers that SentencePiece gives and transformers reads, and no broken vocabulary stops a render."""
+"""Prompts become the token ids of SentencePiece and transformers, and a broken vocabulary is refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder of words gives what transformers' gives, wherever its blocks lie, and nearly so in int8."""
+"""The text encoder agrees with transformers', wherever its blocks are, and nearly so in int8."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from models.dit.linear import Int8Linear
 from models.encoders.names import original_text_name
 from models.encoders.umt5 import NEAREST, TextEncoder, distance_buckets, text_dtype
 from models.errors import BadInput
-from models.loading.quantize import READERS, SCHEME_INT4, errors, load_quantized, quantize
+from models.loading.quantize import READERS, errors, load_quantized, quantize
 from models.loading.streaming import StreamedBlocks, place
 from models.placement import Placement
+from models.weight_files.package_header import SCHEME_INT4
 
 TINY = TextCard("umt5-tiny", words=96, dim=32, ffn=48, heads=4, layers=3)
 CPU = torch.device("cpu")
@@ -114,7 +115,7 @@ def test_the_buckets_are_those_of_the_logarithm():
 def test_the_int8_encoder_stays_near(turn, record_property):
     card = replace(TINY, dim=64, ffn=256, layers=8)
     exact = trained(card)
-    stored = quantize(exact.state_dict(), card, turn=turn)
+    stored = quantize(exact.state_dict(), card, rotate=turn)
     assert {name for name, tensor in stored.items() if tensor.dtype == torch.int8} == {
         f"blocks.{i}.{matrix}.weight"
         for i in range(card.layers)
@@ -154,7 +155,7 @@ def test_each_int8_block_stays_nearer_still(record_property):
 def test_int4_serves_it_too():
     card = replace(TINY, dim=64, ffn=256)
     exact = trained(card)
-    small = load_quantized(card, quantize(exact.state_dict(), card, scheme=SCHEME_INT4, turn=READERS))
+    small = load_quantized(card, quantize(exact.state_dict(), card, scheme=SCHEME_INT4, rotate=READERS))
     assert 0.01 < relative(small(*words(40, card=card)), exact(*words(40, card=card))) < 0.25
 
 

@@ -1,4 +1,4 @@
-"""The same small Wan in every layout becomes the same package; what is damaged or unclear is refused in one line."""
+"""The same small Wan in every layout becomes the same package; an interrupted import resumes; memory is bounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLOCK_MATRIX = ("attn.", "ffn.")
 State = dict[str, Tensor]
 
 
-def bring(house, *arguments: object) -> tuple[State, dict[str, str]]:
+def import_files(house, *arguments: object) -> tuple[State, dict[str, str]]:
     """One import that succeeds: the tensors in floats, and the metadata."""
     code, events = house.run(*arguments)
     assert code == 0, events[-1]
@@ -198,7 +198,7 @@ LAYOUTS = {
 def test_every_layout_becomes_the_same_package(layout, house, states):
     write, error = LAYOUTS[layout]
     write(states["transformer"], house.disk)
-    found, metadata = bring(house, house.disk, *BASE)
+    found, metadata = import_files(house, house.disk, *BASE)
     assert apart(found, states["transformer"], "transformer.") <= (error**2 + LOST["int8"] ** 2) ** 0.5
     assert apart(found, states["vae"], "vae.") == 0 and apart(found, states["text"], "text.") <= LOST["int8"]
     assert bytes(found["tokenizer.file"].to(torch.uint8).tolist()) == (house.disk / "spiece.model").read_bytes()
@@ -208,9 +208,9 @@ def test_every_layout_becomes_the_same_package(layout, house, states):
 
 
 @pytest.mark.parametrize("precision", LOST)
-def test_each_precision_is_as_near_as_it_should_be_and_loads(precision, house, states):
+def test_each_precision_has_its_usual_error_and_loads(precision, house, states):
     write_original(states["transformer"], house.disk)
-    found, metadata = bring(house, house.disk, *BASE, "--precision", precision)
+    found, metadata = import_files(house, house.disk, *BASE, "--precision", precision)
     assert apart(found, states["transformer"], "transformer.") <= LOST[precision]
     report = json.loads(metadata["report"])
     assert report["transformer.blocks.1.ffn.2.weight"][0] == precision
@@ -224,11 +224,11 @@ def test_each_precision_is_as_near_as_it_should_be_and_loads(precision, house, s
     load_quantized(TEXT, package.part("text."))
 
 
-def test_two_experts_are_told_by_their_names_or_by_the_operator(house, states):
+def test_two_experts_are_known_by_their_names_or_by_options(house, states):
     for folder, state in (("high_noise_model", "transformer"), ("low_noise_model", "expert")):
         (house.disk / folder).mkdir()
         save_file(states[state], house.disk / folder / "diffusion_pytorch_model.safetensors")
-    by_name, metadata = bring(house, house.disk)
+    by_name, metadata = import_files(house, house.disk)
     card = card_from_json(metadata["card"])
     assert card.experts == 2 and card.boundary == 0.875 and card.guidance == (4.0, 3.0)
     assert apart(by_name, states["transformer"], "transformer.") <= LOST["int8"]
@@ -236,7 +236,7 @@ def test_two_experts_are_told_by_their_names_or_by_the_operator(house, states):
     for file, state in (("a", "transformer"), ("b", "expert")):
         save_file(states[state], house.disk / f"{file}.safetensors")
     parts = (house.disk / "umt5.safetensors", house.disk / "vae.safetensors", house.disk / "spiece.model")
-    asked, _ = bring(
+    asked, _ = import_files(
         house,
         *parts,
         "--low",
@@ -255,7 +255,7 @@ def test_a_lora_is_merged_before_anything_is_rounded(house, states):
     layer = "diffusion_model.blocks.0.ffn.2"
     save_file({f"{layer}.lora_B.weight": up, f"{layer}.lora_A.weight": down}, house.disk.parent / "lora.safetensors")
     write_original(states["transformer"], house.disk)
-    found, metadata = bring(house, house.disk, *BASE, "--lora", f"{house.disk.parent / 'lora.safetensors'}:0.5")
+    found, metadata = import_files(house, house.disk, *BASE, "--lora", f"{house.disk.parent / 'lora.safetensors'}:0.5")
     wanted = dict(states["transformer"])
     wanted["blocks.0.ffn.2.weight"] = wanted["blocks.0.ffn.2.weight"] + 0.5 * up @ down
     assert apart(found, wanted, "transformer.") <= LOST["int8"]
@@ -270,14 +270,14 @@ def test_a_lora_that_distils_makes_a_distilled_model(house, states):
     lora = house.disk.parent / "Wan21_T2V_14B_lightx2v_cfg_step_distill_lora_rank32.safetensors"
     save_file(pair, lora)
     house.write(states["transformer"])
-    _, metadata = bring(house, house.disk, *BASE, "--lora", lora)
+    _, metadata = import_files(house, house.disk, *BASE, "--lora", lora)
     card = card_from_json(metadata["card"])
     assert (card.steps, card.passes, card.solver) == (4, 1, "euler")
 
 
 def test_a_distilled_file_is_sampled_as_it_was_made(house, states):
     save_file(states["transformer"], house.disk / "wan2.1_lightx2v_4step.safetensors")
-    _, metadata = bring(house, house.disk, *BASE)
+    _, metadata = import_files(house, house.disk, *BASE)
     card = card_from_json(metadata["card"])
     assert (card.name, card.steps, card.guidance, card.passes, card.solver) == (
         "wan2.1-t2v-14b-256x2", 4, (1.0,), 1, "euler",
@@ -299,34 +299,34 @@ def test_the_encoder_in_hugging_faces_names_with_its_vocabulary_inside(house, st
     coder = {diffusers_coder_name(name, "wan2.1"): tensor for name, tensor in states["vae"].items()}
     save_file(coder, house.disk / "vae.safetensors")
     write_original(states["transformer"], house.disk)
-    found, _ = bring(house, house.disk, *BASE)
+    found, _ = import_files(house, house.disk, *BASE)
     assert apart(found, states["text"], "text.") <= LOST["int8"] and apart(found, states["vae"], "vae.") == 0
     assert "tokenizer.file" in found
 
 
-def test_a_pickle_is_converted_apart(house, states):
+def test_a_pickle_is_converted_in_a_sandbox(house, states):
     (house.disk / "vae.safetensors").unlink()
     torch.save(states["vae"], house.disk / "Wan2.1_VAE.pth")
     write_original(states["transformer"], house.disk)
-    found, _ = bring(house, house.disk, *BASE)
+    found, _ = import_files(house, house.disk, *BASE)
     assert apart(found, states["vae"], "vae.") == 0
 
 
-def test_what_was_brought_is_remembered(house, states):
+def test_the_package_records_its_sources(house, states):
     import hashlib
 
     file = write_original(states["transformer"], house.disk)
-    _, metadata = bring(house, house.disk, *BASE, "--licence", "ours alone", "--origin", "a drive from B")
+    _, metadata = import_files(house, house.disk, *BASE, "--licence", "ours alone", "--origin", "a drive from B")
     sources = {each["file"]: each for each in json.loads(metadata["sources"])}
     assert sources["dit.safetensors"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert len(sources) == 3 and metadata["licence"] == "ours alone" and metadata["origin"] == "a drive from B"
 
 
-def test_a_killed_import_goes_on(house, states, tmp_path):
+def test_a_killed_import_resumes(house, states, tmp_path):
     write_original(states["transformer"], house.disk)
-    slow = tmp_path / "slow.py"  # ends hard in the middle of the fifth group
+    slow = tmp_path / "slow.py"  # killed in the middle of the fifth group
     slow.write_text(
-        "import os, sys\nfrom models import importing\nseen = []\nconvert = importing.converted\n"
+        "import os, sys\nfrom models.importing import __main__ as importing\nseen = []\nconvert = importing.converted\n"
         "def stop(network, names):\n    seen.append(names)\n"
         "    if len(seen) == 5: os.kill(os.getpid(), 9)\n    return convert(network, names)\n"
         "importing.converted = stop\nsys.exit(importing.main(sys.argv[1:]))\n"
@@ -350,7 +350,7 @@ def test_a_killed_import_goes_on(house, states, tmp_path):
     assert [path.name for path in house.models.iterdir()] == [Path(events[-1]["path"]).name]
 
 
-def test_other_files_or_options_begin_anew(house, states, tmp_path):
+def test_other_options_start_again(house, states, tmp_path):
     write_original(states["transformer"], house.disk)
     from models.importing import __main__ as importing
 
@@ -369,7 +369,7 @@ def test_other_files_or_options_begin_anew(house, states, tmp_path):
 
 
 def test_memory_is_bounded_by_the_largest_tensor(house, tmp_path):
-    """A network of 230 MB in float32, whose largest tensor has 17 MB, in 150 MB beside the program."""
+    """A network of 230 MB in float32, whose largest tensor has 17 MB, in 150 MB more than the program."""
     wide = replace(SMALL, dim=1024, ffn=4096, heads=8, layers=4)
     network = Transformer(wide).requires_grad_(False).state_dict()
     save_file({name: t.normal_() for name, t in network.items()}, tmp_path / "dit.safetensors")
@@ -393,13 +393,13 @@ def test_memory_is_bounded_by_the_largest_tensor(house, tmp_path):
              "wan2.1-fun-camera-14b", "wan2.2-ti2v-5b"],
 )  # fmt: skip
 def test_every_kind_of_transformer_imports_and_loads(base, house):
-    """Nine blocks, so that five of them are kept in bf16, and with them what stands beside them."""
+    """Nine blocks, so that five of them stay in bf16, with the VACE blocks that add to them."""
     hinted = (0, 3, 6) if CARDS[base].vace_layers else ()
     card = replace(CARDS[base], dim=128, ffn=128, heads=1, layers=9, text_dim=64, vace_layers=hinted)
     generator = torch.Generator().manual_seed(6)
     state = {name: torch.randn(t.shape, generator=generator) / 8 for name, t in Transformer(card).state_dict().items()}
     file = house.write(state, "x.safetensors")
-    found, metadata = bring(house, file, "--card", base, "--partial", "--name", "x")
+    found, metadata = import_files(house, file, "--card", base, "--partial", "--name", "x")
     assert apart(found, state, "transformer.") <= LOST["int8"]
     imported = card_from_json(metadata["card"])
     assert imported == replace(card, name=f"{base}-128x9")

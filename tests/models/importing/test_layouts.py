@@ -1,4 +1,4 @@
-"""Real sizes without real weights: every card in both namings and under every prefix is told apart, or asked about."""
+"""Real sizes without real weights: every card, in both namings and under every prefix, is identified or asked about."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.importing.identify import Answers, candidates, chosen, expert_of, hi
 from models.importing.layouts import PREFIXES, recognise
 from models.importing.wan_names import diffusers_name
 
-HOUSE_CARDS = [card for card in CARDS.values() if card is not PREVIS]
+WAN_CARDS = [card for card in CARDS.values() if card is not PREVIS]
 NONE: frozenset[str] = frozenset()
 
 
@@ -67,12 +67,12 @@ def shapes_of(card: Card) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def look(shapes: dict[str, tuple[int, ...]], dtype: str = "BF16", **changes):
+def recognised(shapes: dict[str, tuple[int, ...]], dtype: str = "BF16", **changes):
     stored = {name: (dtype, shape) for name, shape in shapes.items()} | changes
     return recognise(stored, {}, lambda name: b"{}", "it")
 
 
-@pytest.mark.parametrize("card", HOUSE_CARDS, ids=lambda card: card.name)
+@pytest.mark.parametrize("card", WAN_CARDS, ids=lambda card: card.name)
 def test_every_card_is_found_by_its_shapes_or_asked_about(card):
     shapes = shapes_of(card)
     counts = {"wan2.1-t2v-1.3b": 825, "wan2.1-t2v-14b": 1095, "wan2.1-i2v-14b-480p": 1303, "wan2.1-flf2v-14b": 1304,
@@ -87,7 +87,7 @@ def test_every_card_is_found_by_its_shapes_or_asked_about(card):
     }  # fmt: skip
     for names, layout in ((shapes, "original"), (theirs, "diffusers")):
         for prefix in ("", "model.diffusion_model.", "diffusion_model.", "model.", "net.", "transformer.", "module."):
-            (found,) = look({prefix + name: shape for name, shape in names.items()})
+            (found,) = recognised({prefix + name: shape for name, shape in names.items()})
             assert (found.part, found.layout) == ("transformer", layout) and found.shapes == shapes
             assert all(piece.keys == (prefix + _other(name, layout),) for name, piece in found.pieces.items())
     cards = candidates(measured(shapes, "it"), "it")
@@ -122,19 +122,19 @@ def _other(name: str, layout: str) -> str:
         ("a/b/model.safetensors", set()),
     ],
 )  # fmt: skip
-def test_names_hint_and_never_inside_a_word(path, says):
+def test_hints_in_names_are_whole_words(path, says):
     assert hints_of(Path(path)) == says
 
 
-def test_what_no_file_tells_is_asked_with_its_flag():
+def test_where_shapes_and_names_do_not_decide_the_option_is_named():
     t2v, i2v = ([CARDS[n] for n in names] for names in (
         ("wan2.1-t2v-14b", "wan2.2-t2v-a14b"), ("wan2.1-i2v-14b-480p", "wan2.1-i2v-14b-720p")
     ))  # fmt: skip
-    with pytest.raises(BadInput, match=r"^it does not tell .*: say --card wan2.1-t2v-14b or --card wan2.2-t2v-a14b$"):
+    with pytest.raises(BadInput, match=r"^it could be one of .*: add --card wan2.1-t2v-14b or --card wan2.2-t2v-a14b$"):
         chosen(t2v, NONE, Answers(), "it")
-    with pytest.raises(BadInput, match=r"say --card wan2.1-i2v-14b-480p or --card wan2.1-i2v-14b-720p$"):
+    with pytest.raises(BadInput, match=r"add --card wan2.1-i2v-14b-480p or --card wan2.1-i2v-14b-720p$"):
         chosen(i2v, frozenset({"wan2.1"}), Answers(), "it")
-    with pytest.raises(BadInput, match=r"say --high it or --low it$"):
+    with pytest.raises(BadInput, match=r"give it as --high it or --low it$"):
         expert_of(frozenset({"wan2.2"}), "it")
     assert chosen(t2v, frozenset({"high"}), Answers(), "it").name == "wan2.2-t2v-a14b"
     assert chosen(t2v, frozenset({"wan2.1"}), Answers(), "it").name == "wan2.1-t2v-14b"
@@ -156,7 +156,8 @@ SMALL = {
     "head.modulation": (1, 2, 256), "patch_embedding.weight": (256, 16, 1, 2, 2), "blocks.0.ffn.0.weight": (512, 256),
 }  # fmt: skip
 REFUSED = [
-    (SMALL | {"casual_audio_encoder.encoder.final_linear.weight": (1,)}, "it is Wan 2.2 S2V"),
+    (SMALL | {"casual_audio_encoder.x.weight": (1,)},
+     "it is Wan 2.2 S2V (it has casual_audio_encoder.x.weight), which Rushes does not support; `rushes models`"),
     (SMALL | {"face_adapter.fuser_blocks.0.k_norm.weight": (1,)}, "it is Wan 2.2 Animate"),
     (SMALL | {"audio_proj.audio_proj_glob_1.layer.bias": (1,)}, "it is HuMo"),
     (SMALL | {"blocks.0.self_attn.proj_l.weight": (1,)}, "it has sparse-linear attention (TurboDiffusion)"),
@@ -164,9 +165,9 @@ REFUSED = [
     (SMALL | {"blocks.0.ffn.0.weight_scale_2": ()}, "it stores blocks.0.ffn.0 as nvfp4"),
     (SMALL | {"blocks.0.ffn.0.int8_weight": ()}, "it stores blocks.0.ffn.0 as int8 in blocks (TurboDiffusion)"),
     (SMALL | {"blocks.0.ffn.0.weight._data": ()}, "it stores blocks.0.ffn.0.weight as quanto (Wan2GP)"),
-    (SMALL | {"head.strange": (1,)}, "it holds head.strange, which no transformer of Wan has"),
-    ({"a.b": (1,), "c.d": (2,)}, "it is no network of Wan: none of its 2 tensors is known (a.b, c.d ...)"),
-    ({"x.lora_A.weight": (1, 1)}, "it is a LoRA and no model"),
+    (SMALL | {"head.strange": (1,)}, "it has a tensor head.strange, which no Wan transformer has"),
+    ({"a.b": (1,), "c.d": (2,)}, "it is not a Wan network: none of its 2 tensors is known (a.b, c.d ...)"),
+    ({"x.lora_A.weight": (1, 1)}, "it is a LoRA, not a model"),
     ({"decoder.conv1.weight": (8, 16, 3, 3, 3)}, "it holds an autoencoder without its encoder"),
     ({"decoder.conv1.weight": (8,), "encoder.conv1.weight": (8, 4, 3, 3, 3)}, "an autoencoder that reads 4 channels"),
     ({"encoder.layers.0.self_attn.q_proj.weight": (4, 4)}, "1 of the three parts of transformer.0.attn.to_qkv.weight"),
@@ -174,33 +175,33 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("shapes", "says"), REFUSED, ids=lambda value: value[:30] if isinstance(value, str) else "")
-def test_networks_that_are_not_shot_with_are_named(shapes, says):
+def test_unsupported_networks_are_named(shapes, says):
     with pytest.raises(BadInput) as error:
-        look(shapes)
+        recognised(shapes)
     assert says in str(error.value) and "\n" not in str(error.value)
 
 
-def test_forms_that_are_no_number_times_a_scale_are_refused():
+def test_formats_other_than_a_number_times_a_scale_are_refused():
     layer = {"blocks.0.ffn.0.weight": ("F8_E4M3", (512, 256)), "blocks.0.ffn.0.comfy_quant": ("U8", (20,))}
     rest = {"head.modulation": ("F32", (1, 2, 256))}
     for said, says in (
-        ({"format": "nvfp4"}, "as 'nvfp4', which is not read"),
-        ({"format": "int8_tensorwise", "convrot": True}, "turned (convrot)"),
+        ({"format": "nvfp4"}, "as 'nvfp4', which is not supported"),
+        ({"format": "int8_tensorwise", "convrot": True}, "rotated (convrot)"),
         ([], "as '[]'"),
     ):
         with pytest.raises(BadInput) as error:
             recognise(layer | rest, {}, lambda name, said=said: json.dumps(said).encode(), "it")
         assert says in str(error.value)
-    with pytest.raises(BadInput, match="says in no known words"):
+    with pytest.raises(BadInput, match="quantization metadata that cannot be read"):
         recognise(layer | rest, {}, lambda name: b"\xff{", "it")
-    with pytest.raises(BadInput, match="says in no known words"):
+    with pytest.raises(BadInput, match="quantization metadata that cannot be read"):
         recognise(rest, {"_quantization_metadata": "[1]"}, lambda name: b"", "it")
-    with pytest.raises(BadInput, match="in fp8 without its scale, which its others have"):
-        look(SMALL, **{"blocks.0.ffn.0.weight": ("F8_E4M3", (512, 256)), "scaled_fp8": ("F8_E4M3", (2,))})
+    with pytest.raises(BadInput, match="in fp8 without a scale, which its other weights have"):
+        recognised(SMALL, **{"blocks.0.ffn.0.weight": ("F8_E4M3", (512, 256)), "scaled_fp8": ("F8_E4M3", (2,))})
     with pytest.raises(BadInput, match="in int8 without a scale"):
-        look(SMALL, **{"blocks.0.ffn.0.weight": ("I8", (512, 256))})
-    with pytest.raises(BadInput, match="as U8, which is no form of weights"):
-        look(SMALL, **{"blocks.0.ffn.0.weight": ("U8", (512, 128))})
+        recognised(SMALL, **{"blocks.0.ffn.0.weight": ("I8", (512, 256))})
+    with pytest.raises(BadInput, match="as U8, which is not supported for weights"):
+        recognised(SMALL, **{"blocks.0.ffn.0.weight": ("U8", (512, 128))})
 
 
 def test_one_file_may_hold_several_networks():
@@ -209,7 +210,7 @@ def test_one_file_may_hold_several_networks():
     whole = {f"model.diffusion_model.{name}": shape for name, shape in SMALL.items()}
     whole |= {f"first_stage_model.{name}": shape for name, shape in vae.items()}
     whole |= {f"text_encoders.umt5xxl.transformer.{name}": shape for name, shape in text.items()}
-    found = {each.part: each for each in look(whole)}
+    found = {each.part: each for each in recognised(whole)}
     assert set(found) == {"transformer", "vae", "text"} and found["vae"].kind == "wan2.1"
     assert found["text"].shapes == {"token_embedding.weight": (800, 64), "norm.weight": (64,)}
     assert found["vae"].pieces["encoder.conv1.weight"].keys == ("first_stage_model.encoder.conv1.weight",)

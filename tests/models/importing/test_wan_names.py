@@ -22,7 +22,7 @@ def _transformer(kind: str):
 
 
 @pytest.mark.parametrize("kind", ["t2v", "i2v", "flf2v", "vace"])
-def test_every_name_of_a_transformer_goes_both_ways(kind):
+def test_every_name_of_a_transformer_is_renamed_both_ways(kind):
     names = list(_transformer(kind).state_dict())
     originals = [original_name(name) for name in names]
     assert None not in originals and len(set(originals)) == len(names)
@@ -35,7 +35,7 @@ def test_every_name_of_a_transformer_goes_both_ways(kind):
 
 
 @pytest.mark.parametrize("kind", ["wan2.1", "wan2.2"])
-def test_every_name_of_an_autoencoder_goes_both_ways(kind):
+def test_every_name_of_an_autoencoder_is_renamed_both_ways(kind):
     wide = {"is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2, "z_dim": 48}
     wide |= {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48, "scale_factor_spatial": 16}
     with torch.device("meta"):
@@ -57,6 +57,6 @@ def test_every_name_of_an_autoencoder_goes_both_ways(kind):
     "name", ["", "weight", "blocks.0.attn1.to_q", "blocks.0.self_attn.q.weight.weight", "blocks.x.ffn.net.2.weight",
              "scale_shift_table.weight", "proj_out", "blocks.0.lora.weight"]
 )  # fmt: skip
-def test_other_names_have_no_twin(name):
+def test_unknown_names_are_not_renamed(name):
     assert original_name(name) is None
     assert original_coder_name(name, "wan2.1") is None

@@ -1,4 +1,4 @@
-"""Saved steps of a toy walk: what is read back is exact, whole and this walk's own, or is passed over with a reason."""
+"""Saved steps of a toy sampler: what is read back is exact, whole and of this render, or is skipped with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ START = State(0, 6, noise((1, 2, 1, 2, 3), seed=1))
 
 
 def states(solver="unipc", start=START):
-    """A walk whose every step depends on all that came before it."""
+    """A sampler whose every step depends on all before it."""
     return list(denoise(lambda x, t: torch.sin(3 * x) + x.mean() * t / 1000, start.latent, LEVELS, solver, start))
 
 
@@ -31,21 +31,20 @@ def same(one: State, other: State) -> bool:
 
 
 def saved(folder: Path, steps: int = 6, key: str = "k") -> Checkpoints:
-    """A folder as a walk leaves it that is cut off after so many steps."""
+    """A folder as a render leaves it that is interrupted after so many steps."""
     checkpoints = Checkpoints(folder, key)
-    assert [checkpoints.keep(state) for state in states()[:steps]] == [None] * steps
+    assert [checkpoints.save(state) for state in states()[:steps]] == [None] * steps
     return checkpoints
 
 
-@pytest.mark.parametrize("solver", ["unipc", "euler"])
-@pytest.mark.parametrize("step", range(7))
-def test_a_walk_cut_off_anywhere_ends_in_the_same_bits(tmp_path, solver, step):
+@pytest.mark.parametrize(("solver", "step"), [*(("unipc", step) for step in range(7)), ("euler", 3)])
+def test_a_render_interrupted_anywhere_ends_in_the_same_bits(tmp_path, solver, step):
     unbroken = states(solver)
     before = Checkpoints(tmp_path, "k")
     for state in unbroken[:step]:
-        assert before.keep(state) is None
-    resumed, passed_over = Checkpoints(tmp_path, "k").newest(START)
-    assert same(resumed, unbroken[step - 1] if step else START) and passed_over == []
+        assert before.save(state) is None
+    resumed, skipped = Checkpoints(tmp_path, "k").newest(START)
+    assert same(resumed, unbroken[step - 1] if step else START) and skipped == []
     assert all(map(same, states(solver, resumed), unbroken[step:]))
 
 
@@ -55,12 +54,12 @@ def test_two_generations_are_kept(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == {f"{name}.safetensors" for name in names}
 
 
-def test_what_a_killed_walk_had_half_written_goes_when_the_next_begins(tmp_path):
+def test_half_written_files_of_a_killed_render_are_removed(tmp_path):
     saved(tmp_path, 3)
     torn = tmp_path / ".step-4.safetensors.4711.part"
     torn.write_bytes((tmp_path / "step-3.safetensors").read_bytes()[:100])
-    resumed, passed_over = Checkpoints(tmp_path, "k").newest(START)
-    assert resumed.index == 3 and passed_over == [] and not torn.exists()
+    resumed, skipped = Checkpoints(tmp_path, "k").newest(START)
+    assert resumed.index == 3 and skipped == [] and not torn.exists()
 
 
 def test_a_file_says_what_it_is_and_any_reader_reads_it(tmp_path):
@@ -78,17 +77,17 @@ def test_a_file_says_what_it_is_and_any_reader_reads_it(tmp_path):
 
 
 @pytest.mark.parametrize("torn", [[5], [5, 4]])
-def test_a_torn_file_costs_a_step_and_two_cost_the_walk(tmp_path, torn):
+def test_a_torn_file_costs_a_step_and_two_cost_all(tmp_path, torn):
     unbroken = states()
     whole = saved(tmp_path, 5)
     for index in torn:
         path = tmp_path / f"step-{index}.safetensors"
         os.truncate(path, path.stat().st_size - 7)
-    resumed, passed_over = whole.newest(START)
+    resumed, skipped = whole.newest(START)
     assert same(resumed, unbroken[3] if len(torn) == 1 else START)
-    assert [line.split(" is not used")[0] for line in passed_over] == [f"saved step {index}" for index in torn]
-    assert all("is cut off" in line and "\n" not in line for line in passed_over)
-    assert same([state for state in states(start=resumed) if whole.keep(state) is None][-1], unbroken[-1])
+    assert [line.split(" is not used")[0] for line in skipped] == [f"saved step {index}" for index in torn]
+    assert all("is cut off" in line and "\n" not in line for line in skipped)
+    assert same([state for state in states(start=resumed) if whole.save(state) is None][-1], unbroken[-1])
 
 
 def test_no_flipped_bit_is_believed(tmp_path):
@@ -99,43 +98,43 @@ def test_no_flipped_bit_is_believed(tmp_path):
         spoilt = bytearray(data)
         spoilt[at] ^= 1 << at % 8
         path.write_bytes(spoilt)
-        resumed, passed_over = whole.newest(START)
-        assert resumed.index == 4 and len(passed_over) == 1, f"byte {at}"
+        resumed, skipped = whole.newest(START)
+        assert resumed.index == 4 and len(skipped) == 1, f"byte {at}"
     path.write_bytes(data)
     assert whole.newest(START)[0].index == 5
 
 
-def test_another_walks_steps_are_neither_used_nor_kept(tmp_path):
+def test_steps_of_another_render_are_neither_used_nor_kept(tmp_path):
     saved(tmp_path, 6, "another key")
     mine = Checkpoints(tmp_path, "k")
-    resumed, passed_over = mine.newest(START)
-    assert resumed is START and len(passed_over) == 2 and "is of another walk" in passed_over[0]
+    resumed, skipped = mine.newest(START)
+    assert resumed is START and len(skipped) == 2 and "is of another render" in skipped[0]
     for steps, state in enumerate(states()[:3], 1):
-        assert mine.keep(state) is None
+        assert mine.save(state) is None
         assert mine.newest(START)[0].index == steps
     assert len(list(tmp_path.iterdir())) == 2
 
 
 @pytest.mark.parametrize("start", [State(0, 7, START.latent), State(0, 6, START.latent[..., :2])], ids=["of", "size"])
 def test_a_state_of_another_shape_is_not_used(tmp_path, start):
-    resumed, passed_over = saved(tmp_path, 5).newest(start)
-    assert resumed is start and len(passed_over) == 2
+    resumed, skipped = saved(tmp_path, 5).newest(start)
+    assert resumed is start and len(skipped) == 2
 
 
 def test_a_step_under_anothers_name_is_not_used(tmp_path):
     whole = saved(tmp_path, 3)
     (tmp_path / "step-3.safetensors").rename(tmp_path / "step-5.safetensors")
-    resumed, passed_over = whole.newest(START)
-    assert resumed.index == 2 and "saved step 5" in passed_over[0]
+    resumed, skipped = whole.newest(START)
+    assert resumed.index == 2 and "saved step 5" in skipped[0]
 
 
 def test_what_is_no_step_of_ours_is_left_alone(tmp_path):
     (tmp_path / "step-9.safetensors").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     whole = saved(tmp_path, 0)
-    resumed, passed_over = whole.newest(START)
-    assert resumed is START and "is not a file" in passed_over[0]
-    whole.keep(states()[0])
+    resumed, skipped = whole.newest(START)
+    assert resumed is START and "is not a file" in skipped[0]
+    whole.save(states()[0])
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -144,19 +143,19 @@ def test_a_disk_that_refuses_is_told_once_and_tried_again(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
-        trouble = [mine.keep(state) for state in walk[:3]]
+        trouble = [mine.save(state) for state in walk[:3]]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert trouble[0].startswith("steps are not saved, the render goes on without: cannot write")
+    assert trouble[0].startswith("cannot save progress; continuing without resume: cannot write")
     assert trouble[1:] == [None, None] and not list(tmp_path.iterdir())
-    assert mine.keep(walk[3]) is None and same(mine.newest(START)[0], walk[3])
+    assert mine.save(walk[3]) is None and same(mine.newest(START)[0], walk[3])
 
 
 def test_a_walk_whose_folder_was_taken_over_has_nowhere_to_write(tmp_path):
     (tmp_path / "31.1").mkdir()
     late = saved(tmp_path / "31.1", 3)
     (tmp_path / "31.1").rename(tmp_path / "31.3")
-    assert "31.1" in late.keep(states()[3])
+    assert "31.1" in late.save(states()[3])
     assert late.newest(START) == (START, [])
     assert [path.name for path in tmp_path.iterdir()] == ["31.3"]
     assert Checkpoints(tmp_path / "31.3", "k").newest(START)[0].index == 3
@@ -183,7 +182,7 @@ while told < steps:
     if not child:
         saved = Checkpoints(folder, "k")
         for state in walk(saved.newest(start)[0]):
-            assert saved.keep(state) is None
+            assert saved.save(state) is None
             os.write(tell, bytes([state.index]))
         os._exit(0)
     os.close(tell)
@@ -194,9 +193,9 @@ while told < steps:
     os.close(told_by)
     repeated += first <= told
     told = max([first, *rest])
-    state, passed_over = Checkpoints(folder, "k").newest(start)
+    state, skipped = Checkpoints(folder, "k").newest(start)
     assert told <= state.index <= told + 1, (told, state.index)
-    assert not passed_over, passed_over
+    assert not skipped, skipped
     assert torch.equal(state.latent, unbroken[state.index - 1].latent)
     assert all(map(torch.equal, state.history, unbroken[state.index - 1].history))
     told, lives = state.index, lives + 1

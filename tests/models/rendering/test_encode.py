@@ -1,4 +1,4 @@
-"""From words to context as diffusers' pipeline of Wan makes it, whatever the other texts beside them."""
+"""From prompts to context as in diffusers' pipeline of Wan, independent of the other prompts in the batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.encoders.tokenizer import Tokenizer
 from models.loading.quantize import load_quantized
 from models.loading.streaming import place
 from models.placement import Placement
-from models.rendering.encode import filled_up, read
+from models.rendering.encode import encode_tokens, pad_context
 
 CARD = TextCard("umt5-tiny", words=800, dim=32, ffn=48, heads=4, layers=2)
 TEXTS = ["  A woman\n walks, &amp;amp; turns.  ", "", "Licensed " * 300]
@@ -57,9 +57,9 @@ def test_words_become_what_diffusers_makes_of_them(spiece, theirs, encoder):
     pipeline = SimpleNamespace(tokenizer=their_tokenizer, text_encoder=theirs, _execution_device="cpu")
     with torch.no_grad():
         expected = WanPipeline._get_t5_prompt_embeds(pipeline, TEXTS, max_sequence_length=512)
-    embeddings = read(encoder, [ours.ids(text) for text in TEXTS])
+    embeddings = encode_tokens(encoder, [ours.ids(text) for text in TEXTS])
     assert [len(embedding) for embedding in embeddings[1:]] == [1, 512] and len(embeddings[0]) < 40
-    context = filled_up(embeddings)
+    context = pad_context(embeddings)
     assert context.shape == expected.shape == (3, 512, CARD.dim) and context.dtype == torch.bfloat16
     assert relative(context, expected) < 0.003  # bf16 has 8 bits
     assert torch.equal(context == 0, expected == 0)
@@ -67,9 +67,9 @@ def test_words_become_what_diffusers_makes_of_them(spiece, theirs, encoder):
 
 def test_a_text_is_the_same_alone_and_in_company(encoder):
     texts = [[5, 9, 2, 17, 1], [44, 1], [3] * 30 + [1]]
-    together = read(encoder, texts)
+    together = encode_tokens(encoder, texts)
     for text, embedding in zip(texts, together, strict=True):
-        (alone,) = read(encoder, [text])
+        (alone,) = encode_tokens(encoder, [text])
         assert alone.shape == embedding.shape == (len(text), CARD.dim)
         assert relative(alone, embedding) < 0.004
 
@@ -77,7 +77,9 @@ def test_a_text_is_the_same_alone_and_in_company(encoder):
 def test_streamed_layers_read_the_same(encoder):
     streamed = load_quantized(CARD, encoder.state_dict())
     place(streamed, torch.device("cpu"), Placement(0))
-    for ours, right in zip(read(streamed, [[5, 1], [7, 8, 1]]), read(encoder, [[5, 1], [7, 8, 1]]), strict=True):
+    for ours, right in zip(
+        encode_tokens(streamed, [[5, 1], [7, 8, 1]]), encode_tokens(encoder, [[5, 1], [7, 8, 1]]), strict=True
+    ):
         assert torch.equal(ours, right)
 
 
@@ -96,7 +98,7 @@ def test_the_zeros_that_fill_a_text_up_are_seen():
     words = torch.randn(9, CARD.dim, generator=generator)
     x, t = torch.randn(1, card.in_channels, 1, 4, 4, generator=generator), torch.tensor([500.0])
     network.eval()
-    filled = network(x, t, filled_up([words], 24))
+    filled = network(x, t, pad_context([words], 24))
     assert torch.equal(filled, network(x, t, words[None]))  # the network fills up what is not
     fewer = Transformer(replace(card, text_len=9))
     fewer.load_state_dict(network.state_dict())

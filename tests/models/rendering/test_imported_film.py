@@ -1,9 +1,8 @@
-"""A house's small model on the main path, against diffusers' pipelines with the same weights, noise and embeddings."""
+"""A small imported model on the main path, against diffusers' pipelines with the same weights, noise and embeddings."""
 
 from __future__ import annotations
 
 import csv
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,21 +14,14 @@ import torch.nn.functional as F
 from models.card import WAN_1_3B, Card
 from models.controls.films import control_films
 from models.controls.rays import camera_rays
-from models.dit.wan import Transformer
-from models.encoders.clip import VisionCard, VisionTower
 from models.errors import BadInput
-from models.events import Conditioned, Decoded, Embedding, Loaded, Request, Settings, Worded
+from models.events import Conditioned, Decoded, Embedding, Loaded, Request, Settings, TextEncoded
 from models.importing.wan_names import diffusers_name
 from models.loading import load as loading
-from models.loading.quantize import SCHEME, quantize
-from models.rendering import conditioning
-from models.rendering import encode as words
-from models.rendering.render import begin, render
+from models.rendering import conditioning, encode
+from models.rendering.render import initial_state, render
 from models.rendering.sampler import schedule
 from models.training.shots import scenes
-from models.vae.wan import KINDS, WanVAE
-from models.weight_files.package_header import card_to_json
-from models.weight_files.tensors import save
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -42,7 +34,6 @@ FLF2V = replace(I2V, name="flf2v", image_positions=514)
 VACE = replace(T2V, name="vace", vace_layers=(0,), vace_channels=96)
 CONTROL = replace(T2V, name="control", in_channels=48, image_dim=20)
 CAMERA = replace(T2V, name="camera", in_channels=32, image_dim=20, camera_channels=24)
-TOWER = VisionCard("tower", image=224, patch=14, dim=20, ffn=24, heads=2, layers=2)
 SEED = 3
 
 with (Path(__file__).parents[1] / "wan_vae_names.tsv").open() as lines:
@@ -72,50 +63,10 @@ class WithTokens(diffusers.WanImageToVideoPipeline):
 def exact(monkeypatch):
     """float32 whatever this processor is fastest in, as diffusers is asked to compute."""
     loading.unload()
-    for module in (loading, words):
+    for module in (loading, encode):
         monkeypatch.setattr(module, "dtype_on", lambda device: torch.float32)
     yield
     loading.unload()
-
-
-@torch.no_grad()
-def coder(name: str) -> WanVAE:
-    """Weights under which most of a film is not at the ends of its range."""
-    generator = torch.Generator().manual_seed(1)
-    vae = WanVAE(replace(KINDS[name], encoder_width=4, decoder_width=8 if name == "wan2.2" else 4))
-    for key, weight in vae.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if key.endswith("gamma"):
-            weight.copy_(1 + 0.1 * noise)
-        else:
-            weight.copy_(noise / math.sqrt(weight[0].numel()) if weight.dim() > 1 else 0.3 * noise)
-    return vae
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory, telling):
-    """Writes the package of a card: in int8, or as the bf16 that diffusers is given too."""
-    folder = tmp_path_factory.mktemp("packages")
-
-    def write(card: Card, int8: bool = False) -> Path:
-        path = folder / f"{card.name}-{int8}.safetensors"
-        if path.exists():
-            return path
-        tensors, keep = {}, () if int8 else range(card.layers)
-        for expert, prefix in enumerate(("transformer.", "transformer_2.")[: card.experts]):
-            state = telling(Transformer(card), expert).state_dict()
-            tensors |= {prefix + name: part for name, part in quantize(state, card, keep=keep).items()}
-        tensors |= {f"vae.{name}": part.clone() for name, part in coder(card.vae).state_dict().items()}
-        facts = {"scheme": SCHEME if int8 else "none", "card": card_to_json(card), "licence": "none", "training": "{}"}
-        if card.image_dim:
-            tensors |= {f"vision.{name}": part for name, part in telling(VisionTower(TOWER)).state_dict().items()}
-            facts["vision"] = (
-                '{"name": "tower", "image": 224, "patch": 14, "dim": 20, "ffn": 24, "heads": 2, "layers": 2}'
-            )
-        save(path, tensors, facts)
-        return path
-
-    return write
 
 
 @pytest.fixture(scope="module")
@@ -187,20 +138,20 @@ def theirs(path: Path, kind: type, **changes):
 @torch.no_grad()
 def their_film(pipe, path: Path, blocking, request: Request, **given) -> np.ndarray:
     model = loading.load(path, "cpu")
-    contexts, _ = words.contexts(model, request, "cpu")
-    _, start = begin(model, blocking, Settings(6, SEED))
-    pulls = {"guidance_scale": model.card.guidance[0]}
-    pulls |= {"guidance_scale_2": model.card.guidance[1]} if model.card.experts == 2 else {}
+    contexts, _ = encode.encode_prompts(model, request, "cpu")
+    _, start = initial_state(model, blocking, Settings(6, SEED))
+    scales = {"guidance_scale": model.card.guidance[0]}
+    scales |= {"guidance_scale_2": model.card.guidance[1]} if model.card.experts == 2 else {}
     return pipe(
         prompt_embeds=contexts[0].float(), negative_prompt_embeds=contexts[1].float(), latents=start.latent,
         height=blocking.height, width=blocking.width, num_frames=blocking.frames, num_inference_steps=6,
-        output_type="np", **pulls, **given,
+        output_type="np", **scales, **given,
     ).frames[0]  # fmt: skip
 
 
 @pytest.mark.parametrize("card", [T2V, A14B], ids=lambda card: card.name)
-def test_words_become_the_film_of_diffusers(exact, package, blocking, card: Card) -> None:
-    path = package(card)
+def test_words_become_the_film_of_diffusers(exact, wan_package, blocking, card: Card) -> None:
+    path = wan_package(card)
     expected = their_film(theirs(path, diffusers.WanPipeline), path, blocking, asked())
     ours = film(blocking, path, asked())
     assert psnr(ours, expected) > 50
@@ -209,11 +160,11 @@ def test_words_become_the_film_of_diffusers(exact, package, blocking, card: Card
     assert psnr(film(blocking, path, replace(asked(), negative="a red door")), ours) < 40  # words matter
 
 
-def test_a_first_picture_becomes_the_film_of_diffusers(exact, package, blocking) -> None:
+def test_a_first_picture_becomes_the_film_of_diffusers(exact, wan_package, blocking) -> None:
     """TI2V-5B: the first latent frame is the picture, and is told to be without noise."""
     from PIL import Image
 
-    path, request = package(TI2V), asked(first=picture(1))
+    path, request = wan_package(TI2V), asked(first=picture(1))
     pipe = theirs(
         path, diffusers.WanImageToVideoPipeline, expand_timesteps=True, image_encoder=None, image_processor=None
     )
@@ -224,19 +175,19 @@ def test_a_first_picture_becomes_the_film_of_diffusers(exact, package, blocking)
 
 
 @pytest.mark.parametrize("card", [I2V, FLF2V, I2V_A14B], ids=lambda card: card.name)
-def test_pictures_with_words_become_the_film_of_diffusers(exact, package, blocking, card: Card) -> None:
+def test_pictures_with_words_become_the_film_of_diffusers(exact, wan_package, blocking, card: Card) -> None:
     from PIL import Image
 
-    path = package(card)
+    path = wan_package(card)
     pictures = {"first": picture(1)} | ({"last": picture(2)} if card.image_positions else {})
     request, model = asked(**pictures), loading.load(path, "cpu")
     with torch.inference_mode():
-        contexts, _ = words.contexts(model, request, "cpu")
-        reading = conditioning.condition_house(model, blocking, request, contexts)
+        contexts, _ = encode.encode_prompts(model, request, "cpu")
+        inputs = conditioning.prepare_wan(model, blocking, request, contexts)
     pipe = theirs(path, WithTokens, image_encoder=None, image_processor=None)
     given = {"image": Image.fromarray(request.first)}
     if card.image_dim:
-        seen = reading.beside.pictures.clone()
+        seen = inputs.extras.pictures.clone()
         assert seen.shape == (1, 257 * len(pictures), 20)
         given["image_embeds"] = seen.unflatten(1, (-1, 257)).flatten(0, 1)
     if card.image_positions:
@@ -247,20 +198,20 @@ def test_pictures_with_words_become_the_film_of_diffusers(exact, package, blocki
 
 
 @pytest.mark.parametrize("card", [T2V, TI2V], ids=lambda card: card.name)
-def test_int8_is_the_film_of_bf16(package, blocking, card: Card, record_property) -> None:
+def test_int8_is_the_film_of_bf16(wan_package, blocking, card: Card, record_property) -> None:
     request = asked(first=picture(1))
-    near = psnr(film(blocking, package(card, int8=True), request), film(blocking, package(card), request))
+    near = psnr(film(blocking, wan_package(card, int8=True), request), film(blocking, wan_package(card), request))
     record_property("int8 against bf16 in dB", near)
     assert near > 30
 
 
 @torch.inference_mode()
-def test_hints_are_what_vace_was_trained_on(exact, package, blocking) -> None:
+def test_hints_are_what_vace_was_trained_on(exact, wan_package, blocking) -> None:
     """Latents of what stays and of what is made, and a mask of a cell's pixels; a first picture stays."""
-    path = package(VACE)
-    pipe = theirs(package(T2V), diffusers.WanPipeline)
+    path = wan_package(VACE)
+    pipe = theirs(wan_package(T2V), diffusers.WanPipeline)
     model, request = loading.load(path, "cpu"), asked(first=picture(1))
-    reading = conditioning.condition_house(model, blocking, request, words.contexts(model, request, "cpu")[0])
+    inputs = conditioning.prepare_wan(model, blocking, request, encode.encode_prompts(model, request, "cpu")[0])
     depth = torch.from_numpy(control_films(blocking)[1])[None, None].expand(1, 3, -1, -1, -1) * 2 - 1
     depth = depth.clone()
     depth[:, :, 0] = torch.from_numpy(request.first).permute(2, 0, 1) / 127.5 - 1
@@ -273,7 +224,7 @@ def test_hints_are_what_vace_was_trained_on(exact, package, blocking) -> None:
     })()  # fmt: skip
     latents = wan.prepare_video_latents(holder, depth, made, [[]])
     expected = torch.cat([latents, wan.prepare_masks(holder, made, [[]])], 1)
-    torch.testing.assert_close(reading.beside.hints, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(inputs.extras.hints, expected, atol=1e-4, rtol=1e-4)
     assert len(film(blocking, path, request)) == blocking.frames
 
 
@@ -285,18 +236,18 @@ def test_a_mask_is_folded_pixel_by_pixel() -> None:
 
 
 @pytest.mark.parametrize("card", [CONTROL, CAMERA], ids=lambda card: card.name)
-def test_control_reaches_the_film(package, blocking, card: Card) -> None:
+def test_control_reaches_the_film(wan_package, blocking, card: Card) -> None:
     """With a first picture, and without one, when CLIP's tokens are zeros."""
-    path, model = package(card), loading.load(package(card), "cpu")
+    path, model = wan_package(card), loading.load(wan_package(card), "cpu")
     with torch.inference_mode():
-        contexts, _ = words.contexts(model, asked(), "cpu")
-        bare = conditioning.condition_house(model, blocking, asked(), contexts)
-        begun = conditioning.condition_house(model, blocking, asked(first=picture(1)), contexts)
+        contexts, _ = encode.encode_prompts(model, asked(), "cpu")
+        bare = conditioning.prepare_wan(model, blocking, asked(), contexts)
+        begun = conditioning.prepare_wan(model, blocking, asked(first=picture(1)), contexts)
     assert bare.maps.shape == (1, card.in_channels - 16, 3, 8, 12)
     assert not bare.maps[:, -16:].any() and begun.maps[:, -16:, :1].all() and not begun.maps[:, -16:, 1:].any()
-    assert not bare.beside.pictures.any() and begun.beside.pictures.any()
+    assert not bare.extras.pictures.any() and begun.extras.pictures.any()
     if card.camera_channels:
-        rays = bare.beside.rays
+        rays = bare.extras.rays
         assert rays.shape == (1, 24, 3, 64, 96)
         cells = F.avg_pool2d(rays.flatten(0, 1), 8)  # the middle of a cell is the mean of its pixels, nearly
         expected = torch.from_numpy(camera_rays(blocking))
@@ -314,13 +265,13 @@ def test_a_picture_of_another_shape_covers_the_film_and_is_cropped(blocking) -> 
     assert conditioning._fitted(picture(1, 31, 40), blocking).shape == (1, 3, 64, 96)
 
 
-def test_what_is_missing_is_said(package, blocking) -> None:
+def test_what_is_missing_is_said(wan_package, blocking) -> None:
     with pytest.raises(BadInput, match="i2v makes a film that begins with a picture"):
-        film(blocking, package(I2V), asked())
+        film(blocking, wan_package(I2V), asked())
     with pytest.raises(BadInput, match="flf2v makes a film that ends with a picture"):
-        film(blocking, package(FLF2V), asked(first=picture(1)))
+        film(blocking, wan_package(FLF2V), asked(first=picture(1)))
     with pytest.raises(BadInput, match="no text encoder of sound sizes"):
-        film(blocking, package(T2V), replace(asked(), known=()))
+        film(blocking, wan_package(T2V), replace(asked(), known=()))
 
 
 def test_words_are_read_once(house, states) -> None:
@@ -331,11 +282,11 @@ def test_words_are_read_once(house, states) -> None:
     assert code == 0, events[-1]
     path, settings = Path(events[-1]["path"]), Settings(steps=2, seed=1)
     first = list(render(shot, settings, path, request=Request("a red door", "rain")))
-    assert [type(event) for event in first[:3]] == [Loaded, Worded, Conditioned]
+    assert [type(event) for event in first[:3]] == [Loaded, TextEncoded, Conditioned]
     assert [each.text for each in first[1].embeddings] == ["a red door", "rain"]
     known = first[1].embeddings
     again = list(render(shot, settings, path, request=Request("a red door", "rain", known)))
-    assert not any(isinstance(event, Worded) for event in again)
+    assert not any(isinstance(event, TextEncoded) for event in again)
     one, other = (np.concatenate([e.frames for e in events if isinstance(e, Decoded)]) for events in (first, again))
     np.testing.assert_array_equal(one, other)
     third = list(render(shot, settings, path, request=Request("a red door", "snow", known)))

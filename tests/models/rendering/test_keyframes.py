@@ -1,4 +1,4 @@
-"""Keyframes: the mask against Wan's own layout of it, the film that is kept, its chunks."""
+"""Keyframes: the mask against Wan's own layout of it, the film of given frames, its chunks."""
 
 import pytest
 import torch

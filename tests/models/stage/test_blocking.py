@@ -58,9 +58,9 @@ def with_inner(shot: Blocking, owner: type, name: str) -> Blocking:
 INNER = [(o, f.name) for o in (Blocking, LightTrack, SubjectTrack, Appearance, StageSet, Prop) for f in fields(o)]
 
 
-@pytest.mark.parametrize(("owner", "name"), INNER, ids=lambda v: v if isinstance(v, str) else v.__name__)
-def test_the_digest_changes_with_every_field(shot, owner, name):
-    assert with_inner(shot, owner, name).digest() != shot.digest()
+def test_the_digest_changes_with_every_field(shot):
+    missed = [f"{o.__name__}.{name}" for o, name in INNER if with_inner(shot, o, name).digest() == shot.digest()]
+    assert len(INNER) > 40 and not missed
 
 
 def test_the_digest_does_not_depend_on_how_numbers_are_kept(shot):

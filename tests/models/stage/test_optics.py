@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.stage.optics import BASE, aim, ease, kelvin_rgb, planck_xy, rotation, srgb_decode, srgb_encode
+from models.stage.optics import BASE, aim, ease, kelvin_rgb, planck_xy, rotation, srgb_decode
+from models.stage.render import encode
 
 RIGHT, DOWN, AHEAD = np.eye(3)  # axes of the camera
 # CIE 1931 chromaticity of black bodies (Wyszecki & Stiles, Color Science, table 1(3.11)); 2856 K is illuminant A.
@@ -166,8 +167,10 @@ def test_lamps_cool_as_they_get_hotter():
     assert (np.diff(red) < 0).all() and (np.diff(blue) > 0).all()
 
 
-@pytest.mark.parametrize("kelvin", [2700.0, 4000.0, 5600.0, 8000.0])
-@pytest.mark.parametrize("duv", [-0.012, -0.006, 0.006, 0.012])
+@pytest.mark.parametrize(
+    ("kelvin", "duv"),
+    [(2700.0, -0.012), (2700.0, 0.012), (4000.0, -0.006), (5600.0, 0.006), (8000.0, -0.012), (8000.0, 0.012)],
+)
 def test_duv_is_the_distance_from_the_line_and_plus_is_greener(kelvin, duv):
     white_x, white_y = planck_xy(5600)
     white = np.linalg.solve(RGB_TO_XYZ, [white_x / white_y, 1, (1 - white_x - white_y) / white_y])
@@ -192,15 +195,13 @@ def _uv_of_xyz(xyz):
 )
 def test_the_srgb_curve_by_hand(code, linear):
     assert srgb_decode(code) == pytest.approx(linear, abs=1e-6)
-    assert srgb_encode(linear) == pytest.approx(code, abs=1e-6)
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.floats(0, 1))
-def test_srgb_round_trip(code):
-    assert srgb_encode(srgb_decode(code)) == pytest.approx(code, abs=1e-5)
+@given(st.floats(0, 0.9))
+def test_decoding_inverts_the_stages_encoding_below_its_shoulder(code):
+    assert float(encode(np, np.asarray(srgb_decode(code)))) == pytest.approx(code, abs=1e-5)
 
 
 def test_srgb_clips_what_no_screen_shows():
-    np.testing.assert_allclose(srgb_encode([-1.0, 2.0]), [0, 1], atol=1e-15)
     np.testing.assert_array_equal(srgb_decode([-1.0, 2.0]), [0, 1])

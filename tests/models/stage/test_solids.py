@@ -67,37 +67,42 @@ def hit(solid, origins, directions):
 
 
 KINDS = pytest.mark.parametrize("kind", ["box", "capsule", "ball"])
-SEEDS = pytest.mark.parametrize("seed", range(4))
+SEEDS = range(4)
 
 
 @KINDS
-@SEEDS
-def test_rays_meet_solids_where_marching_does(kind, seed):
-    rng = np.random.default_rng(seed)
-    solid = random_solid(kind, rng)
-    origins, directions = random_rays(solid, rng, 400)
-    t = hit(solid, origins, directions)
-    marched, _, sure = march(solid, origins, directions)
-    assert sure.mean() > 0.95 and (t < FAR).sum() > 80 and (t >= FAR).sum() > 80
-    np.testing.assert_array_equal(t[sure] < FAR, np.isfinite(marched[sure]))
-    both = sure & (t < FAR)
-    on_surface = signed_distance(solid, origins + np.where(both, t, 0)[:, None] * directions)
-    np.testing.assert_allclose(on_surface[both], 0, atol=1e-7)  # grazing rays converge slowly: compare along the normal
-    steep = both & (marched > 0) & (np.abs(t - marched) > 1e-6)
-    assert steep.sum() <= 0.02 * both.sum()
+def test_rays_meet_solids_where_marching_does(kind):
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        solid = random_solid(kind, rng)
+        origins, directions = random_rays(solid, rng, 400)
+        t = hit(solid, origins, directions)
+        marched, _, sure = march(solid, origins, directions)
+        assert sure.mean() > 0.95 and (t < FAR).sum() > 80 and (t >= FAR).sum() > 80
+        np.testing.assert_array_equal(t[sure] < FAR, np.isfinite(marched[sure]))
+        both = sure & (t < FAR)
+        on_surface = signed_distance(solid, origins + np.where(both, t, 0)[:, None] * directions)
+        np.testing.assert_allclose(
+            on_surface[both], 0, atol=1e-7
+        )  # grazing rays converge slowly: compare along the normal
+        steep = both & (marched > 0) & (np.abs(t - marched) > 1e-6)
+        assert steep.sum() <= 0.02 * both.sum()
 
 
 @KINDS
-@SEEDS
-def test_float32_rays_come_within_a_millimetre(kind, seed):
-    rng = np.random.default_rng(seed)
-    solid = random_solid(kind, rng)
-    origins, directions = random_rays(solid, rng, 400)
-    exact, single = hit(solid, origins, directions), hit(solid, *(v.astype(np.float32) for v in (origins, directions)))
-    both = (exact < FAR) & (single < FAR)
-    assert ((exact < FAR) != (single < FAR)).mean() < 0.01
-    points = origins + np.where(both, single, 0)[:, None] * directions
-    assert np.abs(signed_distance(solid, points)[both]).max() < 1e-3
+def test_float32_rays_come_within_a_millimetre(kind):
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        solid = random_solid(kind, rng)
+        origins, directions = random_rays(solid, rng, 400)
+        exact, single = (
+            hit(solid, origins, directions),
+            hit(solid, *(v.astype(np.float32) for v in (origins, directions))),
+        )
+        both = (exact < FAR) & (single < FAR)
+        assert ((exact < FAR) != (single < FAR)).mean() < 0.01
+        points = origins + np.where(both, single, 0)[:, None] * directions
+        assert np.abs(signed_distance(solid, points)[both]).max() < 1e-3
 
 
 @KINDS
@@ -153,48 +158,48 @@ def test_hits_by_hand(solid, origin, direction, t, normal):
 
 
 @KINDS
-@SEEDS
-def test_normals_are_the_slope_of_the_distance(kind, seed):
-    rng = np.random.default_rng(seed)
-    solid = random_solid(kind, rng)
-    origins, directions = random_rays(solid, rng, 300)
-    t = hit(solid, origins, directions)
-    points = (origins + t[:, None] * directions)[t < FAR]
-    h = 1e-5
-    slope = [signed_distance(solid, points + h * e) - signed_distance(solid, points - h * e) for e in np.eye(3)]
-    slope = np.stack(slope, -1) / (2 * h)
-    smooth = np.abs(np.linalg.norm(slope, axis=1) - 1) < 1e-6  # not across an edge of a box
-    assert smooth.mean() > 0.95
-    normal = np.stack(solid.normal(np, *points.T), -1)
-    np.testing.assert_allclose(normal[smooth], slope[smooth], atol=1e-4)
-    assert (np.einsum("ij,ij->i", normal, directions[t < FAR])[smooth] < 1e-6).all()  # it faces the ray
+def test_normals_are_the_slope_of_the_distance(kind):
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        solid = random_solid(kind, rng)
+        origins, directions = random_rays(solid, rng, 300)
+        t = hit(solid, origins, directions)
+        points = (origins + t[:, None] * directions)[t < FAR]
+        h = 1e-5
+        slope = [signed_distance(solid, points + h * e) - signed_distance(solid, points - h * e) for e in np.eye(3)]
+        slope = np.stack(slope, -1) / (2 * h)
+        smooth = np.abs(np.linalg.norm(slope, axis=1) - 1) < 1e-6  # not across an edge of a box
+        assert smooth.mean() > 0.95
+        normal = np.stack(solid.normal(np, *points.T), -1)
+        np.testing.assert_allclose(normal[smooth], slope[smooth], atol=1e-4)
+        assert (np.einsum("ij,ij->i", normal, directions[t < FAR])[smooth] < 1e-6).all()  # it faces the ray
 
 
 @KINDS
-@SEEDS
-def test_the_bound_holds_the_solid(kind, seed):
-    solid = random_solid(kind, np.random.default_rng(seed))
-    center, radius = solid.bound
-    shell = np.array(center) + _unit(np.random.default_rng(0), 2000) * radius
-    assert signed_distance(solid, shell).min() > -1e-9
-    assert signed_distance(solid, shell).min() < 0.1 * radius  # and is not larger than it must be
+def test_the_bound_holds_the_solid(kind):
+    for seed in SEEDS:
+        solid = random_solid(kind, np.random.default_rng(seed))
+        center, radius = solid.bound
+        shell = np.array(center) + _unit(np.random.default_rng(0), 2000) * radius
+        assert signed_distance(solid, shell).min() > -1e-9
+        assert signed_distance(solid, shell).min() < 0.1 * radius  # and is not larger than it must be
 
 
 @KINDS
-@SEEDS
-def test_a_point_lamp_casts_the_shadow_that_rays_say(kind, seed):
-    rng = np.random.default_rng(seed)
-    solid = random_solid(kind, rng)
-    light = _unit(rng, 1)[0]
-    points, _ = random_rays(solid, rng, 300)
-    directions = np.tile(light, (300, 1))
-    seen = solid.visible(np, list(points.T), [float(c) for c in light], 1e-7)
-    _, closest, _ = march(solid, points, directions)
-    blocked = hit(solid, points, directions) < FAR
-    inner = _depth_of_passage(solid, points, light)
-    sure = (closest > 2e-3) | (inner > 2e-3)  # away from the edge by more than the millimetre it is softened by
-    assert sure.mean() > 0.9 and blocked.any() and not blocked.all()
-    np.testing.assert_allclose(seen[sure], np.where(blocked[sure], 0.0, 1.0), atol=1e-9)
+def test_a_point_lamp_casts_the_shadow_that_rays_say(kind):
+    for seed in SEEDS:
+        rng = np.random.default_rng(seed)
+        solid = random_solid(kind, rng)
+        light = _unit(rng, 1)[0]
+        points, _ = random_rays(solid, rng, 300)
+        directions = np.tile(light, (300, 1))
+        seen = solid.visible(np, list(points.T), [float(c) for c in light], 1e-7)
+        _, closest, _ = march(solid, points, directions)
+        blocked = hit(solid, points, directions) < FAR
+        inner = _depth_of_passage(solid, points, light)
+        sure = (closest > 2e-3) | (inner > 2e-3)  # away from the edge by more than the millimetre it is softened by
+        assert sure.mean() > 0.9 and blocked.any() and not blocked.all()
+        np.testing.assert_allclose(seen[sure], np.where(blocked[sure], 0.0, 1.0), atol=1e-9)
 
 
 def _depth_of_passage(solid, points, light):

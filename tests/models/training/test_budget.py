@@ -1,4 +1,4 @@
-"""A training in three calls, each a process with a working folder of its own: only the carried folder goes along."""
+"""A training in three calls, each a process with its own working folder: only the carried folder is shared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from models.card import TINY
 from models.training import __main__ as command
-from models.training import autoencoder as vae_fit
+from models.training import autoencoder
 from models.training import budget as calls
 from models.training import run as state
 from models.training.shots import scenes
@@ -26,10 +26,11 @@ SHOTS = 2  # of a call
 
 # The command, at the size of the footage that is there.
 SMALL = f"""
-from models.training import footage, latents, fit, check, detail_fit, package, vae_fit
+from models.training import autoencoder, detail
+from models.training.shots import shoot
 for name, value in {SIZES}.items():
-    setattr(footage, name, value)
-vae_fit.BATCH = detail_fit.PAIRS = 1
+    setattr(shoot, name, value)
+autoencoder.BATCH = detail.PAIRS = 1
 from models.training.__main__ import main
 main()
 """
@@ -77,7 +78,7 @@ def test_the_last_call_divides_its_time_among_what_is_left(tmp_path):
 
 @pytest.fixture(scope="module")
 def shot():
-    """One small shot, which stands for all: what a call learns is not asked here."""
+    """One small shot, used for all: what a call learns is not tested here."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SIZES.items():
             patch.setattr(footage, name, value)
@@ -118,7 +119,7 @@ def progress(top: Path, number: int) -> dict[str, dict]:
     return {name: calls.facts_of(top / f"work{number}" / f"{name}.safetensors") for name in calls.SHARES}
 
 
-def test_each_call_goes_on_with_seeds_of_its_own(three):
+def test_each_call_resumes_with_its_own_seeds(three):
     after, top = three
     before: dict[str, dict] = {name: {"step": 0, "history": []} for name in calls.SHARES}
     for number, (files, manifest, runs) in enumerate(after):
@@ -139,7 +140,7 @@ def test_each_call_goes_on_with_seeds_of_its_own(three):
     assert not (found[2]["std"] == 1).any()
 
 
-def test_the_last_call_ends_with_a_package_that_says_how_it_was_made(three):
+def test_the_last_call_ends_with_a_package_that_records_its_training(three):
     after, top = three
     opened = open_package(top / "out" / "small.safetensors")
     training = json.loads(opened.metadata["training"])
@@ -157,7 +158,7 @@ def test_the_carried_folder_alone_makes_the_package_again(three, shot, tmp_path,
     monkeypatch.setattr(
         sys, "argv", ["training", *arguments(top, tmp_path / "work"), "--out", str(tmp_path / "a.safetensors")]
     )
-    monkeypatch.setattr(vae_fit, "BATCH", 0)  # nothing is trained
+    monkeypatch.setattr(autoencoder, "BATCH", 0)  # nothing is trained
     threads = torch.get_num_threads()
     command.main()
     torch.set_num_threads(threads)
@@ -172,6 +173,8 @@ def test_the_carried_folder_alone_makes_the_package_again(three, shot, tmp_path,
         assert gap <= (1 if tensor.dtype == torch.int8 else 0.01 * exact[name].abs().max().item() + 1e-6), name
 
 
-def test_minutes_that_make_no_sense_are_refused(python, tmp_path):
-    said = python("-m", "models.training", "--work", tmp_path, "--call-minutes", "0")
-    assert said.returncode == 2 and "both must be above 0" in said.stderr
+def test_minutes_that_make_no_sense_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["training", "--work", str(tmp_path), "--call-minutes", "0"])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2 and "both must be above 0" in capsys.readouterr().err

@@ -33,7 +33,7 @@ def walk(run: Run, steps: int) -> None:
 
 @pytest.fixture
 def runs(tmp_path):
-    """A run that goes on after 40 steps, and one that is done."""
+    """A run to resume after 40 steps, and a finished one."""
     paths = {name: tmp_path / "work" / f"{name}.safetensors" for name in ("autoencoder", "transformer")}
     paths["autoencoder"].parent.mkdir()
     for name, minutes in (("transformer", FOREVER), ("autoencoder", 1e-9)):
@@ -50,7 +50,7 @@ def elsewhere(runs, tmp_path):
     return {name: tmp_path / "other" / path.name for name, path in runs.items()}
 
 
-def test_the_average_goes_along_and_what_is_under_it_does_not(runs, tmp_path):
+def test_only_the_average_is_carried(runs, tmp_path):
     there = CarriedRun(tmp_path / "carry", runs)
     there.calls = [{"shots": 3}]
     there.write()
@@ -59,20 +59,21 @@ def test_the_average_goes_along_and_what_is_under_it_does_not(runs, tmp_path):
     here.read()
     assert here.calls == [{"shots": 3}]
     for name in ("transformer", "autoencoder"):
-        before, facts = state.whole(runs[name])
-        after, same = state.whole(found[name])
+        before, facts = state.read_all(runs[name])
+        after, same = state.read_all(found[name])
         assert same == facts and after.keys() == {key for key in before if key.startswith("ema.")}
         for key, tensor in after.items():
             true = before[key] if tensor.dim() == 1 else before[key].to(torch.bfloat16)
             torch.testing.assert_close(tensor, true, rtol=0, atol=0)
 
 
-def test_a_carried_run_goes_on_from_its_average_and_warms_up_again(runs, tmp_path):
+def test_a_carried_run_resumes_from_its_average_with_a_new_warm_up(runs, tmp_path):
     CarriedRun(tmp_path / "carry", runs).write()
     found = elsewhere(runs, tmp_path)
     CarriedRun(tmp_path / "carry", found).read()
     run = Run(found["transformer"], net(seed=9), minutes=FOREVER, lr=1e-2)
-    assert run.step == 40 and run.history == [{"step": 40, "minutes": 0.0, "loss": 0.5}]
+    saved = state.read_all(runs["transformer"])[1]["history"]
+    assert run.step == 40 and run.history == saved and [(row["step"], row["loss"]) for row in saved] == [(40, 0.5)]
     assert all(p.dtype == torch.float32 for p in run.network.parameters())
     before = [p.detach().clone() for p in run.network.parameters()]
     walk(run, 1)
@@ -100,7 +101,7 @@ def test_the_later_run_stays(runs, tmp_path):
     assert not list(runs["transformer"].parent.glob("*.carried"))
 
 
-def test_only_what_changed_is_written_and_only_what_counts_is_kept(runs, tmp_path):
+def test_only_changed_shards_are_written_and_old_ones_removed(runs, tmp_path):
     folder = CarriedRun(tmp_path / "carry", runs)
     folder.write()
     before = {path.name: path.stat().st_mtime_ns for path in folder.folder.glob("*.shard")}
@@ -129,14 +130,15 @@ def test_a_large_run_is_cut_and_joined(runs, tmp_path, monkeypatch):
     assert state.read(found["transformer"])[1] == state.read(runs["transformer"])[1]
 
 
-def test_damage_is_named(runs, tmp_path):
+def test_damaged_shards_and_manifests_are_named(runs, tmp_path):
     CarriedRun(tmp_path / "carry", runs).write()
     shard = sorted((tmp_path / "carry").glob("transformer-*"))[0]
     data = shard.read_bytes()
     for damaged in (data[:-1], data[:-1] + bytes([data[-1] ^ 1]), None):
         shard.unlink() if damaged is None else shard.write_bytes(damaged)
         with pytest.raises(
-            BadInput, match=rf"{shard.name} holds \d+ bytes, not the {len(data)} .* carry the folder again"
+            BadInput,
+            match=rf"{shard.name} holds \d+ bytes that do not match the {len(data)} bytes .* copy the folder again",
         ):
             CarriedRun(tmp_path / "carry", elsewhere(runs, tmp_path)).read()
         assert not list((tmp_path / "other").iterdir())
@@ -152,7 +154,7 @@ def test_an_empty_folder_is_a_new_training(runs, tmp_path):
     assert folder.calls == []
 
 
-def test_what_is_too_much_to_carry_is_said(runs, tmp_path, monkeypatch):
+def test_too_much_to_carry_is_refused(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(carry, "SHARD_BYTES", 300)
     with pytest.raises(RushesError, match=r"would hold \d+ files of \d+ bytes, at most 8 files"):
         CarriedRun(tmp_path / "carry", runs).write()
@@ -171,4 +173,4 @@ def test_the_shipped_card_fits():
         return [min(carry.SHARD_BYTES, size - at) for at in range(0, size, carry.SHARD_BYTES)]
 
     found = [size for network in (vae, transformer, decoder) for size in shards(network)]
-    assert max(found) < 16 * 2**20 and len(found) + 1 <= carry.MOST_FILES and sum(found) < carry.MOST_BYTES
+    assert max(found) < 16 * 2**20 and len(found) + 1 <= carry.MAX_FILES and sum(found) < carry.MAX_BYTES

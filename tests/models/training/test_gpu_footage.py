@@ -1,4 +1,4 @@
-"""Shots kept where they are rendered: in order, as crops for the autoencoder, as latents for the network."""
+"""Footage in GPU memory (here on the CPU): in order, as crops for the autoencoder, as latents for the network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.training.autoencoder import FRAMES, GPU_BATCH, GPU_CROP
-from models.training.gpu_footage import GpuFootage, draw
+from models.training.gpu_footage import GpuFootage, sample
 from models.training.shots import latents, scenes
 from models.training.shots import shoot as footage
 from models.vae.previs import VAE
@@ -18,7 +18,7 @@ FIRST = scenes.TEST_SEEDS  # this shot and the next are short
 @pytest.fixture(scope="module")
 def stock():
     """Two shots, on the processor, which renders them as footage.shoot does."""
-    with GpuFootage(FIRST, 2, "cpu", drawers=1) as made:
+    with GpuFootage(FIRST, 2, "cpu", processes=1) as made:
         made.ready(100)
         yield made
 
@@ -61,19 +61,19 @@ def test_shots_are_encoded_as_those_in_a_folder_are(stock, vae):
     assert batch["sheet"].shape == (2, 16, 16, 28) and batch["mask"].shape[:2] == (2, 4)
 
 
-def test_a_drawn_shot_is_the_same_whoever_draws_it():
-    one, other = draw(FIRST + 1), draw(FIRST + 1)
+def test_a_seed_is_the_same_shot_in_every_process():
+    one, other = sample(FIRST + 1), sample(FIRST + 1)
     np.testing.assert_array_equal(one.film.numbers, other.film.numbers)
-    assert one.told.keys() == {"rays", "context"} and one.seed == FIRST + 1
+    assert one.conditions.keys() == {"rays", "context"} and one.seed == FIRST + 1
 
 
 def test_what_does_not_fit_is_not_rendered(monkeypatch):
     monkeypatch.setattr("models.training.gpu_footage.WITHOUT_GPU", 4e6)  # one shot as latents, none as pictures
-    with GpuFootage(FIRST, 9, "cpu", drawers=1) as small:
+    with GpuFootage(FIRST, 9, "cpu", processes=1) as small:
         assert (small.most_films, small.most_shots) == (0, 1)
         small.ready(9)
         assert small.count() == 0
-    monkeypatch.setattr("models.training.gpu_footage.FILM_BYTES", 1e6)
-    with GpuFootage(FIRST, 9, "cpu", drawers=1) as small:
+        monkeypatch.setattr("models.training.gpu_footage.FILM_BYTES", 1e6)
+        small.most_films = GpuFootage(FIRST, 9, "cpu", processes=1).most_films  # one picture fits too
         small.ready(9)
-        assert small.count() == 1
+        assert (small.most_films, small.count()) == (1, 1)

@@ -1,4 +1,4 @@
-"""A training run goes on exactly where it was saved, keeps its history, and ends with its budget."""
+"""A training run resumes exactly where it was saved, keeps its history, and ends with its budget."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from models.training import run as state
-from models.training.run import Run, Sitting
+from models.training.run import Run, Session
 
 FOREVER = 1e9  # minutes: the learning rate then does not fall noticeably within a test
 
 
 class Net(nn.Module):
-    """A linear layer, and a number of the kind that a VAE keeps beside its weights."""
+    """A linear layer, and a buffer like the statistics of a VAE."""
 
     kept: Tensor
 
@@ -114,11 +114,11 @@ def test_a_larger_budget_goes_on(tmp_path):
 
 
 def test_a_sitting_that_is_over_ends_the_step_and_all_is_saved(tmp_path):
-    path, told = tmp_path / "run.safetensors", []
-    run = Run(path, net(), minutes=FOREVER, lr=1e-2, sitting=Sitting(0.0, lambda: told.append(path.exists())))
+    path, saved = tmp_path / "run.safetensors", []
+    run = Run(path, net(), minutes=FOREVER, lr=1e-2, session=Session(0.0, lambda: saved.append(path.exists())))
     assert run.going and run.learn(run.network(torch.ones(4, 6)).square().mean()) is False and not run.going
     run.note(loss=0.25)
-    assert told == [True, True]  # after the step, and after the note that came with it
+    assert saved == [True, True]  # after the step, and after the note that came with it
     _, facts = state.read(path)
     assert facts["step"] == 1 and facts["history"][0]["loss"] == 0.25 and facts["done"] is False
     again = Run(path, net(seed=1), minutes=FOREVER, lr=1e-2)
@@ -145,7 +145,7 @@ def test_saving_never_leaves_half_a_file(tmp_path, monkeypatch):
     run.save()
     before = path.read_bytes()
     walk(run, 2, 2)
-    monkeypatch.setattr(state.os, "replace", _power_cut)
+    monkeypatch.setattr("models.atomic_write.os.replace", _power_cut)
     with pytest.raises(OSError, match="power"):
         run.save()
     assert path.read_bytes() == before

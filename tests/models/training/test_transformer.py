@@ -21,8 +21,7 @@ from models.dit.wan import Transformer
 from models.loading.load import load, unload
 from models.rendering.keyframes import keyframe_mask
 from models.stage import render as stage
-from models.training import autoencoder as vae_fit
-from models.training import detail as detail_fit
+from models.training import autoencoder, detail
 from models.training import release as package
 from models.training import run as state
 from models.training import transformer as fit
@@ -56,15 +55,15 @@ def work(small, tmp_path_factory) -> Path:
     return folder
 
 
-def crops_of(work: Path) -> vae_fit.Crops:
-    return partial(vae_fit.batch, work / "footage")
+def crops_of(work: Path) -> autoencoder.Crops:
+    return partial(autoencoder.batch, work / "footage")
 
 
 @pytest.fixture(scope="module")
 def vae(work) -> VAE:
     """An autoencoder that is the linear code of that footage, with its statistics measured."""
     made = VAE().requires_grad_(False)
-    made.start_from_components(vae_fit.cells(crops_of(work), np.random.default_rng(0), batches=2))
+    made.start_from_components(autoencoder.cells(crops_of(work), np.random.default_rng(0), batches=2))
     latents.statistics((load_file(path)["rgb"] for path in (work / "footage").iterdir()), made, "cpu")
     return made
 
@@ -103,33 +102,33 @@ def test_bytes_become_what_the_autoencoder_reads():
 
 
 def test_keyframes_are_first_frames_mostly_and_any_at_times():
-    chosen = [latents.given(seed, 9) for seed in range(300)]
-    assert chosen == [latents.given(seed, 9) for seed in range(300)]
+    chosen = [latents.keyframes_of(seed, 9) for seed in range(300)]
+    assert chosen == [latents.keyframes_of(seed, 9) for seed in range(300)]
     shares = [chosen.count(at) / 300 for at in ((0,), (0, 8), (8,))]
     assert shares == pytest.approx([3 / 7 + 1 / 63, 2 / 7, 1 / 7 + 1 / 63], abs=0.08)
     assert {at[0] for at in chosen} == set(range(9))
 
 
 def test_crops_are_of_the_footage_between_minus_one_and_one(work):
-    films = vae_fit.batch(work / "footage", np.random.default_rng(0))
-    assert films.shape == (vae_fit.BATCH, 3, 9, 96, 96)
+    films = autoencoder.batch(work / "footage", np.random.default_rng(0))
+    assert films.shape == (autoencoder.BATCH, 3, 9, 96, 96)
     assert films.min() >= -1 and films.max() <= 1 and films.std() > 0.1
-    again = vae_fit.batch(work / "footage", np.random.default_rng(0))
+    again = autoencoder.batch(work / "footage", np.random.default_rng(0))
     torch.testing.assert_close(films, again, rtol=0, atol=0)
 
 
-def test_no_footage_is_said(tmp_path):
+def test_missing_footage_is_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no footage in .*: run `python -m models.training.shots.shoot"):
-        vae_fit.batch(tmp_path, np.random.default_rng(0))
+        autoencoder.batch(tmp_path, np.random.default_rng(0))
     with pytest.raises(FileNotFoundError, match="no encoded shots in"):
         latents.Folder(tmp_path).batch(1, np.random.default_rng(0))
 
 
 def test_the_distance_is_zero_only_for_the_same_film():
     film = torch.rand(2, 3, 12, 16, 16, generator=torch.Generator().manual_seed(0))
-    same, error = vae_fit.distance(film, film)
+    same, error = autoencoder.loss_of(film, film)
     assert same == 0 and error == 0
-    off, error = vae_fit.distance(film + 0.1, film)  # an even error: no edges, no motion
+    off, error = autoencoder.loss_of(film + 0.1, film)  # an even error: no edges, no motion
     assert off.item() == pytest.approx(0.1 + 0.1 + 2 * 0.01, rel=1e-4) and error.item() == pytest.approx(0.01, rel=1e-4)
 
 
@@ -141,7 +140,7 @@ def test_encoded_shots_have_unit_latents_and_their_conditions(encoded):
         blocking = scenes.shot(seed, 4 * frames - 3, HEIGHT, WIDTH)
         np.testing.assert_allclose(shot["rays"].numpy(), camera_rays(blocking), atol=2e-3)
         np.testing.assert_array_equal(shot["context"].numpy(), context_tokens(blocking))
-        at = latents.given(seed, blocking.frames)
+        at = latents.keyframes_of(seed, blocking.frames)
         torch.testing.assert_close(shot["mask"][None].float(), keyframe_mask((frames, 12, 14), at))
         if 0 in at:  # a causal code: the first frame alone
             torch.testing.assert_close(shot["key"][:, 0], shot["rgb"][:, 0])
@@ -190,7 +189,7 @@ def shots_of(encoded: Path) -> latents.Shots:
 
 
 class Metronome:
-    """A clock that says one second more whenever it is asked: a budget is then a number of steps on any machine."""
+    """A clock that advances by a second on every call: a budget is then a number of steps on any machine."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -234,7 +233,7 @@ def test_the_transformer_learns_two_shots_in_seconds(trained, encoded):
 
 
 class Watched(latents.Folder):
-    """Remembers the state of the generator that each batch is drawn with."""
+    """Records the state of the generator for each batch."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -256,7 +255,7 @@ def test_a_training_that_goes_on_does_not_see_its_shots_in_the_same_order_again(
     assert all(orders) and not set(orders[0]) & set(orders[1])
 
 
-def test_training_that_is_done_stays_as_it_is(trained, encoded):
+def test_finished_training_is_not_changed(trained, encoded):
     before = trained.read_bytes()
     fit.fit(shots_of(encoded), trained, CARD, minutes=0.5, device="cpu")
     assert trained.read_bytes() == before
@@ -268,8 +267,8 @@ def coded(work) -> Path:
     path = work / "vae.safetensors"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, "time", Metronome())
-        patch.setattr(vae_fit, "BATCH", 1)
-        vae_fit.fit(crops_of(work), path, minutes=2 / 60, device="cpu")
+        patch.setattr(autoencoder, "BATCH", 1)
+        autoencoder.fit(crops_of(work), path, minutes=2 / 60, device="cpu")
     return path
 
 
@@ -278,12 +277,12 @@ def test_the_autoencoder_begins_well_and_goes_on_where_it_was(coded, work, monke
     assert facts["step"] == 2 and facts["history"][-1]["psnr"] > 12  # the linear code alone is a picture
     assert weights.keys() == VAE().state_dict().keys()
     monkeypatch.setattr(state, "time", Metronome())
-    monkeypatch.setattr(vae_fit, "BATCH", 1)
-    vae_fit.fit(crops_of(work), coded, minutes=3 / 60, device="cpu")
+    monkeypatch.setattr(autoencoder, "BATCH", 1)
+    autoencoder.fit(crops_of(work), coded, minutes=3 / 60, device="cpu")
     assert [row["step"] for row in state.read(coded)[1]["history"]] == [2, 3]
 
 
-def test_the_package_proves_itself_and_says_how_it_was_made(trained, coded, vae, tmp_path):
+def test_the_package_records_its_training(trained, coded, vae, tmp_path):
     out = tmp_path / "weights" / "small.safetensors"
     calls = [package.call(scenes.TEST_SEEDS, len(SEEDS), "cpu")]
     package.write(CARD, vae, {"autoencoder": coded, "transformer": trained}, calls, out)
@@ -305,7 +304,7 @@ def test_the_package_proves_itself_and_says_how_it_was_made(trained, coded, vae,
 
 def test_the_command_explains_itself(python):
     said = python("-m", "models.training", "--help")
-    assert "--vae-minutes" in said.stdout and "each part goes on where it was" in said.stdout
+    assert "--vae-minutes" in said.stdout and "each part resumes" in said.stdout
 
 
 def test_footage_that_is_there_is_not_rendered_again(python, tmp_path):
@@ -327,14 +326,14 @@ def test_the_detail_learns_from_films_that_the_package_makes(trained, coded, vae
     assert model.detail is None
     name = f"{SEEDS[1]:07d}.safetensors"
     shot = load_file(work / "footage" / name), load_file(encoded / name)
-    one = detail_fit.example(model, *shot, seed=0)
+    one = detail.example(model, *shot, seed=0)
     assert {key: tuple(film.shape) for key, film in one.items()} == dict.fromkeys(
         ("film", "previs", "kept", "plain", "made"), (9, 3, HEIGHT, WIDTH)
     )
     assert torch.equal(one["previs"].permute(0, 2, 3, 1), shot[0]["previs"])
     monkeypatch.setattr(state, "time", Metronome())
-    monkeypatch.setattr(detail_fit, "EXAMPLES", 1)
-    detail_fit.fit(model, lambda rng: shot, path, minutes=0.75)
+    monkeypatch.setattr(detail, "EXAMPLES", 1)
+    detail.fit(model, lambda rng: shot, path, minutes=0.75)
     weights, facts = state.read(path)
     learnt = Detail()
     learnt.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""A film is finished from its previs: frame by frame, near what the gate alone would give, and only if there is one."""
+"""Detail is restored from the previs: frame by frame, near what the gate alone would give, and only if there is one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_frames_do_not_see_each_other_and_are_clamped():
     detail, (film, plain, previs) = trained(), films(5)
     seen = (previs * 127.5 + 127.5).round().to(torch.uint8)
     with torch.inference_mode():
-        whole = detail.restored(*(f.transpose(0, 1)[None] for f in (film, plain)), seen.permute(0, 2, 3, 1))
+        whole = detail.restore(*(f.transpose(0, 1)[None] for f in (film, plain)), seen.permute(0, 2, 3, 1))
         alone = [detail(film[t : t + 1], plain[t : t + 1], seen[t : t + 1].float() / 127.5 - 1) for t in range(5)]
     assert whole.shape == (1, 3, 5, 16, 24) and whole.min() >= -1 and whole.max() <= 1
     torch.testing.assert_close(whole[0].transpose(0, 1), torch.cat(alone).clamp(-1, 1), rtol=0, atol=1e-6)
@@ -72,5 +72,5 @@ def test_it_is_loaded_where_there_is_one():
     film, plain, previs = films()
     with torch.inference_mode():
         torch.testing.assert_close(loaded(film, plain, previs), trained()(film, plain, previs), rtol=0.02, atol=0.02)
-    with pytest.raises(BadInput, match="no detail of this version's shape"):
+    with pytest.raises(BadInput, match="no detail network of this version's shape"):
         load_detail({"enter.weight": tensors["enter.weight"]}, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Tiles cover a picture once, and see exactly what they depend on."""
+"""Tiles cover a picture once, and are computed from exactly the cells that they depend on."""
 
 import pytest
 from hypothesis import given

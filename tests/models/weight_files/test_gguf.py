@@ -1,4 +1,4 @@
-"""GGUF: every block type to the bit as ggml's own package has it; the header is checked before it is believed."""
+"""GGUF: every block type bit for bit as ggml's package; the header is checked before it is used."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_every_block_type_is_ggmls_to_the_bit(name: str) -> None:
     assert np.array_equal(got.view(np.uint32)[known], want.view(np.uint32)[known])
 
 
-@pytest.mark.parametrize("name", BLOCK_TYPES)
-def test_sizes_are_ggmls(name: str) -> None:
-    assert gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]] == (SIZES[name].numbers, SIZES[name].size)
+def test_sizes_are_ggmls() -> None:
+    theirs = {name: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]] for name in BLOCK_TYPES}
+    assert {name: (SIZES[name].numbers, SIZES[name].size) for name in BLOCK_TYPES} == theirs
 
 
 def test_the_numbers_of_the_types_are_ggmls() -> None:
@@ -124,34 +124,34 @@ def test_facts_may_drop_the_prefix_that_names_have(tmp_path: Path) -> None:
         (made(version=1), "its version is 1"),
         (made(version=3 << 24), "big-endian"),
         (made(counts=(2**63, 0)), "claims 9223372036854775808 tensors"),
-        (made(counts=(0, 2**40)), "claims 0 tensors and 1099511627776 facts"),
+        (made(counts=(0, 2**40)), "claims 0 tensors and 1099511627776 metadata entries"),
         (made(counts=(0, 3))[:-8], "cut off inside its header"),
-        (made((fact("a", U32, b"abcd"), fact("a", U32, b"abcd"))), "names the fact 'a' twice"),
+        (made((fact("a", U32, b"abcd"), fact("a", U32, b"abcd"))), "has the metadata entry 'a' twice"),
         (made((fact("a", 13, b"abcd"),)), "unknown type 13"),
         (made((fact("a", TEXT, struct.pack("<Q", 2**62)),)), "holds a text of 4611686018427387904 bytes"),
         (made((fact("a", TEXT, struct.pack("<Q", 900)),)), "cut off inside its header"),
         (made((fact("a", ARRAY, struct.pack("<IQ", U32, 2**62)),)), "cut off inside its header"),
-        (made((fact("a", ARRAY, struct.pack("<IQ", TEXT, 2**62)),)), "words in arrays"),
-        (made((fact("a", ARRAY, struct.pack("<IQ", ARRAY, 1)),)), "only numbers and texts are read"),
+        (made((fact("a", ARRAY, struct.pack("<IQ", TEXT, 2**62)),)), "strings in arrays"),
+        (made((fact("a", ARRAY, struct.pack("<IQ", ARRAY, 1)),)), "only numbers and strings are supported"),
         (made((fact("general.alignment", U32, struct.pack("<I", 0)),)), "alignment is '0'"),
         (made((fact("general.alignment", U32, struct.pack("<I", 48)),)), "alignment is '48'"),
         (made((), (tensor("../x", (8,)),), bytes(32)), "only letters, digits"),
         (made((), (tensor("x\x1b[2J", (8,)),), bytes(32)), r"x\\x1b\[2J"),
         (made((), (tensor("x", (1,) * 9),), bytes(32)), "9 dimensions"),
-        (made((), (tensor("x", (32,), 16),), bytes(32)), "stored as IQ2_XXS, which is not read"),
-        (made((), (tensor("x", (32,), 999),), bytes(32)), "stored as type 999, which is not read"),
-        (made((), (tensor("x", (33,), 2),), bytes(64)), "33 columns, which blocks of 32"),
+        (made((), (tensor("x", (32,), 16),), bytes(32)), "stored as IQ2_XXS, which is not supported"),
+        (made((), (tensor("x", (32,), 999),), bytes(32)), "stored as type 999, which is not supported"),
+        (made((), (tensor("x", (33,), 2),), bytes(64)), "33 columns, not a multiple of Q4_0's blocks of 32"),
         (made((), (tensor("x", (), 2),), bytes(64)), "no columns"),
-        (made((), (tensor("x", (2**40, 2**40)),), bytes(32)), "no size"),
-        (made((), (tensor("x", (8,)), tensor("x", (8,))), bytes(32)), "names the tensor x twice"),
+        (made((), (tensor("x", (2**40, 2**40)),), bytes(32)), "offset that is too large"),
+        (made((), (tensor("x", (8,)), tensor("x", (8,))), bytes(32)), "has the tensor x twice"),
         (made((), (tensor("x", (8,)), tensor("y", (8,))), bytes(32)), "y overlaps another tensor"),
-        (made((), (tensor("x", (8,), 0, 8),), bytes(64)), "lies at 8, which is no multiple"),
+        (made((), (tensor("x", (8,), 0, 8),), bytes(64)), "is at offset 8, which is not a multiple"),
         (made((), (tensor("x", (8,)), tensor("y", (8,), 0, 96)), bytes(128)), "64 bytes before y belong to no tensor"),
         (made((), (tensor("x", (16,)),), bytes(32)), "cut off: it should hold 64 bytes of data and has 32"),
         (made((), (tensor("x", (8,)),), bytes(64)), "32 bytes follow its last tensor"),
         (
             made((fact("comfy.gguf.orig_shape.x", ARRAY, struct.pack("<IQ2i", I32, 2, 2, 3)),), (tensor("x", (8,)),)),
-            "x holds 8 numbers, and its original shape would be 2,3",
+            "x holds 8 numbers, which does not fit its original shape 2,3",
         ),
         (
             made((fact("comfy.gguf.orig_shape.x", ARRAY, struct.pack("<IQ2i", I32, 2, -2, -4)),), (tensor("x", (8,)),)),
@@ -160,7 +160,7 @@ def test_facts_may_drop_the_prefix_that_names_have(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_unsound_files_are_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_invalid_files_are_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(BadInput, match=says) as caught:
         open_source(tmp_path / "bad")

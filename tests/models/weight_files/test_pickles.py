@@ -12,7 +12,7 @@ import torch
 
 from models.errors import BadInput
 from models.importing.sources import open_source
-from models.weight_files import sandbox as confine
+from models.weight_files import sandbox
 from models.weight_files.pickle_child import load, reason, tensors_of
 from models.weight_files.pickles import _report, convert
 
@@ -30,7 +30,7 @@ class Runs:
 
 
 def test_a_state_dict_is_converted(tmp_path: Path) -> None:
-    """As the originals ship their encoders: names to tensors, of which some are turned, shared, or 16 bits wide."""
+    """As the originals ship their encoders: names to tensors, of which some are transposed, shared, or 16 bits wide."""
     shared = torch.randn(4, 6)
     state = {"a.weight": shared, "a.turned": shared.t(), "b": torch.randn(5).bfloat16(), "n": torch.tensor(3)}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "vae.pth")
@@ -41,8 +41,8 @@ def test_a_state_dict_is_converted(tmp_path: Path) -> None:
     for name, tensor in state.items():
         assert source.read(name).dtype == tensor.dtype and torch.equal(source.read(name), tensor)
     assert sorted(os.listdir(tmp_path)) == ["vae.pth", "vae.safetensors"]
-    if confine.sys.platform == "linux":
-        assert "memory was not bounded" not in converted.unguarded
+    if sandbox.sys.platform == "linux":
+        assert "memory was not limited" not in converted.unguarded
 
 
 def test_a_program_in_a_pickle_does_not_run(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_program_in_a_pickle_does_not_run(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Runs(ran)))
     assert ran.exists()  # so the trap works where it is sprung
     ran.unlink()
-    with pytest.raises(BadInput, match=r"was not converted: it would call posix\.system, which weights do not") as told:
+    with pytest.raises(BadInput, match=r"was not converted: it would run posix\.system, which weights never") as told:
         convert(tmp_path / "evil.pth", tmp_path / "out.safetensors")
     assert "\n" not in str(told.value)
     assert os.listdir(tmp_path) == ["evil.pth"]
@@ -66,7 +66,7 @@ def test_a_small_file_may_not_become_a_large_one(tmp_path: Path) -> None:
 
 def test_only_pickles_are_converted(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(b"GGUF")
-    with pytest.raises(BadInput, match="is no pickle"):
+    with pytest.raises(BadInput, match="is not a pickle"):
         convert(tmp_path / "w", tmp_path / "out")
 
 
@@ -80,15 +80,15 @@ def test_both_of_torchs_forms_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loaded", "says"),
     [
-        ([torch.ones(1)], "a list and no table"),
-        ({}, "inside are nothing"),
-        ({"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}}, "holds 2 tables of tensors"),
-        ({"a": torch.eye(2).to_sparse()}, "a is no plain tensor"),
+        ([torch.ones(1)], "a list, not a dictionary"),
+        ({}, "its entries: none"),
+        ({"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}}, "holds 2 dictionaries of tensors"),
+        ({"a": torch.eye(2).to_sparse()}, "a is not a plain tensor"),
         ({3: torch.ones(1)}, "a tensor is named '3'"),
         ({"a/b": torch.ones(1)}, "a tensor is named 'a/b'"),
     ],
 )
-def test_what_is_no_state_dict_is_refused(loaded: object, says: str) -> None:
+def test_anything_but_a_state_dict_is_refused(loaded: object, says: str) -> None:
     with pytest.raises(BadInput, match=says):
         tensors_of(loaded)
 
@@ -112,27 +112,27 @@ def test_damaged_pickles_are_refused_in_one_line(tmp_path: Path, zipped: bool) -
         with pytest.raises(Exception) as caught:
             tensors_of(load(tmp_path / "w"))
         told = reason(caught.value)
-        assert told.startswith("torch's loader of weights") and "\n" not in told and len(told) < 160
+        assert told.startswith("torch's weights-only loader") and "\n" not in told and len(told) < 160
 
 
 def test_a_child_that_dies_without_a_word_is_a_refusal(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="could not be read by the process that does it: signal 11 ended it"):
-        _report(tmp_path / "w.pth", tmp_path / "report.json", "signal 11 ended it")
+    with pytest.raises(BadInput, match=r"the process that reads pickles failed \(it was killed by signal 11\)"):
+        _report(tmp_path / "w.pth", tmp_path / "report.json", "it was killed by signal 11")
     os.mkfifo(tmp_path / "pipe")  # nor may what it leaves make us wait
     os.symlink("/etc/passwd", tmp_path / "link")
     for name in ("pipe", "link"):
         with pytest.raises(BadInput, match="could not be read"):
-            _report(tmp_path / "w.pth", tmp_path / name, "it ended with status 0")
+            _report(tmp_path / "w.pth", tmp_path / name, "it ended with exit code 0")
 
 
 TRIES = """
 import os, socket, sys
 from pathlib import Path
-from models import confine
+from models.weight_files import sandbox
 folder, outside = map(Path, sys.argv[1:])
-network = confine.leave_network()
-assert confine.limit(2**28, 1000, 10) == sys.platform.startswith("linux")
-locked = confine.write_only_in(folder)
+network = sandbox.leave_network()
+assert sandbox.limit(2**28, 1000, 10) == sys.platform.startswith("linux")
+locked = sandbox.write_only_in(folder)
 def fails(kind, action):
     try:
         action()

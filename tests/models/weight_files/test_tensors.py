@@ -1,4 +1,4 @@
-"""Packages: what is written is read back; what a person brings is checked before it is believed."""
+"""Packages are read back as written; untrusted files are checked before they are used."""
 
 from __future__ import annotations
 
@@ -97,19 +97,19 @@ def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
         (b"PK\x03\x04 this is a zip, as pickled weights are", "not a safetensors file"),
         (raw(b"", length=2**24 + 1) + b" " * 20, "not a safetensors file"),
         (raw(b"{}", length=50), "cut off inside its header"),
-        (raw(b"[1, 2]"), "not a table"),
+        (raw(b"[1, 2]"), "not a JSON object"),
         (raw(b"{nonsense}"), "not JSON"),
         (raw(b'{"\xff": 1}'), "not JSON"),
         (raw(b'{"x":' * 100_000), "nested too deeply"),
         (raw(b'{"x":[' + b"[]," * (4 * MAX_TENSORS) + b"[]]}"), "more than 65536 tensors"),
         (raw({f"t{i}": entry(0, 0) for i in range(MAX_TENSORS + 1)}), "more than 65536"),
-        (raw(b'{"a":{"dtype":"I8","shape":[0],"data_offsets":[0,0]},"a":{}}'), "names something twice"),
+        (raw(b'{"a":{"dtype":"I8","shape":[0],"data_offsets":[0,0]},"a":{}}'), "has the same key twice"),
         (raw({"../../etc/x": entry(0, 0)}), "only letters, digits"),
         (raw({"x\x1b[2J": entry(0, 0)}), r"x\\x1b\[2J"),
         (raw({"x": entry(0, 1, dtype="Q4")}, b"1"), "unknown dtype 'Q4'"),
-        (raw({"x": entry(0, 4, shape=[3])}, b"1234"), "does not fill its bytes"),
-        (raw({"x": entry(0, 4, shape=[-4])}, b"1234"), "no sizes"),
-        (raw({"x": entry(0, 4, shape=[True, 4])}, b"1234"), "no sizes"),
+        (raw({"x": entry(0, 4, shape=[3])}, b"1234"), "does not match its number of bytes"),
+        (raw({"x": entry(0, 4, shape=[-4])}, b"1234"), "not whole numbers"),
+        (raw({"x": entry(0, 4, shape=[True, 4])}, b"1234"), "not whole numbers"),
         (raw({"x": entry(0, 4, shape=[1] * 9 + [4])}, b"1234"), "10 dimensions"),
         (raw({"x": entry(0, 4), "y": entry(2, 6)}, b"123456"), "overlaps another tensor or leaves a gap"),
         (raw({"x": entry(0, 4), "y": entry(5, 6)}, b"123456"), "overlaps another tensor or leaves a gap"),
@@ -118,12 +118,12 @@ def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
         (raw({"x": entry(0, 4)}, b"12345"), "1 bytes follow its last tensor"),
         (raw({"__metadata__": {"format": 1}}), "metadata is not text"),
         (raw({"__metadata__": {"format": "\x1b]0;owned\x07"}}), "control characters"),
-        (raw({"x": entry(0, 4)}, b"1234"), "no model package: its format is 'none'"),
+        (raw({"x": entry(0, 4)}, b"1234"), "not a Rushes package: its format is 'none'"),
         (raw({"__metadata__": {"format": "pt"}, "x": entry(0, 4)}, b"1234"), "its format is 'pt'"),
-        (raw({"__metadata__": {"format": FORMAT}, "x": entry(0, 4)}, b"1234"), "does not say its card"),
+        (raw({"__metadata__": {"format": FORMAT}, "x": entry(0, 4)}, b"1234"), "its header has no card"),
         (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0", "scheme": "w1a1"}}),
-            "stores its weights as 'w1a1', known are none, w8a8/1, w4a8/1",
+            "stores its weights as 'w1a1'; supported are w8a8/1, w4a8/1, none",
         ),
         (
             raw({"__metadata__": {**METADATA, "format": FORMAT, "data_sha256": "0" * 64}, "x": entry(0, 4)}, b"1234"),
@@ -132,7 +132,7 @@ def test_data_off_its_alignment_is_read(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_unsound_files_are_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+def test_invalid_files_are_refused_in_one_line(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "bad").write_bytes(content)
     with pytest.raises(BadInput, match=says) as caught:
         open_package(tmp_path / "bad")
@@ -155,7 +155,7 @@ def test_a_truncated_package_is_refused(tmp_path: Path, kept: float) -> None:
     path = packed(tmp_path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(BadInput, match=r"cut off|not whole"):
+    with pytest.raises(BadInput, match=r"cut off|is incomplete"):
         open_package(path)
 
 
@@ -226,9 +226,9 @@ except RushesError as error:
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["p.safetensors"]
 
 
-@pytest.mark.parametrize("card", [*CARDS.values(), TINY], ids=lambda card: card.name)
-def test_a_card_survives_its_header(card) -> None:
-    assert card_from_json(card_to_json(card)) == card
+def test_every_card_survives_its_header() -> None:
+    cards = [*CARDS.values(), TINY]
+    assert [card_from_json(card_to_json(card)) for card in cards] == cards
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_card_survives_its_header(card) -> None:
         ({"ffn": "64"}, "ffn as '64'"),
         ({"heads": 5}, "384 channels in 5 heads"),
         ({"eps": -1.0}, "eps, shift and fps"),
-        ({"patch": [1, 4, 4]}, "patches of"),
+        ({"patch": [1, 4, 4]}, r"patches of \(1, 4, 4\); only \(1, 2, 2\)"),
         ({"experts": 0}, "experts as 0"),
         ({"space_stride": 8.0}, "space_stride as 8.0"),
         ({"boundary": 1.0}, "boundary as 1.0"),
@@ -252,10 +252,10 @@ def test_a_card_survives_its_header(card) -> None:
         ({"guidance": ["5"]}, "guidance as"),
         ({"guidance": 5.0}, "cannot be read"),
         ({"solver": "magic"}, "solver as 'magic'"),
-        ({"vace_layers": [0, 8], "vace_channels": 96}, "of its blocks"),
+        ({"vace_layers": [0, 8], "vace_channels": 96}, "numbers of its blocks"),
         ({"vace_layers": [2, 0], "vace_channels": 96}, "in order"),
-        ({"vace_layers": [0]}, "hints 1 blocks by 0 channels"),
-        ({"vace_layers": [1], "vace_channels": 96}, "hints 1 blocks"),
+        ({"vace_layers": [0]}, "gives 1 vace_layers and 0 vace_channels"),
+        ({"vace_layers": [1], "vace_channels": 96}, "gives 1 vace_layers"),
         ({"levels": [0.5, 0.9]}, "must fall from 1"),
         ({"levels": [1.0, 0.5]}, "2 levels for"),
     ],

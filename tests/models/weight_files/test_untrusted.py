@@ -237,7 +237,7 @@ def gguf_fields() -> list[bytes]:
 
 @fuzz
 @given(data=st.data())
-def test_gguf_with_numbers_that_lie(tmp_path: Path, data: st.DataObject) -> None:
+def test_gguf_with_wrong_numbers(tmp_path: Path, data: st.DataObject) -> None:
     """Sound but for one to three numbers, of any field: what random bytes seldom reach."""
     fields = gguf_fields()
     for _ in range(data.draw(st.integers(1, 3))):
@@ -290,7 +290,7 @@ def changed(draw: Callable, tree: dict) -> bytes:
 @pytest.mark.parametrize("kind", ["safetensors", "lora"])
 @fuzz
 @given(data=st.data())
-def test_safetensors_with_headers_that_lie(tmp_path: Path, kind: str, data: st.DataObject) -> None:
+def test_safetensors_with_wrong_headers(tmp_path: Path, kind: str, data: st.DataObject) -> None:
     content = whole(kind)
     start = 8 + int.from_bytes(content[:8], "little")
     text = changed(data.draw, json.loads(content[8:start]))
@@ -303,7 +303,7 @@ def test_safetensors_with_headers_that_lie(tmp_path: Path, kind: str, data: st.D
 
 @fuzz
 @given(data=st.data())
-def test_indexes_that_lie(tmp_path: Path, data: st.DataObject) -> None:
+def test_wrong_indexes(tmp_path: Path, data: st.DataObject) -> None:
     for number, kind in ((1, "safetensors"), (2, "lora")):
         (tmp_path / f"w-0000{number}-of-00002.safetensors").write_bytes(whole(kind))
     names = {"blocks.0.weight": 1, "one": 1, "diffusion_model.blocks.0.self_attn.q.diff_b": 2}

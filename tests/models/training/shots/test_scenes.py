@@ -119,7 +119,7 @@ def test_a_shot_is_the_same_shot_at_any_length_of_picture():
 
 
 def test_no_camera_stands_in_a_building_and_people_are_seen():
-    """Of what is drawn, a fifth is drawn again; what is kept is checked on the pictures themselves."""
+    """A fifth of the shots is sampled again; the result is checked on rendered pictures."""
     hidden = 0
     for seed in range(40):
         shot = scenes.shot(seed, 5, 48, 84)
@@ -132,7 +132,7 @@ def test_no_camera_stands_in_a_building_and_people_are_seen():
     assert hidden <= 1
 
 
-def test_a_wall_between_hides_a_person_and_around_the_camera_is_no_place_to_stand():
+def test_a_wall_between_hides_a_person_and_no_camera_stands_in_a_solid():
     shot = next(s for s in (scenes.shot(seed, 5, 48, 84) for seed in range(100)) if s.subjects)
     eye, person = shot.c2w[0, :, 3], shot.subjects[0].position[0]
     turned = float(np.degrees(np.arctan2(*(person - eye)[[0, 2]])))
