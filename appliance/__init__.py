@@ -1,23 +1,22 @@
-"""What every layer needs: paths, units, safe text, atomic files, child processes.
+"""Root files that every folder uses: paths, units, safe text, atomic files, child processes.
 
 May import: models, appliance.cli.
-    atomic_files Files appear whole or not at all: write beside, fsync, link without overwriting, fsync the folder
-    paths        Where things live: one folder per house (home), and the weights that ship with the program
-    processes    Child processes that cannot outlive their purpose: started in their own session, dead with their
-                 parent, told apart by how they ended
-    safe_text    Text that people or files supply, made safe to show: a terminal must never obey it
-    text_width   How wide text is on a terminal: counted, padded, cut and wrapped in cells
-    units        Bytes and seconds in words: humanising happens only at the edge, where a person reads
+    atomic_files Atomic writes: a file appears complete or not at all
+    paths        Paths of an installation (RUSHES_HOME) and of the shipped weights
+    processes    Child processes: started, killed with their parent, how they ended
+    safe_text    Removes control characters from text before it is stored or shown
+    text_width   The width of text on a terminal, in cells
+    units        Bytes, seconds and counts in words
 Folders, each of which imports only those above it and the files here:
     direction    a shot as typed values: the fields, their rules, its file
     blocking     a direction solved to numbers, frame by frame
-    capability   what a model obeys of a direction, and what it is told in words
+    capability   what a model obeys of a direction, and its prompt
     machine      what this machine is and how fast it works
-    measuring    what a finished take really shows, axis by axis
+    measuring    what a finished take shows, measured axis by axis
     library      the database: queue, history, machines, cached embeddings
-    planning     where and how a shot runs here, how long it takes, and what to do when it does not fit
-    delivery     a take becomes files that a post house accepts. One module a standard
-    catalog      the models that are installed
+    planning     where and how a shot runs here, how long it takes, and what helps when it does not fit
+    delivery     a take becomes files: film, stills, sidecar, label
+    catalog      the installed models
     worker       the child process that holds the GPU: the only place that imports torch
     daemon       claims takes, runs the worker, publishes
     scoring      a model scored on how well it obeys

@@ -1,7 +1,7 @@
-"""Files appear whole or not at all: write beside, fsync, link without overwriting, fsync the folder.
+"""Atomic writes: a file appears complete or not at all. Write a hidden part, fsync, link or rename, fsync the folder.
 
-A power cut at any moment leaves either nothing under the public name or the complete file. What is left of a writer
-that died is a hidden `.name.pid.part`, and `sweep` takes it away.
+A power cut at any moment leaves either nothing under the public name or the complete file. A process that died leaves
+a hidden `.name.pid.part`, which `sweep` removes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.processes import alive
+from models import atomic_write
+from models.atomic_write import fsync, part_path
 from models.errors import RushesError
 
 _PART = re.compile(r"^\..+\.(\d+)\.part$")
@@ -28,27 +30,22 @@ _REASONS = {
     errno.EPERM: "permission denied: give yourself write access to its folder, or use another (RUSHES_HOME, --out)",
     errno.EROFS: "the disk is mounted read-only: remount it, or use another disk (RUSHES_HOME, --out)",
     errno.ENOENT: "the file or its folder does not exist: check the path",
-    errno.ENOTDIR: "a file stands where its folder should be: use another folder (RUSHES_HOME, --out)",
-    errno.EEXIST: "a file stands where its folder should be: use another folder (RUSHES_HOME, --out)",
+    errno.ENOTDIR: "a file has the name of its folder: move it away, or use another folder (RUSHES_HOME, --out)",
+    errno.EEXIST: "a file has the name of its folder: move it away, or use another folder (RUSHES_HOME, --out)",
     errno.EISDIR: "a folder has that name: move it away, or choose another name",
     errno.ENAMETOOLONG: "the name is too long for this disk: choose a shorter one",
-    errno.EIO: "the disk reported an error: check the disk before you go on",
+    errno.EIO: "the disk reported an error: check the disk",
 }
 
 
 def disk_error(error: OSError, path: Path, doing: str = "write") -> RushesError:
-    """An operating system's refusal as one line for people: what could not be done, to which file, why, the way out."""
+    """An error of the operating system in one line: what could not be done, to which file, why, the way out."""
     reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
     return RushesError(f"cannot {doing} {path}: {reason}")
 
 
-def part_path(final: Path) -> Path:
-    """The hidden name a file has while this process writes it, in the same folder: `.12C-T4.mp4.4711.part`."""
-    return final.with_name(f".{final.name}.{os.getpid()}.part")
-
-
 def create_part(final: Path) -> Path:
-    """Make the folder and an empty part file that nobody else has open; returns its path.
+    """Creates the folder and an empty part file; returns its path. Raises RushesError.
 
     A part of the same name can only be ours or a dead process's, so it is replaced. Symbolic links are not followed.
     """
@@ -63,7 +60,7 @@ def create_part(final: Path) -> Path:
 
 
 def write_part(final: Path, data: bytes) -> Path:
-    """Write a whole file under its hidden name, durably; returns that name. An error leaves nothing."""
+    """Writes a complete part file, fsynced; returns its path. Raises RushesError; an error leaves nothing."""
     part = create_part(final)
     try:
         with open(part, "wb") as file:
@@ -76,9 +73,9 @@ def write_part(final: Path, data: bytes) -> Path:
 
 
 def publish(part: Path, final: Path) -> None:
-    """Give a finished part its public name, durably, and never over another file.
+    """Gives a finished part its public name, fsynced, and never overwrites another file.
 
-    Raises RushesError when `final` exists and is another file. Interrupted between its steps, it may be called again.
+    Raises RushesError when `final` exists and is another file. After an interruption it may be called again.
     """
     try:
         fsync(part)
@@ -106,23 +103,21 @@ def file_sha256(path: Path) -> str:
 
 
 def replace(part: Path, final: Path) -> None:
-    """Give a finished part its public name, durably, in the place of an older file. An error leaves the older one."""
+    """Gives a finished part its public name, fsynced, and replaces an older file. An error leaves the older one."""
     try:
-        fsync(part)
-        os.replace(part, final)
-        fsync(final.parent)
+        atomic_write.replace(part, final)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise disk_error(error, final) from error
 
 
 def json_bytes(document: Any) -> bytes:
-    """A document as people and `git diff` like to read it: UTF-8, indented, a newline at the end. NaN is refused."""
+    """A document as indented UTF-8 JSON with a newline at the end. Raises ValueError for NaN."""
     return (json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove the parts below `folder` whose writer is no longer alive; returns what was removed."""
+    """Removes the parts below `folder` whose process is no longer alive; returns what was removed."""
     swept = []
     for part in folder.rglob(".*.part"):
         match = _PART.match(part.name)
@@ -133,22 +128,10 @@ def sweep(folder: Path) -> list[Path]:
 
 
 def _rename_no_clobber(part: Path, final: Path) -> None:
-    """Without hard links, claim the name with O_EXCL and rename over our own empty claim."""
+    """Where there are no hard links: creates the name with O_EXCL and renames over that empty file."""
     os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
     try:
         os.rename(part, final)
     except OSError:
         final.unlink(missing_ok=True)
         raise
-
-
-def fsync(path: Path) -> None:
-    """Have the disk itself hold a file, or what a folder lists. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # shares that cannot sync a folder
-            raise
-    finally:
-        os.close(descriptor)

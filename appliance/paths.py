@@ -1,4 +1,4 @@
-"""Where things live: one folder per house (home), and the weights that ship with the program."""
+"""Paths of an installation (one folder, `home`), and of the weights that ship with the program."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]  # holds kernels, models, appliance, tui: a clone, or the wheel's own folder
+ROOT = Path(__file__).resolve().parents[1]  # of kernels, models, appliance and tui
 
 
 def home() -> Path:
-    """The house's folder: $RUSHES_HOME, else $XDG_DATA_HOME/rushes, else ~/.local/share/rushes. Not created here."""
+    """The installation's folder: $RUSHES_HOME, else $XDG_DATA_HOME/rushes, else ~/.local/share/rushes; not created."""
     if chosen := os.environ.get("RUSHES_HOME"):
         return Path(chosen).expanduser().absolute()
     if data := os.environ.get("XDG_DATA_HOME"):
@@ -19,7 +19,7 @@ def home() -> Path:
 
 
 def library() -> Path:
-    """The SQLite file that is the queue, the history and the wire."""
+    """The SQLite file with the queue and the history."""
     return home() / "library.db"
 
 
@@ -29,22 +29,22 @@ def takes() -> Path:
 
 
 def kernels() -> Path:
-    """What was compiled for this house's GPUs: kernels, and the module that launches them."""
+    """What was compiled for this machine's GPUs: kernels, and the module that launches them."""
     return home() / "kernels"
 
 
 def models() -> Path:
-    """The house's own model packages, NAME.safetensors each."""
+    """Imported model packages, NAME.safetensors each."""
     return home() / "models"
 
 
 def daemon_log() -> Path:
-    """What the daemon and its worker wrote; tracebacks go here and nowhere else."""
+    """The log of the daemon and its worker; the only place for tracebacks."""
     return home() / "daemon.log"
 
 
 def daemon_lock() -> Path:
-    """The file whose flock says that a daemon serves this house; it holds that daemon's process id."""
+    """The file whose flock the installation's daemon holds; it contains that daemon's process id."""
     return home() / "daemon.lock"
 
 
@@ -61,8 +61,8 @@ def slug(name: str) -> str:
 
 
 def take_file(slate: str, take_number: int, take_id: int) -> Path:
-    """Where a take's film lies, relative to `takes()`: ("12C", 4, 31) gives 12C/12C-T4_31.mp4.
+    """The path of a take's film, relative to `takes()`: ("12C", 4, 31) gives 12C/12C-T4_31.mp4.
 
-    The id keeps names unique for ever, so publishing never has to overwrite.
+    The id makes every name unique, so publishing never has to overwrite.
     """
     return Path(slug(slate)) / f"{slug(slate)}-T{take_number}_{take_id}.mp4"

@@ -1,6 +1,4 @@
-"""Child processes that cannot outlive their purpose: started in their own session, dead with their parent, told apart
-by how they ended.
-"""
+"""Child processes: started in their own session, killed when their parent ends, and how they ended in words."""
 
 from __future__ import annotations
 
@@ -17,43 +15,43 @@ from pathlib import Path
 
 from appliance import paths
 
-PARENT_PID = "RUSHES_PARENT_PID"  # environment: whom a child belongs to
-KERNELS = "RUSHES_KERNELS"  # environment: where kernels/toolchain/driver.py looks for what it compiles, and keeps it
+PARENT_PID = "RUSHES_PARENT_PID"  # environment: the process id of a child's parent
+KERNELS = "RUSHES_KERNELS"  # environment: the folder in which kernels/toolchain/driver.py caches what it compiles
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """Called by a child as its first act: from now on it is killed at the moment its parent ends.
+    """Called by a child first of all: from now on the kernel kills it when its parent ends.
 
-    A daemon killed with SIGKILL can clean nothing up, and a worker that lived on would hold the GPU's memory. Where the
-    kernel has no such promise (it is Linux's), the end of the child's standard input is the only sign.
+    A daemon that is killed with SIGKILL cannot end its worker, which would hold the GPU's memory. Only Linux can do
+    this; elsewhere the end of its standard input tells the child.
     """
     parent = int(os.environ.get(PARENT_PID, "0"))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) was refused")
-    if parent and os.getppid() != parent:  # it ended before the promise was made
+    if parent and os.getppid() != parent:  # the parent ended before prctl
         os._exit(0)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a child that runs our modules: the folder that holds the four packages comes first."""
-    known = os.environ.get("PYTHONPATH")
-    path = f"{paths.ROOT}{os.pathsep}{known}" if known else str(paths.ROOT)
+    """The environment of a child that runs our modules: our four packages come first in PYTHONPATH."""
+    other = os.environ.get("PYTHONPATH")
+    path = f"{paths.ROOT}{os.pathsep}{other}" if other else str(paths.ROOT)
     ours = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", KERNELS: str(paths.kernels())}
     return {**os.environ, **ours, **(extra or {})}
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of our modules with this Python. -P: never a module from the folder it starts in."""
+    """The command that runs one of our modules with this Python. -P: no module from its working folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def start_child(command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
-    """A child with pipes for orders and reports, its errors in the log, in a session of its own.
+    """A child with pipes for standard input and output, and its errors in the log.
 
-    Its own session, so that Ctrl-C in a terminal reaches the parent alone and the whole group can be ended together.
+    In a session of its own, so that Ctrl-C in a terminal reaches only the parent and the group can be ended together.
     """
     return subprocess.Popen(
         command,
@@ -66,7 +64,7 @@ def start_child(command: Sequence[str], log: int) -> subprocess.Popen[bytes]:
 
 
 def start_detached(command: Sequence[str], log: Path) -> int:
-    """A process that lives on when this one ends, with nothing but a log to write to; returns its id."""
+    """Starts a process that outlives this one and writes only to a log; returns its id."""
     log.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
     with open(log, "ab") as output:
         process = subprocess.Popen(
@@ -78,15 +76,15 @@ def start_detached(command: Sequence[str], log: Path) -> int:
             cwd=log.parent,
             start_new_session=True,
         )
-    # Waited for in the background: a desk outlives many such daemons, and each would stay behind as a zombie.
+    # Waited for in the background: a desk outlives many such daemons, and each would stay a zombie.
     threading.Thread(target=process.wait, daemon=True).start()
     return process.pid
 
 
 def end(process: subprocess.Popen[bytes], grace_s: float) -> int:
-    """Ends a child and everything it started: asks, waits, then kills. Returns its exit status as Popen has it.
+    """Ends a child and all that it started: SIGTERM, then SIGKILL after `grace_s`. Returns Popen's exit status.
 
-    The group is killed before the child is reaped: until then nobody else can be given its number.
+    The group is killed before the child is reaped: until then its process id cannot be reused.
     """
     if process.returncode is not None:
         return process.returncode
@@ -98,7 +96,7 @@ def end(process: subprocess.Popen[bytes], grace_s: float) -> int:
     _signal_group(process, signal.SIGKILL)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # orders that were never read
+            with contextlib.suppress(OSError):  # unread orders
                 pipe.close()
     return process.wait()
 
@@ -109,23 +107,23 @@ def exited(process: subprocess.Popen[bytes]) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of that id exists, whoever's it is."""
+    """Whether a process of that id exists, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        return True  # somebody else's; or a number that no process can have, which nobody may call dead
+        return True  # of another user; out-of-range pid: treat as alive
     return True
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # gone already: the group is empty
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group has ended already
         os.killpg(process.pid, number)
 
 
 def exit_words(status: int) -> str:
-    """How a child ended, for people: Popen's status is negative for a signal."""
+    """How a child ended, in words; Popen's status is negative for a signal."""
     if status >= 0:
         return f"ended with exit code {status}"
     try:
@@ -140,7 +138,7 @@ def exit_words(status: int) -> str:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory since the machine started; 0 where it does not say."""
+    """How many processes the kernel's OOM killer has ended since boot; 0 where that is not known."""
     try:
         facts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
         return int(facts.get("oom_kill", 0))
@@ -149,19 +147,19 @@ def oom_kills() -> int:
 
 
 def owner() -> str:
-    """Who holds a claim, as the library stores it: "HOST BOOT PID". BOOT changes with every start of the machine, so
-    that a power cut is told from a crash.
+    """This process as the library stores the owner of a claim: "HOST BOOT PID". BOOT changes with every start of the
+    machine, so that a power cut can be told from a crash.
     """
     return f"{machine_name()} {boot_id()} {os.getpid()}"
 
 
 def machine_name() -> str:
-    """What this machine is called in the library: its host's name, as one word."""
+    """The name of this machine in the library: its host name as one word."""
     return "".join(os.uname().nodename.split()) or "-"
 
 
 def boot_id() -> str:
-    """This run of this machine; "-" where the kernel does not say."""
+    """The start of the kernel's boot id, which changes with every start; "-" where there is none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     except OSError:

@@ -1,14 +1,14 @@
-"""Text that people or files supply, made safe to show: a terminal must never obey it.
+"""Removes control characters from text of people and files, so that a terminal never executes it.
 
-Used on the way in (before a row or a sidecar is written) and again on the way out (before anything is printed),
-because a library may have been written by somebody else's hand.
+Applied before a row or a sidecar is written, and again before anything is printed, because another program may have
+written the library.
 """
 
 from __future__ import annotations
 
 REPLACEMENT = "\ufffd"
 
-# Ranges of code points that command a terminal, hide, or reorder what is read. Inclusive on both ends.
+# Ranges of code points that control a terminal, are invisible, or reorder text. Inclusive on both ends.
 _UNSAFE = (
     (0x0000, 0x001F),  # C0: escape, bell, carriage return, tab, newline
     (0x007F, 0x009F),  # DEL and C1: one-character CSI, OSC and DCS
@@ -35,6 +35,6 @@ def clean(text: str, keep_newlines: bool = False) -> str:
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """Any text (a library's error, a stack's last words) as one clean line of at most `limit` characters."""
+    """Any text as one clean line of at most `limit` characters."""
     line = clean(" ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,8 +1,11 @@
-"""How wide text is on a terminal: counted, padded, cut and wrapped in cells."""
+"""The width of text on a terminal, in cells: counted, padded, cut and wrapped."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Iterator
+
+LEAST_CELLS = 8  # no column is made narrower
 
 
 def cells(text: str) -> int:
@@ -30,8 +33,13 @@ def cut(text: str, width: int) -> str:
     return "".join(kept) + "…"
 
 
-def wrap(line: str, width: int) -> list[str]:
-    """A line in pieces of at most `width` cells, broken at spaces where there are any; indents are kept."""
+def wrap(line: str, width: int, whole_words: bool = False) -> list[str]:
+    """A line in pieces of at most `width` cells, broken at spaces where there are any; indents are kept.
+
+    With `whole_words` an ASCII word that is longer, such as a path or a hash, stays in one piece, to be copied.
+    """
+    if whole_words:
+        width = max([width, *(len(word) for word in line.split() if word.isascii())])
     if cells(line) <= width:
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
@@ -53,3 +61,18 @@ def wrap(line: str, width: int) -> list[str]:
             piece, word = indent, word[head:]
         piece += glue + word
     return [*pieces, piece]
+
+
+def two_columns(
+    rows: Iterable[tuple[str, str]], width: int | None, whole_words: bool = False
+) -> Iterator[tuple[str, str]]:
+    """(name, text) rows as lines of two columns in `width` cells: names padded to the widest, text wrapped beneath
+    itself; None wraps nothing. A text may hold newlines. `whole_words` as of `wrap`.
+    """
+    rows = list(rows)
+    names = max((cells(name) for name, _ in rows), default=0)
+    room = max((cells(text) for _, text in rows), default=0) if width is None else width - names - 2
+    for name, text in rows:
+        pieces = (piece for line in text.split("\n") for piece in wrap(line, max(LEAST_CELLS, room), whole_words))
+        for index, piece in enumerate(pieces):
+            yield pad(name if index == 0 else "", names), piece

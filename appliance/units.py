@@ -1,4 +1,4 @@
-"""Bytes and seconds in words: humanising happens only at the edge, where a person reads."""
+"""Bytes, seconds and counts in words, for people."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def count_words(count: int, thing: str) -> str:
 
 
 def against(measured: float | None, predicted: float | None, words: Callable[[float], str]) -> str:
-    """What was measured beside what had been predicted: "12 s, 10 s predicted"; "" where neither is known."""
-    told = [words(measured)] if measured else []
-    return ", ".join([*told, f"{words(predicted)} predicted"] if predicted else told)
+    """Measured and predicted value: "12 s, 10 s predicted"; "" where neither is known."""
+    shown = [words(measured)] if measured else []
+    return ", ".join([*shown, f"{words(predicted)} predicted"] if predicted else shown)
 
 
-def missed_words(place: str | None, predicted_bytes: int | None) -> str:
-    """That a plan ran out of memory, and what it had counted on; "" where none did."""
-    if place is None:
+def missed_words(device: str | None, predicted_bytes: int | None) -> str:
+    """That a plan ran out of memory, and what it had predicted; "" where none did."""
+    if device is None:
         return ""
-    return f"{place} ran out of memory where {bytes_words(predicted_bytes or 0)} had been predicted"
+    return f"{device} ran out of memory where {bytes_words(predicted_bytes or 0)} had been predicted"
 
 
 def clock(seconds: float) -> str:

@@ -20,7 +20,7 @@ CHEST = 0.8  # of a standing height: where a stated camera looks when no size sa
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Who and what a camera can be told to look at."""
+    """The people and the subject that a camera can aim at."""
 
     framed: Anchor
     people: dict[str, Anchor]
@@ -37,7 +37,7 @@ class CameraPath:
 
 
 def camera_path(direction: Any, t: Array, end_s: float, stage: Stage, film_back_mm: tuple[float, float]) -> CameraPath:
-    """Resolve the frame, apply the moves in time, then focus. Raises BadInput for a way that cannot be gone."""
+    """Resolve the frame, apply the moves in time, then focus. Raises BadInput for an impossible path."""
     frame, camera, lens = direction.frame, direction.camera, direction.lens
     focal = sample(lens.focal_mm, t)
     roll = _roll(direction, t, end_s)
@@ -61,8 +61,8 @@ def camera_path(direction: Any, t: Array, end_s: float, stage: Stage, film_back_
     else:
         position = sample(camera.pos_m, t)
         if stage.framed.height_m is None and camera.look_at is None:
-            pan, tilt = np.zeros_like(t), np.zeros_like(t)  # nobody to look at: straight ahead
-        else:  # the head stays as it was set when the shot began
+            pan, tilt = np.zeros_like(t), np.zeros_like(t)  # nobody to aim at: straight ahead
+        else:  # the camera keeps the aim that it had when the shot began
             at = compose(position[:1], point(None)[:1], roll[:1], off_x, off_y)
             pan, tilt = np.full_like(t, at[0][0]), np.full_like(t, at[1][0])
     if camera.pan_deg is not None:
@@ -70,18 +70,24 @@ def camera_path(direction: Any, t: Array, end_s: float, stage: Stage, film_back_
     if camera.tilt_deg is not None:
         tilt = sample(camera.tilt_deg, t)
     if camera.follow is not None:
-        walked = stage.people[camera.follow].position
-        position = position + walked - walked[0]
+        followed = stage.people[camera.follow].position
+        position = position + followed - followed[0]
     rig = Rig(t, end_s, position, pan, tilt, roll, focal, point, off_x=off_x, off_y=off_y)
     if camera.look_at is not None:
         rig.look = point(camera.look_at)
         if not isinstance(camera.look_at, str):
-            rig.off_x = rig.off_y = 0.0  # a point is looked at squarely
+            rig.off_x = rig.off_y = 0.0  # a point is centred
     compile_moves(rig, direction.moves, camera.shake.seed)
-    _possible(rig)
-    wobble = camera.shake
-    if wobble.rot_rms_deg or wobble.pos_rms_m:
-        shake(rig, wobble.seed + 1000, wobble.rot_rms_deg, wobble.pos_rms_m, (wobble.hz_lo, wobble.hz_hi))
+    _check_limits(rig)
+    stated_shake = camera.shake
+    if stated_shake.rot_rms_deg or stated_shake.pos_rms_m:
+        shake(
+            rig,
+            stated_shake.seed + 1000,
+            stated_shake.rot_rms_deg,
+            stated_shake.pos_rms_m,
+            (stated_shake.hz_lo, stated_shake.hz_hi),
+        )
     c2w = np.concatenate([rotation(rig.pan_deg, rig.tilt_deg, rig.roll_deg), rig.position[:, :, None]], -1)
     return CameraPath(c2w, rig.focal_mm, _focus(direction, rig), point(None))
 
@@ -95,7 +101,7 @@ def _roll(direction: Any, t: Array, end_s: float) -> Array:
     return start + (end - start) * progress(t, 0.0, end_s, direction.frame.end.ease)
 
 
-def _possible(rig: Rig) -> None:
+def _check_limits(rig: Rig) -> None:
     low = int(np.argmin(rig.position[:, 1]))
     if rig.position[low, 1] < -1e-9:
         raise BadInput(

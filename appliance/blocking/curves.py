@@ -1,4 +1,4 @@
-"""Values over time: keys sampled at the frames, the progress of a move, and the noise of a hand."""
+"""Values over time: keys sampled at the frames, the progress of a move, band-limited noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Framing solved: a shot size, an angle, a side and a lens become where the camera stands and where it looks.
+"""Solve a framing: a shot size, an angle, a side and a lens give the camera's position and aim.
 
 The frame's height covers the size's `visible_m` (scaled to the person) in the plane through the aim point that faces
 the camera, so the distance along the lens is visible_m * focal / sensor height. An eye-level camera stands at the
@@ -20,9 +20,7 @@ from models.stage.optics import aim
 
 Array = np.ndarray
 LOWEST_M = 0.15
-EYE_LEVEL_DEG = (
-    10.0  # an eye-level camera closer than its height allows comes down rather than look down more than this
-)
+EYE_LEVEL_DEG = 10.0  # an eye-level camera is lowered rather than tilted down more than this
 EMPTY_SET_M = 3.4  # what the frame's height covers when there is nobody to frame
 EMPTY_SET_LOOK_M = 1.35
 
@@ -45,7 +43,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pose:
-    """A camera at T frames, and the point it keeps composed."""
+    """A camera at T frames, and the point that it keeps in place in the frame."""
 
     position: Array  # (T, 3)
     pan_deg: Array
@@ -78,7 +76,7 @@ def compose(position: Array, look: Array, roll_deg: Array, off_x: Any, off_y: An
 
 
 def offsets(offset_pct: Any, film_back_mm: tuple[float, float], focal_mm: Any) -> tuple[Array, Array]:
-    """A place in the frame (% right, % up of the centre; 50 is the edge) in focal lengths."""
+    """A position in the frame (% right, % up of the centre; 50 is the edge) in focal lengths."""
     off = np.asarray(offset_pct, dtype=np.float64)
     return off[..., 0] / 100 * film_back_mm[0] / focal_mm, off[..., 1] / 100 * film_back_mm[1] / focal_mm
 
@@ -86,18 +84,18 @@ def offsets(offset_pct: Any, film_back_mm: tuple[float, float], focal_mm: Any) -
 def solve(
     frame: Any, anchor: Anchor, focal_mm: Array, film_back_mm: tuple[float, float], roll_deg: Array, p: Array
 ) -> Pose:
-    """The camera of a `Frame`: its start, and its way to `frame.end`, if one is stated, by progress p (T,)."""
+    """The camera of a `Frame`: from its start to `frame.end`, if one is stated, by progress p (T,)."""
     end = frame.end
     if not has_end(end):
         p = np.zeros_like(p)
     size, headroom = end.size or frame.size, frame.headroom_pct
     if end.headroom_pct is not None or end.size is not None:
         headroom = end.headroom_pct  # another size has its own headroom
-    first = _stand(frame.size, frame.headroom_pct, _angle(frame), anchor, 0, focal_mm[0], film_back_mm)
-    last = _stand(size, headroom, _angle(end, _angle(frame)), anchor, -1, focal_mm[-1], film_back_mm)
+    first = _camera_at(frame.size, frame.headroom_pct, _angle(frame), anchor, 0, focal_mm[0], film_back_mm)
+    last = _camera_at(size, headroom, _angle(end, _angle(frame)), anchor, -1, focal_mm[-1], film_back_mm)
     from_deg = _bearing(frame, anchor)
-    way = _bearing(end, anchor) - from_deg if end.side or end.side_deg is not None else 0.0
-    bearing = np.radians(lerp(from_deg, from_deg + (way + 180.0) % 360.0 - 180.0, p))
+    turn = _bearing(end, anchor) - from_deg if end.side or end.side_deg is not None else 0.0
+    bearing = np.radians(lerp(from_deg, from_deg + (turn + 180.0) % 360.0 - 180.0, p))
     look = lerp(first[0], last[0], p)
     distance = np.exp(lerp(math.log(first[1]), math.log(last[1]), p))
     rise = np.radians(lerp(first[2], last[2], p))
@@ -128,7 +126,7 @@ def _bearing(frame: Any, anchor: Anchor) -> float:
     return anchor.heading_deg + SIDES[frame.side] if frame.side else 0.0
 
 
-def _stand(
+def _camera_at(
     size: str | None, headroom: float | None, angle: tuple[str, float], anchor: Anchor, at: int, focal_mm: float,
     film_back_mm: tuple[float, float],
 ) -> tuple[Array, float, float]:  # fmt: skip
@@ -136,7 +134,7 @@ def _stand(
     visible, middle = band(size, anchor, headroom)
     look = anchor.position[at] + np.array([0.0, middle, 0.0])
     distance = visible * focal_mm / film_back_mm[1]
-    if anchor.spread_m:  # a group also fits across, with a shoulder's room on either side
+    if anchor.spread_m:  # a group also fits across, with half a metre on either side
         distance = max(distance, (anchor.spread_m + 1.0) * focal_mm / film_back_mm[0])
     kind, degrees = angle
     if kind in ("eye", "dutch"):

@@ -23,7 +23,7 @@ def light_plot(
 ) -> tuple[tuple[LightTrack, ...], Array, Array]:
     """Lamps that are lit, ambient (T, 3) and exposure (T,) stops.
 
-    `camera` and `subject` are (T, 3) places, `heading_deg` (T,) where the subject faces. A key of 0 stops gives a
+    `camera` and `subject` are (T, 3) positions, `heading_deg` (T,) where the subject faces. A key of 0 stops gives a
     surface that faces it one unit of light, which exposes normally at 0 EV.
     """
     plot = expand(light)
@@ -52,7 +52,7 @@ def light_plot(
 
 
 def under_sky(stage_set: StageSet, light: Any) -> StageSet:
-    """The set with its sky as bright as the plot asks: a night has no day sky."""
+    """The set with its sky scaled by the plot's sky_stops."""
     gain = 2.0 ** expand(light).sky_stops
 
     def lit(sky: RGB) -> RGB:
@@ -72,7 +72,7 @@ def _stops_to_level(level_pct: float, lamps: list[LightTrack], ambient: Array) -
 
 
 def _towards(axis: Array, az_deg: Array, el_deg: Array) -> Array:
-    """Unit vectors to a lamp at az around `axis` (+ to the right of who looks against it) and el above the floor."""
+    """Unit vectors to a lamp at az around `axis` (+ to the right, seen against it) and el above the floor."""
     right = np.stack([axis[:, 2], np.zeros(len(axis)), -axis[:, 0]], -1)
     flat = _cos(az_deg)[:, None] * axis + _sin(az_deg)[:, None] * right
     return _cos(el_deg)[:, None] * flat + _sin(el_deg)[:, None] * UP

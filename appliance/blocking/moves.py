@@ -1,9 +1,9 @@
-"""Camera moves compiled to per-frame channels: place, pan, tilt, roll, focal length.
+"""Camera moves compiled to per-frame channels: position, pan, tilt, roll, focal length.
 
-Each move changes the channels left by those before it, so overlapping moves add and the others follow in time.
-Rails are laid when a move starts: truck and dolly are straight and level, along the camera's right and forward at that
-moment, as a dolly on a floor is; a pan during them does not bend the track. A dolly zoom travels along the lens itself,
-for then the plane of its target keeps still in the frame. Pedestal is the world's vertical.
+Each move changes the channels as left by those before it, so overlapping moves add up and the others follow in time.
+Truck and dolly are straight and level, along the camera's right and forward when the move starts, as on rails: a pan
+during them does not bend the track. A dolly zoom travels along the optical axis, which keeps the plane of its target
+still in the frame. Pedestal is along the world's vertical.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from models.stage.optics import rotation
 
 Array = np.ndarray
 NEAREST_M = 0.2  # a dolly zoom stops this far before its target
-HAND_M_PER_DEG = 0.012  # how far a hand sways for each degree it shakes
+HAND_M_PER_DEG = 0.012  # sway in position for each degree of rotation
 HAND_HZ = (0.5, 3.0)
 
 
@@ -41,11 +41,11 @@ class Rig:
     look: Array | None = None  # (T, 3): what look_at keeps in frame
     off_x: Array | float = 0.0  # where look_at keeps it, in focal lengths right and up of the centre
     off_y: Array | float = 0.0
-    turned_pan: Array | float = 0.0  # what pans and tilts added to look_at
+    turned_pan: Array | float = 0.0  # added to look_at by pans and tilts
     turned_tilt: Array | float = 0.0
 
     def aim(self) -> None:
-        """Look at what look_at keeps in frame, from where the camera is now."""
+        """Aim at what look_at keeps in frame, from the present position."""
         if self.look is not None:
             pan, tilt = compose(self.position, self.look, self.roll_deg, self.off_x, self.off_y)
             self.pan_deg, self.tilt_deg = np.unwrap(pan, period=360.0) + self.turned_pan, tilt + self.turned_tilt
@@ -69,7 +69,7 @@ class Span:
 
 
 def span(rig: Rig, move: Any) -> Span:
-    """The time of a move. One that ends with the shot ends on its last frame, wherever that was snapped to."""
+    """The time of a move. One that ends with the shot ends on its last frame."""
     to_s = rig.end_s if move.to_s is None else min(move.to_s, rig.end_s)
     from_s = min(move.from_s, to_s - (rig.t[1] - rig.t[0]))
     first = int(np.clip(np.searchsorted(rig.t, from_s - 1e-9), 0, len(rig.t) - 1))
@@ -91,7 +91,7 @@ def compile_moves(rig: Rig, moves: Any, shake_seed: int) -> None:
 
 
 def shake(rig: Rig, seed: int, rot_rms_deg: float, pos_rms_m: float, hz: tuple[float, float], gain: Any = 1.0) -> None:
-    """Add a band-limited shake: rms of pan and of tilt, 0.6 of that in roll, rms of each axis of place."""
+    """Add a band-limited shake: rms of pan and of tilt, 0.6 of that in roll, rms of each axis of position."""
     noise = tremor(rig.t, seed, *hz, channels=6) * gain
     rig.pan_deg = rig.pan_deg + rot_rms_deg * noise[0]
     rig.tilt_deg = rig.tilt_deg + rot_rms_deg * noise[1]
@@ -128,7 +128,7 @@ def _pedestal(rig: Rig, move: Any, when: Span, path: str) -> None:
 
 
 def _arc(rig: Rig, move: Any, when: Span, path: str) -> None:
-    """Turn the rig about the target's vertical: distance and place in the frame stay as they are."""
+    """Turn the rig about the target's vertical: distance and position in the frame stay as they are."""
     center = rig.point(move.target)
     turn = move.amount_deg * when.p
     c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
@@ -139,7 +139,7 @@ def _arc(rig: Rig, move: Any, when: Span, path: str) -> None:
 
 def _crane(rig: Rig, move: Any, when: Span, path: str) -> None:
     rise = np.radians(move.amount_deg * when.p)
-    if move.boom_m is not None:  # a jib: its pivot is an arm's length behind the camera, which keeps its aim
+    if move.boom_m is not None:  # a jib: it turns about a pivot boom_m behind the camera, which keeps its aim
         pan = np.radians(rig.pan_deg[when.first])
         ahead = np.array([np.sin(pan), 0.0, -np.cos(pan)])
         up = np.array([0.0, 1.0, 0.0])
@@ -157,14 +157,14 @@ def _crane(rig: Rig, move: Any, when: Span, path: str) -> None:
             f"it must stay within -89 to 89; it starts at {elevation[when.first]:.0f}, so crane less"
         )
     radius = np.linalg.norm(arm, axis=-1)
-    way = np.stack([arm[:, 0], arm[:, 2]], -1) / np.maximum(level, 1e-9)[:, None]
+    bearing = np.stack([arm[:, 0], arm[:, 2]], -1) / np.maximum(level, 1e-9)[:, None]
     out, up = radius * np.cos(np.radians(raised)), radius * np.sin(np.radians(raised))
-    rig.position = center + np.stack([out * way[:, 0], up, out * way[:, 1]], -1)
+    rig.position = center + np.stack([out * bearing[:, 0], up, out * bearing[:, 1]], -1)
     rig.tilt_deg = rig.tilt_deg - np.degrees(rise)
 
 
 def _zoom(rig: Rig, move: Any, when: Span, path: str) -> None:
-    """By equal ratios in equal times, as a zoom is felt."""
+    """Equal ratios in equal times: the zoom looks even."""
     ratio = move.amount_x if move.amount_x is not None else move.to_mm / rig.focal_mm[when.last]
     rig.focal_mm = rig.focal_mm * ratio**when.p
 

@@ -1,4 +1,4 @@
-"""Blocking: a direction solved to numbers. Camera, lens, lights and people at every frame, and the set they play in.
+"""Solve a direction to a blocking: camera, lens, lights and people at every frame, and the set.
 
 A pure function of the direction, in a few milliseconds, so that the desk can call it on every keystroke. Time 0 is the
 start of the shot proper; handles come before it and after its end. Times that end with the shot end on its last frame.
@@ -26,12 +26,13 @@ from models.stage.optics import srgb_decode
 if TYPE_CHECKING:
     from appliance.direction.shot import Character, ShotDirection, Subject
 
-SIDE_BY_SIDE_M = 0.9  # between people who are given no place
+SIDE_BY_SIDE_M = 0.9  # between people without marks
 
 
 def block(direction: ShotDirection) -> Blocking:
-    """The direction at every frame. Raises BadInput when it cannot be done: a camera under the floor, a lens that
-    no zoom reaches, a mark that nobody can run to."""
+    """The direction at every frame. Raises BadInput when it cannot be done: a camera under the floor, a focal
+    length out of range, a mark that is too far to reach in time.
+    """
     t = times(direction)
     end_s = float(t[-1] - direction.time.handles_f / direction.time.fps)
     people = tracks(direction, t)
@@ -40,15 +41,15 @@ def block(direction: ShotDirection) -> Blocking:
     width, height = snap_pixels(direction.format.width), snap_pixels(direction.format.height)
     film_back_mm = direction.format.film_back_mm()
     camera = camera_path(direction, t, end_s, stage, film_back_mm)
-    place = camera.c2w[:, :, 3]
+    position = camera.c2w[:, :, 3]
     heading = _heading(direction, people, len(t))
     dressed = clear_the_way(
         _bare_set(direction.set.name, direction.set.seed),
-        place,
+        position,
         camera.target if people else None,
         [person.position for person in people],
     )
-    lights, ambient, exposure = light_plot(direction.light, t, place, camera.target, heading)
+    lights, ambient, exposure = light_plot(direction.light, t, position, camera.target, heading)
     return Blocking(
         fps=float(direction.time.fps),
         width=width,
@@ -63,7 +64,7 @@ def block(direction: ShotDirection) -> Blocking:
         exposure_ev=exposure,
         subjects=people,
         set=under_sky(dressed, direction.light),
-        subject_distance_m=max(0.05, float(np.linalg.norm(camera.target[0] - place[0]))),
+        subject_distance_m=max(0.05, float(np.linalg.norm(camera.target[0] - position[0]))),
     )
 
 
@@ -73,7 +74,7 @@ def times(direction: ShotDirection) -> np.ndarray:
 
 
 def tracks(direction: ShotDirection, t: np.ndarray) -> tuple[SubjectTrack, ...]:
-    """Everybody on the floor at times t. Those without marks stand side by side in the middle."""
+    """All people at times t. Those without marks stand side by side in the middle."""
     idle = [i for i, subject in enumerate(direction.subjects) if not subject.track]
     found = []
     for i, subject in enumerate(direction.subjects):
@@ -87,7 +88,7 @@ def tracks(direction: ShotDirection, t: np.ndarray) -> tuple[SubjectTrack, ...]:
 
 
 def appearance(subject: Subject, card: Character | None) -> Appearance:
-    """What a subject looks like: drawn from the name, then what the identity card states."""
+    """What a subject looks like: by the name, then by what the cast states."""
     look = cast.appearance(subject.character or subject.id)
     if card is not None:
         plain = ("height_m", "build", "long_hair", "coat")
@@ -108,7 +109,7 @@ def albedo(color: str) -> RGB:
 
 @lru_cache(maxsize=16)
 def _bare_set(name: str, seed: int) -> StageSet:
-    return sets.build(name, seed)  # frozen, and the desk blocks the same set on every keystroke
+    return sets.build(name, seed)  # frozen; the desk solves the same set on every keystroke
 
 
 def _anchor(person: SubjectTrack) -> Anchor:
@@ -116,15 +117,15 @@ def _anchor(person: SubjectTrack) -> Anchor:
 
 
 def _framed(direction: ShotDirection, people: tuple[SubjectTrack, ...], frames: int) -> Anchor:
-    """What the frame is about: the subject it names, everybody, the first subject, or the set."""
+    """What is framed: the subject that is named, everybody, the first subject, or the set."""
     if not people:
         return Anchor(np.zeros((frames, 3)), None)
     if direction.frame.subject != "all":
         return _anchor(next((p for p in people if p.id == direction.frame.subject), people[0]))
-    places = np.stack([person.position for person in people])
-    spread = float(np.linalg.norm(places[:, 0].max(0) - places[:, 0].min(0)))
+    positions = np.stack([person.position for person in people])
+    spread = float(np.linalg.norm(positions[:, 0].max(0) - positions[:, 0].min(0)))
     tallest = max(people, key=lambda person: person.appearance.height_m)
-    middle = (places.max(0) + places.min(0)) / 2
+    middle = (positions.max(0) + positions.min(0)) / 2
     seated = all(person.pose == "sit" for person in people)
     return Anchor(middle, tallest.appearance.height_m, seated, float(people[0].heading_deg[0]), spread)
 

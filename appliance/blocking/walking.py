@@ -1,7 +1,7 @@
-"""A subject's marks walked: place, heading and gait at every frame.
+"""A subject's walk from mark to mark: position, heading and gait at every frame.
 
-They start from rest and come to rest over 0.4 s, keep the mean speed that was asked, face where they go, and turn over
-0.4 s at a mark. The legs swing by the ground they cover, so feet do not slide.
+They start from rest and come to rest over 0.4 s, keep the stated mean speed, face the direction of travel, and turn
+over 0.4 s at a mark. The walk cycle follows the distance covered, so feet do not slide.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def walk(track: Any, path: str, t: Array, height_m: float, x_m: float = 0.0) -> 
         return Walk(still, np.zeros(len(t)), np.zeros(len(t)), np.zeros(len(t)))
     spans = legs(track, path)
     floor = np.array([(mark.x_m, mark.z_m) for mark in track], dtype=np.float64)
-    place = np.broadcast_to(floor[0], (len(t), 2)).copy()
+    xz = np.broadcast_to(floor[0], (len(t), 2)).copy()
     covered, speed = np.zeros(len(t)), np.zeros(len(t))
     headings = _headings(track, spans, floor)
     heading = _turned(headings, t)
@@ -52,11 +52,11 @@ def walk(track: Any, path: str, t: Array, height_m: float, x_m: float = 0.0) -> 
         to_rest = last or spans[i + 1][2] < 1e-6 or spans[i + 1][0] > arrive + 1e-9
         done, pace = _trapezoid(t - depart, arrive - depart, metres, from_rest, to_rest)
         part = t >= depart
-        place[part] = floor[i] + (floor[i + 1] - floor[i]) * (done[part] / metres)[:, None]
+        xz[part] = floor[i] + (floor[i + 1] - floor[i]) * (done[part] / metres)[:, None]
         backward = track[i + 1].facing == "held" and _facing_away(floor[i + 1] - floor[i], _turned(headings, depart))
         covered += np.where(part, -done if backward else done, 0.0)
         speed = np.where(part & (t <= arrive), pace, np.where(part, 0.0, speed))
-    position = np.stack([place[:, 0], np.zeros(len(t)), place[:, 1]], -1)
+    position = np.stack([xz[:, 0], np.zeros(len(t)), xz[:, 1]], -1)
     stride = covered / (CYCLE_M * height_m / STANDING_M)
     return Walk(position, heading, stride, np.clip(speed / FULL_SWING_MPS, 0.0, 1.0))
 
@@ -91,7 +91,12 @@ def _headings(track: Any, spans: list[tuple[float, float, float]], floor: Array)
     """(time, heading) keys, each the short way round from the one before."""
     travel = [_travel_deg(floor[i + 1] - floor[i]) if spans[i][2] > 1e-6 else None for i in range(len(spans))]
     first = next(
-        (way for way, mark in zip(travel, track[1:], strict=True) if way is not None and mark.facing == "travel"), 0.0
+        (
+            bearing
+            for bearing, mark in zip(travel, track[1:], strict=True)
+            if bearing is not None and mark.facing == "travel"
+        ),
+        0.0,
     )
     start = track[0].heading_deg if track[0].heading_deg is not None else first
     keys = [(spans[0][0] if spans else 0.0, start)]
@@ -102,13 +107,13 @@ def _headings(track: Any, spans: list[tuple[float, float, float]], floor: Array)
 
     for i, (depart, arrive, _) in enumerate(spans):
         mark = track[i + 1]
-        way = travel[i] if mark.facing == "travel" else None
+        bearing = travel[i] if mark.facing == "travel" else None
         short = min(TURN_S, (arrive - depart) / 3)
         if keys[-1][0] < depart:
             turn(depart, keys[-1][1])
-        if way is not None:
-            turn(depart + short, way)
-            turn(arrive - short, way)
+        if bearing is not None:
+            turn(depart + short, bearing)
+            turn(arrive - short, bearing)
         if mark.heading_deg is not None:
             turn(arrive, mark.heading_deg)
         else:

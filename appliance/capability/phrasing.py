@@ -1,6 +1,6 @@
-"""Film words for numbers: what a shot size, an azimuth or a colour is called when it has to be said.
+"""Phrases for numbers: how a prompt names a shot size, an azimuth, a speed or a colour.
 
-Every word stands for a range that is written here, so that one number always has one name.
+Every phrase stands for a range that is defined here, so that one number always has one name.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import colorsys
 from typing import Any
 
 from appliance.direction.fields import is_keyed, tidy
+from appliance.direction.vocabulary import MOVES
 
 SIZES = {
     "ECU": "extreme close-up", "CU": "close-up", "MCU": "medium close-up", "MS": "medium shot",
@@ -37,18 +38,11 @@ LIGHTS = {
     "tungsten": "tungsten light", "candle": "candlelight", "window": "window light",
 }  # fmt: skip
 
-# What a move does when its amount is above zero, and below.
-WAYS = {
-    "pan": ("to the right", "to the left"), "tilt": ("up", "down"), "roll": ("clockwise", "counterclockwise"),
-    "truck": ("to the right", "to the left"), "pedestal": ("up", "down"), "dolly": ("forward", "backward"),
-    "arc": ("to the camera's right", "to the camera's left"), "crane": ("up", "down"),
-    "dolly_zoom": ("forward", "backward"),
-}  # fmt: skip
 # Below the first a move is slow, from the second on it is fast: degrees or metres a second.
 PACES = {"amount_deg": (12.0, 40.0), "amount_m": (0.5, 1.5)}
 UNITS = {"amount_deg": "degrees", "amount_m": "m"}
 
-# Where light comes from, by how far around from the camera it stands.
+# Where light comes from, by its azimuth from the camera.
 AROUND = ((20.0, "from the front"), (50.0, "from the front {side}"), (120.0, "from the {side}"),
           (160.0, "from behind on the {side}"), (180.0, "from behind"))  # fmt: skip
 # The middle of each hue and where the next begins, in degrees; brown is dark orange, beige a pale yellow.
@@ -57,7 +51,7 @@ HUES = ((15, "red"), (45, "orange"), (70, "yellow"), (165, "green"), (195, "teal
 
 
 def figure(value: float) -> str:
-    """A number as one would write it: 2.5, 20, 3200."""
+    """A number as people write it: 2.5, 20, 3200."""
     return f"{tidy(round(value, 2)):g}" if abs(value) < 1e5 else str(tidy(value))
 
 
@@ -69,8 +63,16 @@ def changing(value: Any, unit: str) -> str:
     return f"{figure(first)} {unit}" if first == last else f"from {figure(first)} to {figure(last)} {unit}"
 
 
+def towards(move: str, amount: float) -> str:
+    """Where a move goes: "up", "to the left"; for an arc, which turns about its target, "to the camera's right"."""
+    word = MOVES[move].towards(amount)
+    if word not in ("left", "right"):
+        return word
+    return f"to the camera's {word}" if move == "arc" else f"to the {word}"
+
+
 def name_of(id: str) -> str:
-    """How somebody is called: "mara" is Mara, "old_man" is Old man."""
+    """The name of a subject: "mara" is Mara, "old_man" is Old man."""
     name = id.replace("_", " ")
     return name[:1].upper() + name[1:]
 

@@ -1,7 +1,7 @@
-"""A direction as words, for models that read words: its own first, then its numbers in the language of the set.
+"""The prompt of a direction, for models that read text: the director's text first, then its numbers as film terms.
 
-Nothing is said that the direction does not state: what it leaves out, or leaves at its default, is not mentioned; only
-the lens always is, for every shot has one. Where people stand, and when, is numbers and stays so.
+Only what the direction states is mentioned: what it leaves out, or leaves at its default, is not. The lens always is.
+Positions and times of people are not put into words.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from appliance.capability.phrasing import (
     SIDES,
     SIZES,
     UNITS,
-    WAYS,
     around,
     changing,
     color,
     figure,
     name_of,
     pace,
+    towards,
 )
 from appliance.direction.camera import Frame, Lens
 from appliance.direction.fields import defaults, is_keyed
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from appliance.direction.shot import ShotDirection
     from models.card import Card
 
-# What Wan was told not to show when nobody says otherwise (wan/configs/shared_config.py of Wan-Video/Wan2.1 and 2.2,
-# Apache-2.0): its models know these words in this language. Two kinds are told of one thing more.
+# Wan's published negative prompt (wan/configs/shared_config.py of Wan-Video/Wan2.1 and 2.2,
+# Apache-2.0): its models were trained with this text. Two kinds have one more phrase.
 NEGATIVE = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，JPEG压缩残留，丑陋的，残缺的，"
     "多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，"
@@ -44,12 +44,12 @@ SHAKING, CUTTING = "镜头晃动，", "镜头切换，"
 
 
 def prompt(direction: ShotDirection) -> str:
-    """What the film is to show, in sentences."""
+    """The prompt, in sentences."""
     return " ".join(_sentence(text) for text in _texts(direction) if text)
 
 
 def negative(direction: ShotDirection, card: Card) -> str:
-    """What it is not to show: the direction's own words, or those that the model was published with."""
+    """The negative prompt: the direction's, or the one that the model was published with."""
     if direction.text.negative:
         return _line(direction.text.negative)
     first = CUTTING if card.image_positions else SHAKING if card.image_dim and "i2v" in card.name else ""
@@ -79,7 +79,7 @@ def _subject(shot: ShotDirection, subject: Any) -> Iterator[str]:
         yield f"{name} sits"
     if isinstance(subject.gaze, str):
         yield f"{name} looks {'into the camera' if subject.gaze == 'camera' else f'at {name_of(subject.gaze)}'}"
-    if (card := shot.character(subject)) and (looks := list(_looks(card))):
+    if (character := shot.character(subject)) and (looks := list(_looks(character))):
         yield f"{name} is {', '.join(looks)}"
 
 
@@ -117,7 +117,7 @@ def _frame(shot: ShotDirection) -> Iterator[str]:
 
 
 def _pose(frame: Any) -> Iterator[str]:
-    """Where the camera stands around what it sees: by word, or by degrees, which count where both are stated."""
+    """The camera's position around the subject: in degrees where stated, else in words."""
     if frame.elevation_deg is not None:
         side = "above" if frame.elevation_deg >= 0 else "below"
         yield f"from {figure(abs(frame.elevation_deg))} degrees {side}"
@@ -154,9 +154,9 @@ def _move(shot: ShotDirection, move: Any) -> str:
     key = next(amount.key for amount in MOVES[kind].amounts if getattr(move, amount.key) is not None)
     amount = getattr(move, key)
     end = shot.time.duration_s if move.to_s is None else min(move.to_s, shot.time.duration_s)
-    speed, way = pace(key, amount, end - move.from_s), WAYS[kind][amount < 0]
+    speed = pace(key, amount, end - move.from_s)
     whom = f" around {who}" if kind in ("arc", "crane") and (who := _named(move.target)) else ""
-    return f"{speed}{kind.replace('_', ' ')}{whom} {way} by {figure(abs(amount))} {UNITS[key]}{when}"
+    return f"{speed}{kind.replace('_', ' ')}{whom} {towards(kind, amount)} by {figure(abs(amount))} {UNITS[key]}{when}"
 
 
 def _when(shot: ShotDirection, move: Any) -> str:
@@ -243,7 +243,7 @@ def _article(words: str) -> str:
 
 
 def _line(text: str) -> str:
-    """Words of several lines on one."""
+    """Text of several lines on one."""
     return " ".join(text.split())
 
 

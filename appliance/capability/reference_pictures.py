@@ -1,4 +1,4 @@
-"""The pictures and footage that a shot refers to: read, checked and measured before the shot is queued."""
+"""Reference pictures of a shot: checked before the shot is queued, and read."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from PIL import Image, ImageOps
 from appliance.safe_text import one_line
 from models.errors import BadInput
 
-_KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # of pictures that are brought
+_KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # accepted image formats
 
 
 _MOST_PIXELS = 64_000_000
 
 
 def read_picture(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Somebody's picture as (h, w, 3) 8-bit sRGB, the right way up. Where a film of `size` (width, height) is all that
-    it is for, it is made smaller by a whole number, to no less than twice that: 16 of a camera's would be 2 GB. Raises
-    BadInput for what is none, or too large.
+    """A picture file as (h, w, 3) 8-bit sRGB, turned upright by its EXIF. With `size` (width, height of the film) it is
+    reduced by a whole factor, to at least twice that: 16 of a camera's would be 2 GB. Raises BadInput for what is not a
+    picture, or too large.
     """
     with _opened(path) as picture:
         upright = ImageOps.exif_transpose(picture).convert("RGB")
@@ -30,7 +30,7 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def look_at(path: Path) -> None:
-    """Raises BadInput for what is no picture, or too large, by its first bytes: before a take waits for its turn."""
+    """Raises BadInput for a file that is not a picture, or too large, by its header: before a take is queued."""
     with _opened(path):
         pass
 
@@ -46,4 +46,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield picture
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         kinds = ", ".join(_KINDS)
-        raise BadInput(f"{path} is no picture that can be read ({one_line(str(error), 120)}): bring {kinds}") from error
+        raise BadInput(
+            f"{path} is not a picture that can be read ({one_line(str(error), 120)}): use {kinds}"
+        ) from error

@@ -1,7 +1,7 @@
-"""What a model makes of each field: obeyed exactly, approximately, as text only, or ignored. Said plainly.
+"""How a model obeys each field of a direction: exactly, approximately, as text only, or not at all.
 
-`exact` means that the value reaches the model as geometry or light, per frame, solved from the direction, or makes the
-file what it is; how well the picture then agrees is measured on the take. `text-only`: the model is told in words.
+`exact` means that the value reaches the model as geometry or light, per frame, solved from the direction, or sets a
+property of the file; how well the picture agrees is measured on the take. `text-only`: the model gets it in the prompt.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import Any
 
 from appliance.direction.fields import plain, table
 from models.card import CARDS, Card, reads_text
-from models.controls.inputs import reads_depth, reads_rays, takes_first, takes_keys, takes_last
+from models.controls.inputs import reads_camera_rays, reads_depth, reads_first_frame, reads_keyframes, reads_last_frame
 from models.errors import BadInput
 
 LEVELS = ("exact", "approximate", "text-only", "ignored")
 
 # The longest prefix of a path decides. The shipped model reads what models/controls/tokens.py makes of a blocking:
 # camera
-# rays, its previs and depth as films, and tokens of the camera, the focal plane, the lamps, the set and who looks how;
-# and the pictures that frames of the film should match, which it is shown and not made to keep.
-# No word of the direction reaches it.
+# rays, its previs and depth as films, and tokens of the camera, the focal plane, the lamps, the set and people's
+# appearance; reference pictures of frames are inputs that it need not reproduce. It reads no text.
 _PREVIS = {
     "version": "exact", "scene": "exact", "setup": "exact", "take": "exact", "seed": "exact", "quality": "exact",
     "model": "exact",
@@ -40,8 +39,7 @@ _PREVIS = {
     "tolerances": "exact", "lock": "exact",
 }  # fmt: skip
 
-# A model of a house that reads words: size, length and seed reach it, and what appliance/capability/prompt.py says in
-# words.
+# An imported model that reads text: size, length and seed reach it, and the prompt of appliance/capability/prompt.py.
 _WORDS = {
     **dict.fromkeys(
         ("set", "frame", "camera", "moves", "lens", "light", "subjects", "cast", "continuity", "refs"), "ignored"
@@ -94,13 +92,14 @@ def _levels(name: str) -> dict[str, str]:
     card = CARDS[name]
     if not reads_text(card):
         shown = {
-            "refs.first": takes_first(card), "refs.last": takes_last(card), "refs.keyframes": takes_keys(card)
+            "refs.first": reads_first_frame(card), "refs.last": reads_last_frame(card),
+            "refs.keyframes": reads_keyframes(card),
         }  # fmt: skip
         return _PREVIS | {path: "approximate" for path, taken in shown.items() if taken}
-    more = _BY_DEPTH if reads_depth(card) else _BY_CAMERA if reads_rays(card) else {}
+    more = _BY_DEPTH if reads_depth(card) else _BY_CAMERA if reads_camera_rays(card) else {}
     words = {path: of for path, of in _WORDS.items() if not path.startswith(tuple(f"{whole}." for whole in more))}
     words = {path: of for path, of in words.items() if not path.startswith("moves[]") or "moves" not in more}
-    refs = {"refs.first": takes_first(card), "refs.last": takes_last(card)}
+    refs = {"refs.first": reads_first_frame(card), "refs.last": reads_last_frame(card)}
     return words | more | {path: "exact" for path, taken in refs.items() if taken}
 
 

@@ -2,7 +2,7 @@
 
 May import: models, models.cost, models.weight_files, models.controls, appliance, appliance.direction,
 appliance.capability, appliance.library.
-    importer  A house's checkpoint is brought in: the importing process is started, followed and, when it must, ended
-    installed Model packages as the appliance sees them: facts from the header, and a proof of the bytes, without torch
-    model     The model that a shot is made with: its package, its card, and who reads its words
+    importer  Start the importing process and show its progress
+    installed Installed packages by their headers, and a check of their data, without torch
+    model     The model of a shot: package, card, prompts, reference pictures
 """

@@ -1,4 +1,4 @@
-"""Follow takes until they end: progress bars with a countdown on a terminal, plain lines anywhere else."""
+"""Follow takes until they end: progress bars with a countdown on a terminal, one line a change anywhere else."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from appliance.library.library import Library
 from appliance.library.progress import progress
 from appliance.library.take import Status, Take
 from appliance.safe_text import clean
+from appliance.shooting.take_words import ending_words
 from appliance.text_width import cut, pad
-from appliance.units import seconds_words
 
-POLL_S = 0.1  # between looks at the library's data version: microseconds each
+POLL_S = 0.1  # between reads of the library's data version, which cost microseconds
 REDRAW_S = 0.5  # between countdowns while nothing changed
-KEEP_ALIVE_S = 5.0  # between checks that somebody serves the queue
+KEEP_ALIVE_S = 5.0  # between checks that a daemon runs
 LIVE_ROWS = 8
 
 
 def follow(library: Library, ids: Sequence[int], keep_alive: Callable[[], object], out: TextIO) -> list[Take]:
     """Wait until every take of `ids` has ended and return them in that order.
 
-    `keep_alive` is called now and then: it makes sure that a daemon serves. Ctrl-C asks for the cancellation of those
-    that have not ended and is then raised again.
+    `keep_alive` is called every KEEP_ALIVE_S seconds to make sure that a daemon runs. On Ctrl-C (KeyboardInterrupt) the
+    takes that have not ended are asked to cancel, and it is raised again.
     """
     show: _Bars | _Lines = _Bars(out) if out.isatty() else _Lines(out)
     version, drawn, alive = None, 0.0, time.monotonic()
@@ -55,12 +55,7 @@ def follow(library: Library, ids: Sequence[int], keep_alive: Callable[[], object
 
 def ending(take: Take) -> str:
     """How a take ended, in one line."""
-    slate = clean(take.slate)
-    if take.status is Status.DELIVERED:
-        return f"{slate}  delivered" + (f" in {seconds_words(take.seconds)}" if take.seconds is not None else "")
-    if take.status is Status.FAILED:
-        return f"{slate}  FAILED  {clean(take.error or 'no reason was recorded')}"
-    return f"{slate}  {take.status}"
+    return clean(f"{take.slate}  {ending_words(take)}")
 
 
 def _read(library: Library, ids: Sequence[int]) -> list[Take]:
@@ -68,18 +63,18 @@ def _read(library: Library, ids: Sequence[int]) -> list[Take]:
 
 
 class _Bars:
-    """A few lines at the bottom of a terminal, redrawn in place; takes that ended scroll up and stay."""
+    """Progress bars at the bottom of a terminal, redrawn in place; the lines of ended takes scroll up above them."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
         self.live = 0  # lines that the next draw replaces
-        self.told: set[int] = set()
+        self.printed: set[int] = set()  # ids of ended takes
 
     def draw(self, takes: Sequence[Take]) -> None:
         """Replace the live lines."""
         columns = shutil.get_terminal_size().columns
-        over = [take for take in takes if take.ended and take.id not in self.told]
-        self.told.update(take.id for take in over)
+        over = [take for take in takes if take.ended and take.id not in self.printed]
+        self.printed.update(take.id for take in over)
         going = [take for take in takes if not take.ended]
         rows = [ending(take) for take in over]
         now = time.time()
@@ -92,41 +87,41 @@ class _Bars:
         self.live = len(rows) - len(over)
 
     def close(self) -> None:
-        """Leave what is shown where it is."""
+        """Leave the lines that are shown."""
         self.live = 0
 
     def _row(self, take: Take, now: float, columns: int) -> str:
         at = progress(take, now)
         slate = pad(clean(take.slate), 8)
         if take.status is Status.QUEUED:
-            return f"{slate} waiting"
+            return f"{slate} queued"
         return (
             f"{slate} {at.bar(min(40, max(12, columns - 46)))} {at.fraction:4.0%}  {pad(at.words, 16)} {at.left} left"
         )
 
 
 class _Lines:
-    """One line for each thing that changed: for logs, pipes and scripts."""
+    """One line for each change, for logs, pipes and scripts."""
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
-        self.told: dict[int, str] = {}
+        self.printed: dict[int, str] = {}  # by take, its last line
 
     def draw(self, takes: Sequence[Take]) -> None:
-        """Print what is new."""
+        """Print the takes that changed."""
         for take in takes:
             if take.ended:
                 line = ending(take)
             else:
                 line = f"{clean(take.slate)}  {clean(progress(take, time.time()).words)}"
-            if self.told.get(take.id) != line:
-                self.told[take.id] = line
+            if self.printed.get(take.id) != line:
+                self.printed[take.id] = line
                 print(line, file=self.out, flush=True)
 
     def close(self) -> None:
-        """Nothing to put right."""
+        """Nothing is shown that must be left."""
 
 
 def progress_stream(json: bool) -> TextIO:
-    """Where progress goes: stdout, or stderr when stdout is promised to one JSON document."""
+    """Where progress goes: stdout, or stderr when stdout carries one JSON document."""
     return sys.stderr if json else sys.stdout

@@ -1,4 +1,4 @@
-"""The verbs that read and change the library: board, takes, take, cancel."""
+"""The verbs board, takes, take and cancel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ from typing import Any
 
 from appliance.cli.follow import ending
 from appliance.cli.page import facts, plain, say, say_json, table
-from appliance.delivery.publish import BESIDE
+from appliance.delivery.publish import COMPANION_SUFFIXES
 from appliance.library.forecast import forecast
 from appliance.library.library import Library
 from appliance.library.progress import progress
 from appliance.library.take import Status, Take
 from appliance.measuring.result import HEAD, verdict_words
-from appliance.units import against, bytes_words, missed_words, seconds_words, when
+from appliance.shooting.take_words import cancel_words, progress_words, take_facts
+from appliance.units import seconds_words, when
+
+# What `rushes take` shows of appliance/shooting/take_words.take_facts, in this order.
+FACTS = ("number", "action", "state", "error", "seed", "model", "plan", "machine", "times", "render time", "memory",
+         "out of memory")  # fmt: skip
 
 
 def board(args: Namespace) -> int:
-    """What renders now, what is next, what just happened."""
+    """What renders now, what is queued, what has just ended."""
     library = Library.open()
     takes = library.board()
     if args.json:
@@ -32,7 +37,7 @@ def board(args: Namespace) -> int:
     now = time.time()
     if going or waiting:
         rows = [_live_row(take, now) for take in (*going, *waiting)]
-        table(("#", "slate", "action", "state", "left"), rows, stretch=2)
+        table(("#", "slate", "action", "state", "time left"), rows, stretch=2)
         say("", forecast(takes, now).words(now))
     else:
         say("Nothing is queued. `rushes shoot FILE` queues a shot; `rushes example` gives one to start from.")
@@ -44,7 +49,7 @@ def board(args: Namespace) -> int:
 
 
 def takes(args: Namespace) -> int:
-    """Takes, newest first."""
+    """The takes, newest first."""
     status = Status(args.status) if args.status else None
     found = Library.open().takes(words=tuple(args.words), status=status, limit=args.limit)
     if args.json:
@@ -52,8 +57,8 @@ def takes(args: Namespace) -> int:
     elif found:
         now = time.time()
         rows = [
-            (str(take.id), take.slate, str(take.status), when(take.queued_at, now), _quoted(take), _length(take),
-             verdict_words(take.axes_within, take.axes_measured), take.action)
+            (str(take.id), take.slate, str(take.status), when(take.queued_at, now), _seconds(take.predicted_seconds),
+             _seconds(take.seconds), verdict_words(take.axes_within, take.axes_measured), take.action)
             for take in found
         ]  # fmt: skip
         table(("#", "slate", "state", "queued", "quoted", "took", "as asked", "action"), rows, stretch=7)
@@ -75,26 +80,9 @@ def take(args: Namespace) -> int:
         say_json({**record(found), "events": plain(history), "measures": [row.to_json() for row in measures]})
         return 0
     say(f"{found.slate}  {found.status}", "")
-    facts(
-        [
-            ("number", str(found.id)),
-            ("action", found.action),
-            ("state", _state(found)),
-            ("error", found.error or ""),
-            ("seed", str(found.seed)),
-            ("model", found.model_words),
-            ("plan", _plan_words(found)),
-            ("machine", found.machine or ""),
-            ("queued", when(found.queued_at)),
-            ("started", when(found.started_at)),
-            ("ended", when(found.ended_at)),
-            ("time", against(found.seconds, found.predicted_seconds, seconds_words)),
-            ("memory", against(found.peak_bytes, found.predicted_bytes, bytes_words)),
-            ("missed", missed_words(found.missed_place, found.missed_bytes)),
-            *((name, str(path)) for name, path in files(found)),
-            ("sha256", found.sha256 or ""),
-        ]
-    )
+    known = take_facts(found, time.time())
+    paths = [(name, str(path)) for name, path in files(found)]
+    facts([*((name, known[name]) for name in FACTS), *paths, ("sha256", known["sha256"])])
     if measures:
         say("", f"measured on its film: {found.axes_within} of {found.axes_measured} within tolerance")
         table(("  axis", *HEAD[1:]), [(f"  {axis}", *cells) for axis, *cells in (row.cells() for row in measures)], 5)
@@ -106,22 +94,21 @@ def take(args: Namespace) -> int:
 
 
 def cancel(args: Namespace) -> int:
-    """Cancel a take; one that has ended already is bad input."""
-    library = Library.open()
-    found = library.request_cancel(library.take(args.take).id)
+    """Cancel a take."""
+    from appliance.shooting import requests  # start-up
+
+    found = requests.cancel(args.take)
     if args.json:
         say_json(record(found))
-    elif found.status is Status.CANCELLED:
-        say(f"{found.slate}  cancelled")
     else:
-        say(f"{found.slate}  will stop at its next step")
+        say(f"{found.slate}  {cancel_words(found)}")
     return 0
 
 
 def record(take: Take) -> dict[str, Any]:
     """A take as one JSON object: direction and plan as objects, the files that are there, times in unix seconds.
 
-    Who renders it, and under which lease, is the library's own business and left out.
+    The owner, lease and fence of a take that renders are left out: they only matter between the library and its daemon.
     """
     document = {name: value for name, value in plain(take).items() if name not in ("owner", "lease_until", "fence")}
     document["direction"] = json.loads(document.pop("direction_json"))
@@ -132,50 +119,20 @@ def record(take: Take) -> dict[str, Any]:
 
 
 def files(take: Take) -> list[tuple[str, Path]]:
-    """What lies on disk for a delivered take: the film and what was made of it."""
+    """(name, path) of a delivered take's files that exist: the film, and what was made from it."""
     if take.path is None:
         return []
-    beside = zip(("filmstrip", "thumbnail", "sidecar"), BESIDE, strict=True)
-    there = [("film", take.path), *((name, take.path.with_suffix(suffix)) for name, suffix in beside)]
-    return [(name, path) for name, path in there if path.is_file()]
+    made = zip(("filmstrip", "thumbnail", "sidecar"), COMPANION_SUFFIXES, strict=True)
+    paths = [("film", take.path), *((name, take.path.with_suffix(suffix)) for name, suffix in made)]
+    return [(name, path) for name, path in paths if path.is_file()]
 
 
 def _live_row(take: Take, now: float) -> tuple[str, str, str, str, str]:
-    at = progress(take, now)
-    if take.cancel_requested:
-        state = "cancelling"
-    elif take.status is Status.QUEUED:
-        state = "waiting"
-    else:
-        state = f"{at.fraction:.0%} {at.words}"
-    return str(take.id), take.slate, take.action, state, at.left
+    return str(take.id), take.slate, take.action, progress_words(take, now), progress(take, now).left
 
 
-def _quoted(take: Take) -> str:
-    return seconds_words(take.predicted_seconds) if take.predicted_seconds is not None else ""
-
-
-def _length(take: Take) -> str:
-    return seconds_words(take.seconds) if take.seconds is not None else ""
-
-
-def _state(take: Take) -> str:
-    if take.status is Status.RENDERING:
-        at = progress(take, time.time())
-        return f"rendering, {at.fraction:.0%}, {at.words}, {at.left} left" + (
-            ", cancelling" if take.cancel_requested else ""
-        )
-    return str(take.status)
-
-
-def _plan_words(take: Take) -> str:
-    if not take.plan_json:
-        return ""
-    plan = json.loads(take.plan_json)
-    return (
-        f"{plan['card']} on {plan['device']}, {plan['frames']} frames of {plan['width']}x{plan['height']}"
-        f" at {plan['fps']:g} fps, {plan['steps']} steps, {plan['precision']}"
-    )
+def _seconds(seconds: float | None) -> str:
+    return seconds_words(seconds) if seconds is not None else ""
 
 
 def _direction_lines(take: Take) -> list[str]:

@@ -1,4 +1,4 @@
-"""The verbs about the machine: doctor, serve, desk."""
+"""The verbs doctor, serve and desk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.errors import BadInput, RushesError
 
 
 def doctor(args: Namespace) -> int:
-    """Whether this machine can shoot: every check is done, the first failing one makes the exit code 1."""
+    """Whether this machine can shoot: every check is run; exit code 1 when one fails."""
     from appliance.machine.probe import probe  # start-up
     from appliance.machine.report import machine_rows, remarks  # start-up
     from appliance.operations.doctor import examine, process_name  # start-up
@@ -31,11 +31,11 @@ def doctor(args: Namespace) -> int:
             | ({"rates": rates} if rates else {})
         )
     else:
-        facts((("ok    " if check.ok else "WRONG ") + check.name, check.found) for check in checks)
+        facts((("ok      " if check.ok else "FAILED  ") + check.name, check.found) for check in checks)
         say("", "this machine")
         facts((f"  {name}", text) for name, text in machine_rows(machine))
         if notes:
-            say("", "what costs time or memory")
+            say("", "what would make this machine faster")
             facts((f"  {name}", text) for name, text in notes)
         wrong = [check for check in checks if not check.ok]
         say("", *[f"{check.name}: {check.remedy}" for check in wrong] or ["This machine can shoot."])
@@ -43,23 +43,23 @@ def doctor(args: Namespace) -> int:
 
 
 def _calibrate(quiet: bool) -> dict[str, Any]:
-    """Measures this machine and keeps the figures; says them unless they go into a document."""
+    """Measures this machine and stores the rates; prints them unless `quiet`."""
     from appliance.library.library import Library  # start-up
-    from appliance.library.machines import keep_rates  # start-up
+    from appliance.library.machines import store_rates  # start-up
     from appliance.machine import calibrate  # start-up
     from appliance.processes import machine_name  # start-up
 
     with Library.open() as library:
         documents = calibrate.calibrate()
-        keep_rates(library, machine_name(), documents)
+        store_rates(library, machine_name(), documents)
     if not quiet:
         facts(calibrate.rows(documents))
-        say("", "Kept: quotes for this machine are made from these figures from now on.", "")
+        say("", "Saved. Quotes for this machine now use these figures.", "")
     return documents
 
 
 def serve(args: Namespace) -> int:
-    """Be the daemon of this house, in this terminal."""
+    """Run the daemon of this installation in this terminal."""
     from appliance.daemon import serve as daemon  # start-up
 
     daemon.serve(until_idle=args.until_idle)
@@ -72,10 +72,12 @@ def desk(args: Namespace) -> int:
         raise RushesError("the desk needs a terminal on standard input, output and error: run it without a pipe")
     encoding = (sys.stderr.encoding or "").lower().replace("-", "")
     if encoding != "utf8":
-        raise BadInput(f"this terminal's encoding is {sys.stderr.encoding}, the desk needs UTF-8: try LC_ALL=C.UTF-8")
-    # Before Textual is imported: the extended keyboard protocol loses what a Chinese input method commits.
+        raise BadInput(
+            f"this terminal's encoding is {sys.stderr.encoding}, but the desk needs UTF-8: try LC_ALL=C.UTF-8"
+        )
+    # Set before Textual is imported: its extended keyboard protocol loses text from Chinese input methods.
     os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
-    # Started, not imported: the desk lies above the appliance and imports it.
+    # Run by name: appliance must not import tui, which imports appliance.
     import runpy
 
     runpy.run_module("tui", run_name="__main__")

@@ -1,4 +1,4 @@
-"""What the command line prints: clean lines, aligned tables, one JSON document."""
+"""Printing: lines without control characters, two-column facts, aligned tables, one JSON document."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from appliance.safe_text import clean
-from appliance.text_width import cells, cut, pad, wrap
-
-MIN_CELLS = 8  # no column is made narrower
+from appliance.text_width import LEAST_CELLS, cells, cut, pad, two_columns, wrap
 
 
 def say(*lines: str) -> None:
     """Print lines on stdout; on a terminal, long ones are wrapped at spaces."""
     for line in lines:
-        for piece in _fitted(clean(line).rstrip(), columns() or sys.maxsize):
+        for piece in wrap(clean(line).rstrip(), columns() or sys.maxsize, whole_words=True):
             _put(piece)
 
 
@@ -43,38 +41,29 @@ def plain(value: Any) -> Any:
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> None:
-    """Two columns: a name and what it is; on a terminal, long text is wrapped beneath itself."""
-    kept = [(name, clean(text, keep_newlines=True)) for name, text in rows if text != ""]
-    width = max((cells(name) for name, _ in kept), default=0)
-    room = max(MIN_CELLS, (columns() or sys.maxsize) - width - 2)
-    for name, text in kept:
-        pieces = (piece for line in text.split("\n") for piece in _fitted(line, room))
-        for index, piece in enumerate(pieces):
-            _put(f"{pad(name if index == 0 else '', width)}  {piece}")
+    """Two columns, a name and a text; rows without a text are left out; on a terminal, long text is wrapped."""
+    shown = [(name, clean(text, keep_newlines=True)) for name, text in rows if text != ""]
+    for name, line in two_columns(shown, columns(), whole_words=True):
+        _put(f"{name}  {line}")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], stretch: int) -> None:
-    """Aligned columns; on a terminal a row stays one line: column number `stretch` is cut first, then its end."""
+    """Aligned columns. On a terminal a row stays on one line: column `stretch` is cut first, then the row's end."""
     lines = [list(head), *([clean(cell) for cell in row] for row in rows)]
     widths = [max(cells(line[i]) for line in lines) for i in range(len(head))]
     whole = columns() or sys.maxsize
     room = whole - sum(widths) - 2 * (len(widths) - 1)
-    widths[stretch] = max(min(MIN_CELLS, widths[stretch]), widths[stretch] + min(0, room))
+    widths[stretch] = max(min(LEAST_CELLS, widths[stretch]), widths[stretch] + min(0, room))
     for line in lines:
         row = "  ".join(pad(cut(cell, width), width) for cell, width in zip(line, widths, strict=True))
         _put(cut(row.rstrip(), whole))
 
 
 def columns() -> int | None:
-    """How wide the terminal is; None where standard output is none, and nothing is cut or wrapped."""
+    """Width of the terminal in cells; None where stdout is no terminal: nothing is then cut or wrapped."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _put(line: str) -> None:
-    """The one way onto stdout for text: stripped of everything that could command the terminal."""
+    """Print one line on stdout, without control characters. All text but JSON goes through here."""
     print(clean(line).rstrip(), flush=True)
-
-
-def _fitted(line: str, width: int) -> list[str]:
-    """The line wrapped; a path or a hash that is longer stays whole, to be copied."""
-    return wrap(line, max([width, *(len(word) for word in line.split() if word.isascii())]))

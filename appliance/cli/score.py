@@ -1,4 +1,4 @@
-"""The verb that holds a model to what it was told: score."""
+"""The verb score: how well a model obeys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RECORD, PAGE, HEADING = "SCORES.json", "TRAINING.md", "## Scorecard"
 
 
 def score(args: Namespace) -> int:
-    """Films of known doses, measured; a table, one JSON document and a picture."""
+    """Shoot every control at known values, measure the films, and write a table, a JSON document and a picture."""
     from appliance.scoring.run import axes_named  # start-up
     from appliance.scoring.run import score as scored  # start-up
 
@@ -35,14 +35,14 @@ def score(args: Namespace) -> int:
         raise BadInput(f"{out} is not a folder: make it, or choose another with --out")
     page = package.parent / PAGE
     if args.record and not page.is_file():
-        raise BadInput(f"there is no {PAGE} beside {package} to record the scores in: leave --record out")
+        raise BadInput(f"there is no {PAGE} next to {package} to record the scores in: leave --record out")
     if args.record and (args.axis or args.doses < 7):
-        raise BadInput("--record keeps a whole scorecard: leave --axis and --doses out")
-    told = _Told(sys.stderr if args.json else sys.stdout)
+        raise BadInput("--record needs a complete scorecard: leave --axis and --doses out")
+    progress = _Progress(sys.stderr if args.json else sys.stdout)
     try:
-        document = scored(package, axes, args.seeds, args.steps, told)
+        document = scored(package, axes, args.seeds, args.steps, progress)
     finally:
-        told.done()
+        progress.done()
     _write(document, out)
     if args.record:
         record(document, package.parent)
@@ -54,7 +54,7 @@ def score(args: Namespace) -> int:
 
 
 def record(document: dict[str, Any], folder: Path) -> None:
-    """Keeps a scorecard beside the weights it is of: SCORES.json whole, and its table as a section of TRAINING.md."""
+    """Stores a scorecard next to its weights: SCORES.json complete, and its table as a section of TRAINING.md."""
     from appliance.scoring.page import markdown  # start-up
 
     page = folder / PAGE
@@ -80,14 +80,14 @@ def _show(document: dict[str, Any], out: Path) -> None:
     say("")
     facts(remarks(document))
     if crossed := cross_talk_rows(document):
-        say("", f"cross-talk: {document['cross_talk']['what']}; the floor's in brackets")
+        say("", f"cross-talk: {document['cross_talk']['what']}; in brackets the error of measuring")
         table(("commanded", *document["cross_talk"]["moves"]), crossed, stretch=0)
     say("")
     facts([("document", str(out / SCORES)), ("picture", str(out / PICTURE))])
 
 
-class _Told:
-    """How it goes, in lines; on a terminal the passing ones take each other's place."""
+class _Progress:
+    """Progress in lines; on a terminal a line that is not lasting is replaced by the next."""
 
     def __init__(self, out: TextIO) -> None:
         self._out, self._live = out, out.isatty()
@@ -101,7 +101,7 @@ class _Told:
         self._out.flush()
 
     def done(self) -> None:
-        """The next line is somebody else's."""
+        """Clear the line in progress."""
         if self._live:
             self._out.write("\r\x1b[K")
             self._out.flush()

@@ -1,4 +1,4 @@
-"""The verbs that turn a shot file into something: example, quote, preview, shoot, retake."""
+"""The verbs example, quote, preview, shoot and retake."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from appliance.atomic_files import publish, write_part
 from appliance.cli.follow import follow, progress_stream
 from appliance.cli.library import files, record
 from appliance.cli.page import facts, say, say_json
-from appliance.daemon import instance as house
+from appliance.daemon import instance
 from appliance.library.library import Library
-from appliance.library.take import Status, Take
+from appliance.library.take import Status
+from appliance.machine.datasheets import elsewhere
 from appliance.machine.device import Device
 from appliance.machine.probe import probe
-from appliance.shooting.quote import Quoted, again, examples, must_shoot, plan_direction, read
+from appliance.shooting import requests
+from appliance.shooting.quote import examples, read
+from appliance.shooting.requests import Overrides, QueuedTake
 from appliance.units import seconds_words
 from models.errors import BadInput
 
 
 def example(args: Namespace) -> int:
-    """List the shots that ship, or copy one to start from."""
+    """List the example shots, or copy one."""
     shots = examples()
     if args.name is None:
         if args.json:
             say_json({path.stem: str(path) for path in shots})
         else:
             facts((path.stem, _first_comment(path)) for path in shots)
-            say("", "`rushes example NAME` copies one here; edit it, then `rushes shoot NAME.toml`")
+            say("", "`rushes example NAME` copies one to this folder; edit it, then `rushes shoot NAME.toml`")
         return 0
     name = args.name.removesuffix(".toml")
     found = next((path for path in shots if path.stem == name), None)
@@ -50,8 +53,8 @@ def example(args: Namespace) -> int:
 
 
 def quote(args: Namespace) -> int:
-    """What shots will cost here, or on another card. Exit code 1 when one of them cannot be shot there."""
-    quotes = _quotes(args, _elsewhere(args))
+    """What shots would cost on this machine or another. Exit code 1 when one of them cannot be shot there."""
+    quotes = requests.quote(_paths(args), _overrides(args), _other_machine(args))
     if args.json:
         say_json([quoted.to_json() for quoted in quotes])
     else:
@@ -67,7 +70,7 @@ def quote(args: Namespace) -> int:
 
 
 def preview(args: Namespace) -> int:
-    """The blocking rendered by the stage: exact, at once, without the model."""
+    """The previs: the blocking rendered by the stage, without the model."""
     from appliance.delivery.previs import SKETCH, render_previs  # start-up
 
     source = Path(args.file)
@@ -83,67 +86,45 @@ def preview(args: Namespace) -> int:
 
 
 def shoot(args: Namespace) -> int:
-    """Check every file, quote, queue, follow to the end. Nothing is queued when one file is bad or does not fit."""
-    quotes = _quotes(args)
-    must_shoot(*quotes)
-    for quoted in quotes:
-        if not args.json:
-            say(quoted.headline())
-    with Library.open() as library:
-        takes = [
-            library.queue(quoted.direction, device=args.device, predicted_seconds=quoted.require_plan().seconds)
-            for quoted in quotes
-        ]
-        return _render(library, takes, args)
+    """Queue shot files and follow them to the end. Nothing is queued when one has an error or cannot be shot."""
+    return _follow(requests.queue(_paths(args), _overrides(args)), args)
 
 
 def retake(args: Namespace) -> int:
-    """A take's direction again, with another seed."""
-    with Library.open() as library:
-        old = library.take(args.take)
-        direction = again(old, args.seed)
-        quoted = plan_direction(Path(old.slate), direction, old.device)
-        must_shoot(quoted)
-        if not args.json:
-            say(quoted.headline())
-        seconds = quoted.require_plan().seconds
-        return _render(library, [library.queue(direction, old.id, old.device, seconds)], args)
+    """Queue a take's direction again with another seed, and follow it."""
+    return _follow([requests.retake(args.take, args.seed)], args)
 
 
-def _elsewhere(args: Namespace) -> Device | None:
+def _paths(args: Namespace) -> list[Path]:
+    return [Path(name) for name in args.files]
+
+
+def _overrides(args: Namespace) -> Overrides:
+    return Overrides(args.seed, args.quality, args.model, args.device)
+
+
+def _other_machine(args: Namespace) -> Device | None:
     """The machine that --on and --ram describe; None for this one."""
-    from appliance.machine.datasheets import elsewhere  # start-up
-
     if args.on is None:
         if args.ram is not None:
-            raise BadInput(f"ram is {args.ram:g} without --on: it is the memory beside the card that --on names")
+            raise BadInput(f"ram is {args.ram:g} without --on: it is the memory of the machine that --on describes")
         return None
     return elsewhere(args.on, args.ram, probe())
 
 
-def _quotes(args: Namespace, on: Device | None = None) -> list[Quoted]:
-    """Every file read and planned; all that is wrong with any of them is said together."""
-    wrong: list[str] = []
-    directions = []
-    for name in args.files:
-        try:
-            directions.append((Path(name), read(Path(name), args.seed, args.quality, args.model)))
-        except BadInput as error:
-            wrong.append(str(error))
-    if wrong:
-        raise BadInput(wrong[0] if len(wrong) == 1 else f"{len(wrong)} files are not right: " + " | ".join(wrong))
-    return [plan_direction(path, direction, args.device, on) for path, direction in directions]
-
-
-def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:
-    house.ensure_running()
+def _follow(queued: Sequence[QueuedTake], args: Namespace) -> int:
+    """Print the quotes, then wait for the takes, unless --detach is given. Exit code 1 when one was not delivered."""
+    takes = [each.take for each in queued]
+    if not args.json:
+        say(*(each.quote.headline() for each in queued))
     if args.detach:
         if args.json:
             say_json([record(take) for take in takes])
         else:
             say(*(f"{take.slate}  queued as #{take.id}" for take in takes))
         return 0
-    ended = follow(library, [take.id for take in takes], house.ensure_running, progress_stream(args.json))
+    with Library.open() as library:
+        ended = follow(library, [take.id for take in takes], instance.ensure_running, progress_stream(args.json))
     if args.json:
         say_json([record(take) for take in ended])
     else:
@@ -155,7 +136,7 @@ def _render(library: Library, takes: Sequence[Take], args: Namespace) -> int:
 
 
 def _first_comment(path: Path) -> str:
-    """What a shot file says of itself in its first comment line."""
+    """The first comment line of a shot file, which describes it."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             return line.lstrip("# ").rstrip()

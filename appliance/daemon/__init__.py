@@ -2,13 +2,11 @@
 
 May import: models, appliance, appliance.direction, appliance.machine, appliance.measuring, appliance.library,
 appliance.planning, appliance.delivery, appliance.catalog, appliance.worker.
-    attempt        One take, from claimed to ended, on the daemon's side: plan it, follow the worker, publish, note how
-                   it went
-    checkpoints    Where renders save their steps: a folder for each take that renders or waits to go on, named by its
-                   id and fence
-    instance       One daemon for each house: the lock that says so, and how a daemon is started when there is none
-    recovery       Where the films of takes lie, and what a daemon finds published that nobody wrote down
-    serve          The daemon: claims takes, plans them, hands them to its warm worker, publishes what comes back
-    worker_process The daemon's end of the line to its worker: orders out, reports in, one JSON document a line
+    attempt        One attempt at a take: plan it, follow the worker, publish, record how it ended
+    checkpoints    Folders of saved denoising steps, one for each unfinished take
+    instance       One daemon for each installation: its lock, its log, how it is started
+    recovery       Films that were published but not recorded before a daemon ended
+    serve          The daemon's loop: claims takes and has its warm worker render them
+    worker_process The daemon's end of the pipes to its worker process
     __main__       `python -m appliance.daemon`
 """

@@ -1,4 +1,4 @@
-"""One daemon for each house: the lock that says so, and how a daemon is started when there is none."""
+"""One daemon for each installation: its lock, its log, and how it is started when there is none."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance import paths
-from appliance import processes as process
+from appliance import paths, processes
 from appliance.atomic_files import disk_error
 from appliance.safe_text import one_line
 from models.errors import RushesError
 
-PROBE_SECONDS = 1.0  # whoever looks whether the lock is free holds it for a moment; a daemon waits that out
+PROBE_SECONDS = 1.0  # `daemon_pid` holds the lock for a moment; a daemon that starts waits that long for it
 START_SECONDS = 10.0
 LONGEST_LOG_BYTES = 8 * 2**20
 
 
-class HouseLock:
-    """The lock on daemon.lock. The system lets it go when its holder ends, however it ends."""
+class InstallationLock:
+    """The flock on daemon.lock. The system releases it when its holder ends, however it ends."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -33,7 +32,7 @@ class HouseLock:
         self.path = path
 
     def take(self, wait_s: float = PROBE_SECONDS) -> bool:
-        """Tries to become the daemon of this house; False when there is another."""
+        """Tries to become the daemon of this installation; False when there is another."""
         deadline = time.monotonic() + wait_s
         while True:
             try:
@@ -47,25 +46,25 @@ class HouseLock:
             os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
             return True
 
-    def let_go(self) -> None:
-        """Others may be the daemon now."""
+    def release(self) -> None:
+        """Releases the lock: another process may be the daemon now."""
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Closes the file, and with it lets go."""
+        """Closes the file, which releases the lock."""
         os.close(self._descriptor)
 
 
 @contextlib.contextmanager
-def only_daemon(path: Path | None = None) -> Iterator[HouseLock]:
-    """Holds the house while the block runs. Raises RushesError when another daemon serves it."""
+def only_daemon(path: Path | None = None) -> Iterator[InstallationLock]:
+    """Holds the installation's lock while the block runs. Raises RushesError when another daemon holds it."""
     path = path or paths.daemon_lock()
-    lock = HouseLock(path)
+    lock = InstallationLock(path)
     try:
         if not lock.take():
             raise RushesError(
-                f"a daemon (process {daemon_pid(path) or 'unknown'}) serves {path.parent} already, and one is enough: "
-                "stop that one first, or set RUSHES_HOME to another folder"
+                f"a daemon (process {daemon_pid(path) or 'unknown'}) serves {path.parent} already: stop it first, or "
+                "set RUSHES_HOME to another folder"
             )
         yield lock
     finally:
@@ -73,12 +72,12 @@ def only_daemon(path: Path | None = None) -> Iterator[HouseLock]:
 
 
 def daemon_pid(path: Path | None = None) -> int | None:
-    """The process id of the daemon that serves the house now; None when nobody does."""
+    """The process id of the daemon that serves the installation now; None when there is none."""
     path = path or paths.daemon_lock()
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return None  # no house, or none that this account may look into
+        return None  # no installation, or none that this account may read
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,9 +89,9 @@ def daemon_pid(path: Path | None = None) -> int | None:
 
 
 def ensure_running() -> int:
-    """The process id of this house's daemon; starts one that leaves when the queue has been empty for a while.
+    """The process id of this installation's daemon; starts one, which ends when the queue has been empty for a while.
 
-    Queue the take first: a daemon that is about to leave lets go of its lock, and then looks once more.
+    Queue the take first: a daemon that is about to end releases its lock, then checks the queue once more.
     Raises RushesError, with the log's last line, when it does not start.
     """
     if (pid := daemon_pid()) is not None:
@@ -101,24 +100,24 @@ def ensure_running() -> int:
     try:
         if log.exists() and log.stat().st_size > LONGEST_LOG_BYTES:
             os.replace(log, log.with_name(f"{log.name}.1"))
-        started = process.start_detached(process.module_command("appliance.daemon", "--until-idle"), log)
+        started = processes.start_detached(processes.module_command("appliance.daemon", "--until-idle"), log)
     except OSError as error:
         raise RushesError(
-            f"cannot start the daemon: {error.strerror} ({error.filename}); make that place writable for you, "
+            f"cannot start the daemon: {error.strerror} ({error.filename}); make it writable for your account, "
             "or set RUSHES_HOME to another folder"
         ) from error
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if (pid := daemon_pid()) is not None:
             return pid
-        if not process.alive(started):
+        if not processes.alive(started):
             break
         time.sleep(0.02)
     else:
-        return started  # a slow disk: it is on its way
+        return started  # a slow disk: it is still starting
     if (pid := daemon_pid()) is not None:
-        return pid  # somebody else's was faster
-    raise RushesError(f"the daemon did not start: {_last_line(log)}; the whole story is in {log}")
+        return pid  # another process started one first
+    raise RushesError(f"the daemon did not start: {_last_line(log)}; see {log}")
 
 
 def log(line: str) -> None:
@@ -134,4 +133,4 @@ def _last_line(log: Path) -> str:
             lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError as error:
         return one_line(str(error))
-    return one_line(lines[-1]) if lines else "it said nothing"
+    return one_line(lines[-1]) if lines else "its log is empty"

@@ -1,4 +1,4 @@
-"""Where the films of takes lie, and what a daemon finds published that nobody wrote down."""
+"""Where the films of takes are, and films that were published but not recorded before a daemon ended."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from models.errors import RushesError
 
 
 def film_of(library: Library, take: Take) -> Path:
-    """Where a take's film lies, or will."""
+    """The path of a take's film, published or not yet."""
     return library.takes_folder / paths.take_file(take.shot, take.take_number, take.id)
 
 
 def note_published(library: Library) -> Iterator[Take]:
-    """Writes down the takes whose film was published just before the power went, and yields them."""
+    """Records the takes whose film was published just before the last daemon ended, and yields them."""
     for take in library.takes(status=Status.RENDERING, limit=1_000):
         film = film_of(library, take)
         try:
@@ -31,7 +31,7 @@ def note_published(library: Library) -> Iterator[Take]:
             yield library.change(
                 take,
                 Status.DELIVERED,
-                "its film had been published before the daemon ended",
+                "its film was published before the daemon ended",
                 measured_of(page.get("measured")),
                 path=film,
                 sha256=page["film"]["sha256"],

@@ -1,4 +1,4 @@
-"""The blocking as a film: rendered exactly by the stage on numpy, without the model; what `rushes preview` makes."""
+"""`rushes preview`: the blocking as a film, rendered by the stage in numpy, without a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SKETCH = ".previs.mp4"
 
 @dataclass(frozen=True, slots=True)
 class Previs:
-    """What was made."""
+    """The files that were made."""
 
     path: Path
     filmstrip: Path
@@ -31,18 +31,18 @@ class Previs:
     width: int
     height: int
     fps: float
-    seconds: float  # it took
+    seconds: float  # to make it
 
     @property
     def words(self) -> str:
-        """One line."""
+        """Its facts in one line."""
         size = f"{self.frames} frames of {self.width}x{self.height} at {self.fps:g} fps"
         return f"{size}, made in {seconds_words(self.seconds)}"
 
 
 def render_previs(direction: ShotDirection, target: Path) -> Previs:
-    """Write the previs film of a direction and its filmstrip. An older previs is replaced: it is a sketch. Any other
-    file is not. Raises BadInput.
+    """Writes the previs film of a direction and its filmstrip. Replaces an older previs, but no other file. Raises
+    BadInput.
     """
     from appliance.atomic_files import replace, write_part  # start-up
     from appliance.blocking.solve import block  # start-up
@@ -54,7 +54,7 @@ def render_previs(direction: ShotDirection, target: Path) -> Previs:
     if not target.parent.is_dir():
         raise BadInput(f"{target.parent} is not a folder: make it, or choose another with --out")
     if target.suffix != ".mp4":
-        raise BadInput(f"{target} is no name for a film: end it in .mp4")
+        raise BadInput(f"{target} is not the name of a film: end it in .mp4")
     if target.exists() and not target.name.endswith(SKETCH):
         raise BadInput(f"{target} exists already: name another file with --out; only *{SKETCH} is replaced")
     blocking = block(direction)
@@ -76,11 +76,11 @@ def _chunks(blocking: Blocking) -> Iterator[np.ndarray]:
 
     from models.stage.render import render  # start-up
 
-    waiting: list[np.ndarray] = []
+    chunk: list[np.ndarray] = []
     for frame in render(blocking):
-        waiting.append(np.asarray(frame.rgb, dtype=np.float32))
-        if len(waiting) == CHUNK:
-            yield np.stack(waiting)
-            waiting = []
-    if waiting:
-        yield np.stack(waiting)
+        chunk.append(np.asarray(frame.rgb, dtype=np.float32))
+        if len(chunk) == CHUNK:
+            yield np.stack(chunk)
+            chunk = []
+    if chunk:
+        yield np.stack(chunk)

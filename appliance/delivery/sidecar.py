@@ -1,4 +1,4 @@
-"""The page that lies beside a take: everything that made it, so that it can be made again and believed."""
+"""The sidecar of a take: a JSON file next to the film with all that is needed to reproduce and verify it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = ("rushes", "torch", "triton", "numpy", "safetensors", "av", "pillow"
 
 @dataclass(frozen=True, slots=True)
 class TakeFacts:
-    """What the render knows of a take: the rest is measured on the film itself."""
+    """What the render knows of a take; the rest is measured on the film."""
 
     take: str  # "12C T4"
     take_id: int
@@ -31,14 +31,14 @@ class TakeFacts:
     weights_sha256: str
     kernels_sha256: str
     timings_s: Mapping[str, float] = field(default_factory=dict)  # part of the render -> seconds
-    peak_bytes: int | None = None  # resident memory at its highest
-    measured: Sequence[Mapping[str, Any]] = ()  # of `Measured.to_json`: what the film itself says of the direction
-    model: str = ""  # the name of the package; its precision is the plan's, its hash weights_sha256
-    resumed_after: int = 0  # steps that an earlier attempt had made and saved: the timings are without them
+    peak_bytes: int | None = None  # peak memory of the GPU that rendered, or of the worker process
+    measured: Sequence[Mapping[str, Any]] = ()  # rows of `Measured.to_json`
+    model: str = ""  # name of the package; its precision is in the plan, its hash is weights_sha256
+    resumed_after: int = 0  # steps that an earlier attempt had saved: the timings do not include them
 
 
 def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, label: Label) -> dict[str, Any]:
-    """The page of a take whose film will be named `film`: a plain JSON document."""
+    """The sidecar of a take whose film will be named `film`, as a JSON document."""
     return {
         "schema": SCHEMA,
         "take": facts.take,
@@ -63,6 +63,6 @@ def sidecar(facts: TakeFacts, film: Path, film_sha256: str, video: VideoFacts, l
 
 
 def software() -> dict[str, str]:
-    """Versions of what takes part in a render, read from package metadata without importing them."""
+    """Versions of Python and of the packages used in a render, read from their metadata without importing them."""
     found = {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}"}
     return found | {name: version for name in _PACKAGES if (version := version_of(name))}

@@ -1,8 +1,8 @@
-"""A take becomes files: the film, its filmstrip, thumbnail and page, all proved before any of them is published.
+"""Writes the files of a take: film, filmstrip, thumbnail and sidecar, all verified before any is published.
 
-`TakeWriter` takes frames as they are rendered. `finish` decodes the film that was really written, compares it with
-what was planned, puts the content hash in its AIGC label, and leaves hidden parts, to be given their names by
-`publish_take`. An error or a cancel leaves nothing.
+`TakeWriter` takes frames as they are rendered. `finish` decodes the film that was written, compares it with the plan,
+puts the content hash in its AIGC label, and leaves hidden parts, which `publish_take` gives their names. An error or a
+cancel leaves no files.
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ from types import TracebackType
 
 import numpy as np
 
-from appliance.atomic_files import create_part, file_sha256, json_bytes, part_path, write_part
+from appliance.atomic_files import create_part, file_sha256, json_bytes, write_part
 from appliance.delivery.labels import aigc as label
 from appliance.delivery.media.mp4 import Mp4Writer, frame_rate
 from appliance.delivery.media.stills import filmstrip_png, picture_png
 from appliance.delivery.media.verify import VideoFacts, probe_video
-from appliance.delivery.publish import BESIDE
+from appliance.delivery.publish import COMPANION_SUFFIXES
 from appliance.delivery.sidecar import TakeFacts, sidecar
+from models.atomic_write import part_path
 from models.errors import RushesError
 
 
 @dataclass(frozen=True, slots=True)
 class TakeFiles:
-    """A take's files, written and proved, still hidden."""
+    """A take's files, written and verified, still hidden."""
 
     film: Path  # the name it will have
-    parts: dict[str, Path]  # by suffix: ".mp4" and those of publish.BESIDE
+    parts: dict[str, Path]  # by suffix: ".mp4" and those of publish.COMPANION_SUFFIXES
     sha256: str  # of the film's bytes
     video: VideoFacts
 
 
 class TakeWriter:
-    """The files of one take in the making: `write` frames, then `finish`. A context manager: leaving it without
-    `finish`, by an error or a cancel, removes everything.
+    """Writes the files of one take: `write` frames, then `finish`. A context manager: leaving it without `finish`
+    removes everything.
     """
 
     def __init__(
         self, folder: Path, stem: str, *, width: int, height: int, fps: float, frames: int,
         metadata: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """`frames` is how many the plan promises; `metadata` (title, ...) goes into the film as it is.
+        """`frames` is the planned number; `metadata` (title, ...) goes into the film as it is.
 
         Raises RushesError when the folder cannot be written or the take was already delivered.
         """
@@ -64,42 +65,42 @@ class TakeWriter:
             raise
 
     def write(self, frames: np.ndarray) -> None:
-        """Append pictures (n, height, width, 3), float, 0..1, display-referred Rec.709."""
+        """Appends frames (n, height, width, 3), float, 0..1, display-referred Rec.709."""
         wanted = self.frames // 2 - self._mp4.frames
         if 0 <= wanted < len(frames):
             self._middle = np.array(frames[wanted])
         self._mp4.write(frames)
 
     def finish(self, facts: TakeFacts) -> TakeFiles:
-        """Prove the film, write its pictures and its page; returns them all, still hidden. Raises RushesError."""
+        """Verifies the film, writes its pictures and its sidecar; all are still hidden. Raises RushesError."""
         part = self._mp4.path
         self._mp4.close()
         video = probe_video(part)
         self._check(video)
-        settled = label.make(self.film.stem, video.frames_sha256, self._pending.content_producer)
-        label.settle(part, settled)
-        if label.read_label(part) != settled:
+        final_label = label.make(self.film.stem, video.frames_sha256, self._pending.content_producer)
+        label.settle(part, final_label)
+        if label.read_label(part) != final_label:
             raise RushesError(f"{self.film} does not carry the AIGC label that was written into it; render it again")
-        video = probe_video(part)  # after the last byte changed: the facts are those of the file that is delivered
+        video = probe_video(part)  # again: the label has changed the file
         digest = file_sha256(part)
-        document = sidecar(facts, self.film, digest, video, settled)
-        assert self._middle is not None  # _check proved that all frames were written
-        beside = (filmstrip_png(part, video), picture_png(self._middle, settled), json_bytes(document))
+        document = sidecar(facts, self.film, digest, video, final_label)
+        assert self._middle is not None  # _check made sure that all frames were written
+        companions = (filmstrip_png(part, video), picture_png(self._middle, final_label), json_bytes(document))
         parts = {".mp4": part}
-        for suffix, data in zip(BESIDE, beside, strict=True):
+        for suffix, data in zip(COMPANION_SUFFIXES, companions, strict=True):
             parts[suffix] = write_part(self.film.with_suffix(suffix), data)
         self._open = False
         return TakeFiles(self.film, parts, digest, video)
 
     def abandon(self) -> None:
-        """Leave nothing of this take on the disk."""
+        """Removes all files of this take."""
         self._open = False
         self._mp4.abandon()
-        for suffix in BESIDE:
+        for suffix in COMPANION_SUFFIXES:
             part_path(self.film.with_suffix(suffix)).unlink(missing_ok=True)
 
     def _check(self, video: VideoFacts) -> None:
-        """What was written must be what was planned."""
+        """Raises RushesError where the film differs from its plan."""
         planned = {
             "frames": self.frames, "width": self._mp4.width, "height": self._mp4.height,
             "fps": float(frame_rate(self.fps)), "codec": "h264", "pix_fmt": "yuv420p", "color_primaries": "bt709",

@@ -1,20 +1,15 @@
-"""A shot as typed values: the fields, their rules, its file.
+"""A shot as typed values: its fields, their rules, its file.
 
 May import: models, models.stage, appliance.
-    camera        The part of a direction that is the camera: time, picture, framing, pose, moves, lens
-    constraints   What must hold between the fields of a direction: names that exist, amounts that suit their move,
-                  times in order
-    document      A direction as TOML (one shot a file, what its director stated) and as JSON (everything, for the
-                  record)
-    fields        One table of fields: what each value of a direction is, and the reading, checking and writing that
-                  follow from it
-    light_presets Light set-ups by name, as numbers: each says only how it differs from three-point light, and stays
-                  editable
-    marks         A subject's track cut into legs from mark to mark
-    notes         The part of a direction that goes with the shot: continuity, references, words, tolerances
-    parsing       Values that people and files supply, read by their spec: typed, in range and harmless, or refused in
-                  one line
-    shot          What was asked for: a shot, in typed values and film words
-    staging       The part of a direction that stands before the camera: light, people and the set
-    vocabulary    The words of the set, as numbers: shot sizes, angles, sides, moves and easings, each defined once
+    camera        The camera's part of a direction: time, picture, framing, moves, lens
+    constraints   Rules between fields: names that exist, amounts that suit a move
+    document      A direction as TOML and as JSON
+    fields        The table of fields: type, unit, range and help of each
+    light_presets Lighting presets as numbers
+    marks         A subject's track as legs from mark to mark
+    notes         Continuity, references, text, tolerances
+    parsing       Supplied values read by their spec, or refused in one line
+    shot          A shot as it was asked for
+    staging       What is in front of the camera: light, people, the set
+    vocabulary    Film terms as numbers: shot sizes, angles, sides, moves, easings
 """

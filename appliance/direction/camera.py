@@ -1,4 +1,4 @@
-"""The part of a direction that is the camera: time, picture, framing, pose, moves, lens.
+"""The camera's part of a direction: time, picture, framing, pose, moves, lens.
 
 Conventions and the form of a shot file are in `appliance.direction.shot`.
 """
@@ -14,7 +14,7 @@ from models.geometry import snap_pixels
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """How long, and how fast."""
+    """Length and frame rate."""
 
     duration_s: float = number(2.0, "s", 0.5, 30, "length of the shot; it is snapped to 4n+1 frames")
     fps: float = number(16.0, "frames/s", 12, 30, "frames a second")
@@ -23,7 +23,7 @@ class Time:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """The picture and the sensor behind it."""
+    """The picture's size and the sensor's."""
 
     width: int = integer(224, "pixels", 64, 1920, "width of the picture; snapped to a multiple of 16")
     height: int = integer(128, "pixels", 64, 1920, "height of the picture; snapped to a multiple of 16")
@@ -69,16 +69,18 @@ class Frame:
 
     size: str | None = choice(None, tuple(words.SIZES), "shot size; left out: medium wide", words.SIZE_ALIASES)
     angle: str | None = choice(None, tuple(words.ANGLES), "angle; left out: eye level", words.ANGLE_ALIASES)
-    side: str | None = choice(None, tuple(words.SIDES), "side of the subject the camera sees, left or right as it then "
-                              "faces on the screen; left out: the audience's side", words.SIDE_ALIASES)  # fmt: skip
+    side: str | None = choice(
+        None, tuple(words.SIDES), "side of the subject that the camera sees; left and right: where the subject faces "
+        "on screen; left out: from the audience", words.SIDE_ALIASES,
+    )  # fmt: skip
     elevation_deg: float | None = number(None, "deg", -85, 85, "camera above (+) what it looks at; overrides angle")
     side_deg: float | None = number(
-        None, "deg", -180, 180, "around the subject: 0 in front, + to the subject's left; overrides side"
+        None, "deg", -180, 180, "where the camera stands around the subject: 0 in front, + at its left; overrides side"
     )
     subject: str | None = word(None, 'id of the subject framed, or "all"; left out: the first')
     headroom_pct: float | None = number(None, "% of height", -60, 80, "room over the head; left out: by size")
     offset_pct: tuple[float, float] = number(
-        (0.0, 0.0), "% of frame", -45, 45, "where the subject sits: right and up of the centre", size=2
+        (0.0, 0.0), "% of frame", -45, 45, "position of the subject: right and up of the centre", size=2
     )
     end: FrameEnd = nested(FrameEnd, "the framing the shot ends on")
 
@@ -88,10 +90,10 @@ class Shake:
     """A shake over the whole shot: band-limited noise, the same on every machine."""
 
     rot_rms_deg: float = number(0.0, "deg", 0, 2, "rms of pan and of tilt")
-    pos_rms_m: float = number(0.0, "m", 0, 0.05, "rms of each axis of the camera's place")
+    pos_rms_m: float = number(0.0, "m", 0, 0.05, "rms of each axis of the camera's position")
     hz_lo: float = number(0.5, "Hz", 0.1, 12, "slowest shake")
     hz_hi: float = number(3.0, "Hz", 0.1, 12, "fastest shake")
-    seed: int = integer(0, "", 0, 2**31 - 1, "which shake; the moves of handheld read it too")
+    seed: int = integer(0, "", 0, 2**31 - 1, "seed of the shake; handheld moves use it too")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +101,15 @@ class Camera:
     """The camera's pose, when it is stated rather than solved from the frame. Moves add to it."""
 
     pos_m: KeyedPoint | None = number(
-        None, "m", -100, 100, "place x, y, z; y is height above the floor", keyed=True, size=3
+        None, "m", -100, 100, "position x, y, z; y is the height above the floor", keyed=True, size=3
     )
     pan_deg: Keyed | None = number(None, "deg", -720, 720, "0 looks along -Z, + right", keyed=True)
     tilt_deg: Keyed | None = number(None, "deg", -90, 90, "+ up", keyed=True)
     roll_deg: Keyed | None = number(None, "deg", -360, 360, "+ clockwise", keyed=True)
-    look_at: str | KeyedPoint | None = number(None, "m", -100, 100, "what it keeps in frame; overrides pan and tilt",
-                                              keyed=True, size=3, or_word=True)  # fmt: skip
+    look_at: str | KeyedPoint | None = number(
+        None, "m", -100, 100, "the subject or point it keeps in frame; overrides pan and tilt", keyed=True, size=3,
+        or_word=True,
+    )  # fmt: skip
     follow: str | None = word(None, "subject the camera travels with")
     shake: Shake = nested(Shake, "shake over the whole shot")
 
@@ -125,8 +129,9 @@ class Move:
     from_s: float = number(0.0, "s", 0, 30, "when it starts")
     to_s: float | None = number(None, "s", 0, 30, "when it ends; left out: with the shot")
     ease: str = ease()
-    target: str | Point | None = number(None, "m", -100, 100, "what it goes by; left out: the framed subject",
-                                        size=3, or_word=True)  # fmt: skip
+    target: str | Point | None = number(
+        None, "m", -100, 100, "the subject or point it refers to; left out: the framed subject", size=3, or_word=True
+    )  # fmt: skip
     boom_m: float | None = number(None, "m", 0.5, 15, "crane: length of its arm; left out: the distance to the target")
 
 
@@ -134,9 +139,9 @@ class Move:
 class Lens:
     """The lens and the shutter."""
 
-    focal_mm: Keyed = number(35.0, "mm", 12, 200, "focal length; keyed is a zoom", keyed=True)
+    focal_mm: Keyed = number(35.0, "mm", 12, 200, "focal length; with keys: a zoom", keyed=True)
     focus_m: Keyed | None = number(
-        None, "m", 0.2, 10000, "distance in focus; keyed is a rack; left out: follows focus_on", keyed=True
+        None, "m", 0.2, 10000, "focus distance; with keys: a focus pull; left out: follows focus_on", keyed=True
     )
     focus_on: str | None = word(None, "subject that stays in focus; left out: the framed subject")
     t_stop: float = number(4.0, "", 1.2, 22, "sets the depth of field; exposure stays as set by light.exposure_ev")

@@ -1,4 +1,4 @@
-"""What must hold between the fields of a direction: names that exist, amounts that suit their move, times in order."""
+"""Rules between the fields of a direction: names that exist, amounts that suit their move, times in order."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def _locks(direction: Any) -> None:
 
 def _subjects(direction: Any) -> None:
     ids = [subject.id for subject in direction.subjects]
-    cast = [card.id for card in direction.cast]
+    cast = [character.id for character in direction.cast]
     for i, subject in enumerate(direction.subjects):
         path = f"subjects[{i}]"
         if subject.id in ids[:i] or subject.id in _RESERVED:
-            raise refuse(f"{path}.id", subject.id, "a name that nothing else has", f'try "{subject.id}_2"')
+            raise refuse(f"{path}.id", subject.id, "a name that no other subject has", f'try "{subject.id}_2"')
         if subject.character is not None and subject.character not in cast:
             remedy = f"add [cast.{subject.character}]" + (f", or {nearest(subject.character, cast)}" if cast else "")
-            raise refuse(f"{path}.character", subject.character, "somebody in the cast", remedy)
+            raise refuse(f"{path}.character", subject.character, "a name in the cast", remedy)
         if isinstance(subject.gaze, str) and subject.gaze != "camera":
             _exists(f"{path}.gaze", subject.gaze, ids, 'or "camera"')
         legs(subject.track, path)
-    for i, card in enumerate(direction.cast):
-        if card.bareheaded and card.hat:
+    for i, character in enumerate(direction.cast):
+        if character.bareheaded and character.hat:
             raise refuse(f"cast.{cast[i]}.bareheaded", True, "false with a hat", "leave hat out, or bareheaded")
 
 
@@ -122,7 +122,7 @@ def _move(direction: Any, move: Any, path: str) -> None:
     if isinstance(move.target, str):
         _exists(f"{path}.target", move.target, [subject.id for subject in direction.subjects], "or a point [x, y, z]")
     if move.boom_m is not None and move.type != "crane":
-        raise refuse(f"{path}.boom_m", move.boom_m, f"left out: a {move.type} has no arm", "leave it out")
+        raise refuse(f"{path}.boom_m", move.boom_m, "left out: only a crane has an arm", "leave it out")
     length = direction.time.duration_s
     if move.from_s >= length:
         allowed = f"before the shot ends at {tidy(length)} s"

@@ -1,6 +1,6 @@
-"""A direction as TOML (one shot a file, what its director stated) and as JSON (everything, for the record).
+"""A direction as TOML (one shot a file, what its director stated) and as JSON (every value, for the record).
 
-Loss-free both ways: `from_toml(to_toml(d)) == d` and `from_json(to_json(d)) == d`. Files are untrusted: at most 1 MiB,
+Lossless both ways: `from_toml(to_toml(d)) == d` and `from_json(to_json(d)) == d`. Files are untrusted: at most 1 MiB,
 UTF-8, no NaN, no key twice, and every value read by its spec.
 """
 
@@ -40,7 +40,7 @@ def load_file(path: Path) -> ShotDirection:
     except UnicodeDecodeError as error:
         raise BadInput(f"{name}: byte {error.start} is not UTF-8 text; is it a shot file?") from error
     if "\0" in text:
-        raise BadInput(f"{name}: byte {data.index(0)} is no text; is it a shot file?")
+        raise BadInput(f"{name}: byte {data.index(0)} is not text; is it a shot file?")
     if not text.strip():
         raise BadInput(f"{name}: it is empty; copy a shot with `rushes example` and edit that")
     try:
@@ -65,7 +65,7 @@ def to_json(direction: ShotDirection) -> str:
 
 
 def to_toml(direction: ShotDirection) -> str:
-    """The slate and what differs from the defaults, in the order and form that one would type it."""
+    """The slate and what differs from the defaults, in the order and form in which people type it."""
     lines: list[str] = []
     _write_table({"scene": direction.scene, "setup": direction.setup} | plain(direction), "", lines)
     return "\n".join(lines).lstrip("\n") + "\n"
@@ -77,9 +77,9 @@ def _parse(parse, text: str, form: str) -> Any:
             raise BadInput(f"the {form} is larger than 1 MiB, the most a direction may be")
         return parse(text)
     except RecursionError:
-        raise BadInput(f"it is not {form} that a direction can be: it is nested too deeply; flatten it") from None
-    except ValueError as error:  # what both parsers raise; neither text names more than the place
-        raise BadInput(f"it is not valid {form}: {one_line(str(error), 160)}; mend it") from error
+        raise BadInput(f"the {form} is nested too deeply for a direction; flatten it") from None
+    except ValueError as error:  # what both parsers raise; the text names only the position
+        raise BadInput(f"it is not valid {form}: {one_line(str(error), 160)}; fix it") from error
 
 
 def _strict_json(text: str) -> Any:
@@ -87,7 +87,7 @@ def _strict_json(text: str) -> Any:
         found = dict(pairs)
         if len(found) < len(pairs):
             names = [name for name, _ in pairs]
-            raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+            raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is stated twice")
         return found
 
     def finite(name):
@@ -113,7 +113,7 @@ def _write_table(data: Mapping[str, Any], path: str, lines: list[str]) -> None:
 
 
 def _is_tables(path: str, name: str, value: Any) -> bool:
-    """Lists of tables get headers at the top level; keys and marks stay on lines of their own inside their list."""
+    """Lists of tables get headers at the top level; keys and marks stay inline, one a line."""
     return not path and isinstance(value, list) and bool(value) and isinstance(value[0], Mapping)
 
 

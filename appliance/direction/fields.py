@@ -1,8 +1,8 @@
-"""One table of fields: what each value of a direction is, and the reading, checking and writing that follow from it.
+"""The table of fields: the type, unit, range and help of each value of a direction, and how it is written.
 
 A dataclass declares its fields with `number`, `choice`, `string`, ... ; the declaration carries a `Spec` (kind, unit,
-range, default, help). `read` turns what a person or a file supplied into the typed value or raises BadInput naming the
-path; `plain` turns it back into numbers, strings, lists and dicts; `table` lists every field for help and the desk.
+range, default, help). `read` (parsing.py) turns a supplied value into the typed one or raises BadInput naming the path;
+`plain` turns it back into numbers, strings, lists and dicts; `table` lists every field for help and the desk.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A value at a time. `ease` shapes how the value gets here from the key before: at `t_s` it *is* `value`."""
+    """A value at a time. `ease` is the interpolation from the key before; at `t_s` the value is reached."""
 
     t_s: float
     value: float | tuple[float, ...]
@@ -86,7 +86,7 @@ Point = tuple[float, float, float]
 KeyedPoint = Point | tuple[Key, ...]
 
 KEY_TIME = Spec("number", "seconds from the start of the shot", "s", -60, 600)
-EASE = Spec("ease", "linear, smooth, in, out, hold or exp(a): how the value gets there")
+EASE = Spec("ease", "easing: linear, smooth, in, out, hold or exp(a)")
 
 
 def _declare(default: Any, spec: Spec) -> Any:
@@ -109,7 +109,7 @@ def flag(default: Any, help: str) -> Any:
 
 
 def string(default: Any, help: str, most: int = 400, **more: Any) -> Any:
-    """Text, cleaned of what could command a terminal; `lines=True` keeps newlines, `many=True` is a list of texts."""
+    """Text without terminal control characters; `lines=True` keeps newlines, `many=True` is a list of texts."""
     return _declare(default, Spec("text", help, most=most, **more))
 
 
@@ -119,7 +119,7 @@ def word(default: Any, help: str) -> Any:
 
 
 def choice(default: Any, choices: Any, help: str, aliases: Mapping[str, str] | None = None) -> Any:
-    """One of a set of words; other spellings in `aliases` are read as the word they stand for."""
+    """One of a set of words; a word in `aliases` is read as the one it stands for."""
     return _declare(default, Spec("choice", help, choices=choices, aliases=tuple((aliases or {}).items())))
 
 
@@ -129,7 +129,7 @@ def color(help: str) -> Any:
 
 
 def ease() -> Any:
-    """How something gets there: linear, smooth, in, out, hold, exp(a)."""
+    """An easing: linear, smooth, in, out, hold, exp(a)."""
     return _declare("smooth", EASE)
 
 
@@ -187,7 +187,7 @@ def join(path: str, name: str) -> str:
 
 
 def tidy(value: float) -> float | int:
-    """2.0 as 2: how a number is shown and written."""
+    """2.0 as 2: whole numbers are shown and written without a point."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
@@ -224,12 +224,12 @@ def _plain_value(value: Any, everything: bool) -> Any:
 
 
 def refuse(path: str, value: Any, allowed: str, remedy: str) -> BadInput:
-    """The one form of a refusal: the field, the value, what is allowed, the way out. Returned, to be raised."""
+    """The error of a field, to be raised: its path, the value, what is allowed, the remedy."""
     return BadInput(f"{path} is {shown(value)}: it must be {allowed}; {remedy}")
 
 
 def shown(value: Any) -> str:
-    """A value as an error shows it: short, on one line, and harmless to a terminal."""
+    """A value as an error shows it: short, on one line, without control characters."""
     if value is None:
         return "not stated"
     if isinstance(value, bool):

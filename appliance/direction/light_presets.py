@@ -1,7 +1,7 @@
-"""Light set-ups by name, as numbers: each says only how it differs from three-point light, and stays editable.
+"""Lighting presets: each states how it differs from three-point light.
 
-A direction keeps the preset's name and what its director changed; `expand` gives every number, for the desk to show
-and edit, and the blocking reads the expanded plot, so the two cannot disagree.
+A direction stores the preset's name and what its director changed; `expand` gives every number. The desk shows and the
+blocking reads the expanded plot, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ PRESET_ALIASES = {
 
 
 def expand(light: Any) -> Any:
-    """The same `Light` with every number stated: the preset's where the direction is silent.
+    """The same `Light` with every number stated: the preset's where the direction states none.
 
     A stated `fill.stops_rel` wins over a preset's ratio; a stated `ratio_stops` wins over both.
     """
@@ -153,9 +153,11 @@ def expand(light: Any) -> Any:
     parts = {}
     for name in ("key", "fill", "rim", "ambient"):
         numbers = BASE[name] | preset.get(name, {})
-        own = getattr(light, name)
-        missing = {f.name: numbers[f.name] for f in fields(own) if getattr(own, f.name) is None and f.name in numbers}
-        parts[name] = replace(own, **missing)
+        given = getattr(light, name)
+        missing = {
+            f.name: numbers[f.name] for f in fields(given) if getattr(given, f.name) is None and f.name in numbers
+        }
+        parts[name] = replace(given, **missing)
     side = parts["key"].az_deg
     side = side[0].value if is_keyed(side) else side
     if parts["fill"].az_deg is None:

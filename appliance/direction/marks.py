@@ -1,4 +1,4 @@
-"""A subject's track cut into legs from mark to mark."""
+"""A subject's track as legs from mark to mark, with departure and arrival times."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from models.errors import BadInput
 
 
 def legs(track: Any, path: str) -> list[tuple[float, float, float]]:
-    """When each mark is left for and reached: (depart_s, arrive_s, metres) from mark i to i + 1. Raises BadInput.
+    """(depart_s, arrive_s, metres) of the leg from mark i to mark i + 1. Raises BadInput.
 
-    Without a time they walk at `speed_mps` or 1.2 m/s as soon as they are at the mark before; with a time and a speed
-    they wait there, to arrive on time at that speed.
+    Without a time they leave at once, at `speed_mps` or 1.2 m/s; with a time and a speed they leave so late that they
+    arrive on time at that speed.
     """
     found: list[tuple[float, float, float]] = []
     now = (track[0].t_s or 0.0) if track else 0.0
@@ -23,7 +23,7 @@ def legs(track: Any, path: str) -> list[tuple[float, float, float]]:
         metres = math.hypot(mark.x_m - before.x_m, mark.z_m - before.z_m)
         if mark.t_s is None:
             if metres < 1e-6:
-                where = "the mark is where the one before is"
+                where = "the mark is at the position of the one before"
                 raise BadInput(f"{here}.t_s is missing: {where}; state until when they stay")
             depart, arrive = now, now + metres / (mark.speed_mps or WALK_MPS)
         else:

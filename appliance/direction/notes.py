@@ -1,4 +1,4 @@
-"""The part of a direction that goes with the shot: continuity, references, words, tolerances."""
+"""What accompanies a shot: continuity, references, text, tolerances."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class RefFrame:
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """Pictures and footage to go by. Paths are read when the shot is rendered."""
+    """Reference pictures and footage. Files are read when the shot is rendered."""
 
     first: str | None = string(None, "path of the first frame")
     last: str | None = string(None, "path of the last frame")
     keyframes: tuple[RefFrame, ...] = listing(RefFrame, "frames in between", 16)
     control_video: str | None = string(None, "path of a control video")
-    mask: str | None = string(None, "path of a mask video: white is made new")
-    previs: str | None = string(None, "path of an own previs")
+    mask: str | None = string(None, "path of a mask video: white is generated anew")
+    previs: str | None = string(None, "path of your own previs")
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Words: second to numbers, never the only carrier of a direction."""
+    """Text for models that read a prompt; it never replaces the numbers of a direction."""
 
     action: str = string("", "what happens", 2000, lines=True)
     style: str = string("", "how it looks", 1000, lines=True)
@@ -49,16 +49,16 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Tolerances:
-    """How far a take may be from what was asked before it is called off."""
+    """How far a take may be from what was asked and still be ok."""
 
     pan_deg: float = number(1.5, "deg", 0, 90, "pan and tilt")
     roll_deg: float = number(1.0, "deg", 0, 90, "roll")
     travel_pct: float = number(6.0, "%", 0, 100, "dolly, truck, pedestal: of the path")
     zoom_pct: float = number(4.0, "%", 0, 100, "focal length")
     drift_px: float = number(0.15, "px/frame", 0, 20, "a locked-off camera")
-    subject_pct: float = number(2.0, "% of diagonal", 0, 100, "a subject's place in the frame")
+    subject_pct: float = number(2.0, "% of diagonal", 0, 100, "a subject's position in the frame")
     key_az_deg: float = number(10.0, "deg", 0, 180, "the key's azimuth")
     key_el_deg: float = number(10.0, "deg", 0, 90, "the key's elevation")
     ratio_stops: float = number(0.35, "stops", 0, 10, "the lighting ratio")
     cct_mired: float = number(25.0, "mired", 0, 500, "colour temperature")
-    cross_talk_pct: float = number(8.0, "%", 0, 100, "what an axis moves that was not asked to")
+    cross_talk_pct: float = number(8.0, "%", 0, 100, "motion on an axis that was not asked for")

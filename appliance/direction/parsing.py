@@ -1,4 +1,4 @@
-"""Values that people and files supply, read by their spec: typed, in range and harmless, or refused in one line."""
+"""Supplied values read by their spec: typed, in range, without control characters, or refused in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _EXP = re.compile(r"exp\((-?\d{1,3}(?:\.\d{1,6})?)\)")
 MOST_KEYS = 64
 
-# What people write for a field that is named otherwise, where spelling alone would not find it.
+# Other names that people write for a field, where similar spelling would not find it.
 _MEANT = {
     "aspect": "width and height", "prompt": "text.action", "characters": "cast", "lights": "light", "end": "to_s",
     "start": "from_s", "lens_mm": "focal_mm", "frames": "time.duration_s", "seconds": "duration_s",
@@ -29,7 +29,7 @@ _MEANT = {
 
 
 def read(spec: Spec, value: Any, path: str) -> Any:
-    """The typed value of a field. Raises BadInput with the path, the value, what is allowed and the way out."""
+    """The typed value of a field. Raises BadInput with the path, the value, what is allowed and the remedy."""
     if value is None:
         if spec.optional:
             return None
@@ -44,7 +44,7 @@ def read(spec: Spec, value: Any, path: str) -> Any:
 
 
 def build(of: type, given: Any, path: str, **known: Any) -> Any:
-    """A dataclass from a table or from one of its own kind, every field read; `known` fields are set by the caller."""
+    """A dataclass from a table or from such a dataclass, every field read; the caller sets the `known` fields."""
     start = defaults(of)
     return of(
         **{
@@ -73,7 +73,7 @@ def stated(
 
 
 class UnknownField(BadInput):
-    """A key that no field of its table has, nor one like it. Whoever knows all tables may know where it belongs."""
+    """A key that no field of its table has, nor one like it; a caller that knows all tables may find its place."""
 
     def __init__(self, where: str, asked: str, advice: str) -> None:
         super().__init__(f"{where} is not a field: {advice}")
@@ -81,7 +81,7 @@ class UnknownField(BadInput):
 
 
 def unknown(path: str, key: Any, names: Iterable[str]) -> BadInput:
-    """The refusal of a key that no field has, with the nearest that one has in this table."""
+    """The error of an unknown key, with the nearest field of this table."""
     names, asked = list(names), fold(str(key))
     where = join(path, clean(str(key))[:40])
     if asked in _MEANT:
@@ -122,7 +122,7 @@ def _is_keys(value: Any) -> bool:
 def _keys(spec: Spec, value: Any, path: str) -> tuple[Key, ...]:
     if len(value) > MOST_KEYS:
         raise BadInput(f"{path} has {len(value)} keys: at most {MOST_KEYS} are allowed; leave some out")
-    at_rest = Spec(spec.kind, spec.help, spec.unit, spec.lo, spec.hi, spec.size)
+    value_spec = Spec(spec.kind, spec.help, spec.unit, spec.lo, spec.hi, spec.size)
     keys: list[Key] = []
     for i, item in enumerate(value):
         here = f"{path}[{i}]"
@@ -138,7 +138,7 @@ def _keys(spec: Spec, value: Any, path: str) -> tuple[Key, ...]:
                 raise BadInput(f"{here}.{name} is missing: a key is {{t_s, value, ease}}; state it")
         key = Key(
             read(KEY_TIME, item["t_s"], f"{here}.t_s"),
-            read(at_rest, item["value"], f"{here}.value"),
+            read(value_spec, item["value"], f"{here}.value"),
             _ease(EASE, item.get("ease", "smooth"), f"{here}.ease"),
         )
         if keys and key.t_s <= keys[-1].t_s:
@@ -218,8 +218,8 @@ def _word(spec: Spec, value: Any, path: str) -> str:
     if not isinstance(value, str):
         raise refuse(path, value, spec.allowed(), "write it in quotes")
     if not _WORD.fullmatch(value):
-        kept = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")[:32]
-        raise refuse(path, value, "1 to 32 letters, digits, - or _", f'try "{kept or "mara"}"')
+        cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", value).strip("_-")[:32]
+        raise refuse(path, value, "1 to 32 letters, digits, - or _", f'try "{cleaned or "mara"}"')
     return value
 
 

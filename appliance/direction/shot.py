@@ -1,8 +1,8 @@
-"""What was asked for: a shot, in typed values and film words. Film vocabulary meets numbers here and nowhere else.
+"""A shot as it was asked for: typed values and film terms.
 
 Units are in the names: metres `_m`, seconds `_s`, degrees `_deg`, millimetres `_mm`, kelvin `_k`, stops `_ev` or
 `stops`, percent `_pct`. World: right-handed, Y up, the floor is y = 0; a camera at pan 0 looks along -Z, so the
-audience sits on the +Z side. Signs: pan + right, tilt + up, roll + clockwise, truck + right, pedestal + up,
+audience is on the +Z side. Signs: pan + right, tilt + up, roll + clockwise, truck + right, pedestal + up,
 dolly + forward, arc + to the camera's right, crane + up. Heading 0 faces +Z (the audience) and 90 faces +X.
 
 One shot is one TOML file, pleasant to type; everything left out is solved or has a good default:
@@ -52,33 +52,33 @@ from models.geometry import snap_frames
 
 @dataclass(frozen=True, slots=True)
 class ShotDirection:
-    """One shot, as asked. Valid by construction: every value is read and checked, whoever builds it.
+    """One shot. Valid by construction: every value is read and checked, however it is built.
 
     Nested tables may be given as dataclasses or as dicts. Raises BadInput.
     """
 
-    version: int = integer(1, "", 1, 1, "of this schema")
+    version: int = integer(1, "", 1, 1, "version of this format")
     scene: str = word("1", "scene, as on the slate")
     setup: str = string("A", "setup letters, as on the slate: A to Z without I and O, then AA", 2)
     take: int | None = integer(None, "", 1, 9999, "take; left out: the next")
     seed: int | None = integer(
-        None, "", 0, 2**63 - 1, "which film of all that this direction allows; left out: drawn when queued"
+        None, "", 0, 2**63 - 1, "noise seed: the same seed gives the same film; left out: chosen when queued"
     )
     quality: str = choice("take", ("draft", "take", "print"), "how much time to spend")
-    model: str | None = string(None, "the model to shoot with, of `rushes models`; left out: the one that ships", 80)
-    time: Time = nested(Time, "how long, and how fast")
+    model: str | None = string(None, "an installed model (see `rushes models`); left out: the shipped one", 80)
+    time: Time = nested(Time, "length and frame rate")
     format: Format = nested(Format, "picture and sensor")
-    set: SetChoice = nested(SetChoice, "where")
+    set: SetChoice = nested(SetChoice, "the set and its dressing")
     frame: Frame = nested(Frame, "the framing that the pose is solved from")
     camera: Camera = nested(Camera, "the pose, when it is stated")
     lens: Lens = nested(Lens, "lens and shutter")
     moves: tuple[Move, ...] = listing(Move, "camera moves")
     light: Light = nested(Light, "the light plot")
-    subjects: tuple[Subject, ...] = listing(Subject, "who is on the floor", 8)
-    cast: tuple[Character, ...] = named(Character, "identity cards", 32)
+    subjects: tuple[Subject, ...] = listing(Subject, "the people in the shot", 8)
+    cast: tuple[Character, ...] = named(Character, "what each character looks like", 32)
     continuity: Continuity = nested(Continuity, "what must match")
-    refs: Refs = nested(Refs, "pictures and footage to go by")
-    text: Text = nested(Text, "words")
+    refs: Refs = nested(Refs, "reference pictures and footage")
+    text: Text = nested(Text, "text for the model")
     tolerances: Tolerances = nested(Tolerances, "how far off a take may be")
     lock: tuple[str, ...] = string((), "paths of fields that nobody may change", 200, many=True)
 
@@ -99,12 +99,12 @@ class ShotDirection:
         return snap_frames(self.time.duration_s + 2 * self.time.handles_f / self.time.fps, self.time.fps)
 
     def frame_at(self, t_s: float) -> int:
-        """The frame of the film that a time of the shot is, handles counted; its end is its last frame."""
+        """The frame of the film at a time of the shot, handles included; the end of the shot is its last frame."""
         handles = self.time.handles_f
         return handles + min(round(t_s * self.time.fps), self.frames - 1 - 2 * handles)
 
     def character(self, subject: Subject) -> Character | None:
-        """The identity card of a subject, if the cast has one."""
+        """What a subject looks like, if the cast says so."""
         return next((card for card in self.cast if card.id == (subject.character or subject.id)), None)
 
 

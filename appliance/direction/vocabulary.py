@@ -1,7 +1,7 @@
-"""The words of the set, as numbers: shot sizes, angles, sides, moves and easings, each defined once.
+"""Film terms as numbers: shot sizes, angles, sides, moves and easings, each defined once.
 
-The industry's words contradict each other, so none is passed through: each is defined here in degrees, metres or
-ratios, and everything that reads a direction (validation, blocking, the desk, the help) reads these tables.
+Film terms are used differently across the industry, so each is defined here in degrees, metres or ratios; validation,
+blocking, the desk and the help all read these tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SEATED_DROP = 0.225  # of a standing height: how much lower the head of a seated
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A shot size: how much of a 1.75 m person's plane the frame's height covers, and where the crown sits in it."""
+    """A shot size: metres that the frame's height covers at a 1.75 m person, and the headroom."""
 
     name: str
     visible_m: float
@@ -33,7 +33,7 @@ SIZES = {
         Size("MS", 0.95, 10.0, "medium shot: waist up"),
         Size("MWS", 1.25, 10.0, "medium wide, cowboy: mid-thigh up"),
         Size("WS", 2.10, 9.0, "wide, full shot: head to toe with room"),
-        Size("EWS", 7.00, 55.0, "extreme wide: a figure in a place"),
+        Size("EWS", 7.00, 55.0, "extreme wide: a small figure in its surroundings"),
     )
 }
 SIZE_ALIASES = {"FS": "WS", "LS": "WS", "full": "WS", "wide": "WS", "cowboy": "MWS", "medium": "MS", "close-up": "CU",
@@ -49,7 +49,7 @@ DUTCH_ROLL_DEG = 12.0
 GROUND_CAMERA_M = 0.2
 
 # Degrees around the subject: 0 stands in front; + is where an arc of + degrees from the front ends (the subject's own
-# left). "_left" and "_right" say which way the subject then faces on the screen.
+# left). "_left" and "_right" are where the subject faces on screen.
 SIDES = {
     "front": 0.0, "three_quarter_left": 45.0, "three_quarter_right": -45.0,
     "profile_left": 90.0, "profile_right": -90.0,
@@ -61,7 +61,7 @@ SIDE_ALIASES = {"three quarter": "three_quarter_left", "3/4": "three_quarter_lef
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """One way to say how far a move goes: the key that carries it, its unit and its range."""
+    """A field that states how far a move goes: its name, unit and range."""
 
     key: str
     unit: str
@@ -71,14 +71,24 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class MoveKind:
-    """What a move is: the amounts it may state (the first is usual, and exactly one is stated) and what + means."""
+    """What a move is: the amounts it may state (the first is usual, exactly one is stated), and what + and - mean."""
 
     name: str
     amounts: tuple[Amount, ...]
     plus: str
+    minus: str
     help: str
     target: str = "never"  # "never" | "may" name a subject or a point
     default: float | None = None  # of the first amount, when none is stated
+
+    @property
+    def signed(self) -> bool:
+        """Whether its amount may be negative."""
+        return bool(self.amounts) and self.amounts[0].lo < 0
+
+    def towards(self, amount: float) -> str:
+        """The word for the sign of an amount: "right", "up", "backward"."""
+        return self.minus if amount < 0 else self.plus
 
 
 HANDHELD_DEG = 0.5  # rms of a steady hand, when none is stated
@@ -86,29 +96,31 @@ _DEG, _M = "amount_deg", "amount_m"
 MOVES = {
     kind.name: kind
     for kind in (
-        MoveKind("pan", (Amount(_DEG, "deg", -360, 360),), "right",
+        MoveKind("pan", (Amount(_DEG, "deg", -360, 360),), "right", "left",
                  "turn about the vertical; the camera stays where it is"),
-        MoveKind("tilt", (Amount(_DEG, "deg", -120, 120),), "up", "turn up or down; the camera stays where it is"),
-        MoveKind("roll", (Amount(_DEG, "deg", -360, 360),), "clockwise", "turn about the lens"),
-        MoveKind("truck", (Amount(_M, "m", -50, 50),), "right",
+        MoveKind("tilt", (Amount(_DEG, "deg", -120, 120),), "up", "down",
+                 "turn up or down; the camera stays where it is"),
+        MoveKind("roll", (Amount(_DEG, "deg", -360, 360),), "clockwise", "counterclockwise", "turn about the lens"),
+        MoveKind("truck", (Amount(_M, "m", -50, 50),), "right", "left",
                  "travel sideways on level rails laid when the move starts"),
-        MoveKind("pedestal", (Amount(_M, "m", -50, 50),), "up", "rise or sink straight along the world's vertical"),
-        MoveKind("dolly", (Amount(_M, "m", -50, 50),), "forward",
-                 "travel forward on level rails laid when the move starts"),
-        MoveKind("arc", (Amount(_DEG, "deg", -360, 360),), "to its right",
+        MoveKind("pedestal", (Amount(_M, "m", -50, 50),), "up", "down",
+                 "rise or sink straight along the world's vertical"),
+        MoveKind("dolly", (Amount(_M, "m", -50, 50),), "forward", "backward",
+                 "travel forward or backward on level rails laid when the move starts"),
+        MoveKind("arc", (Amount(_DEG, "deg", -360, 360),), "right", "left",
                  "circle the target, which stays where it is in frame", "may"),
-        MoveKind("crane", (Amount(_DEG, "deg", -85, 85),), "up",
+        MoveKind("crane", (Amount(_DEG, "deg", -85, 85),), "up", "down",
                  "rise on a circle in the vertical plane around the target; with boom_m: on an arm that long, keeping "
                  "its aim", "may"),
-        MoveKind("zoom", (Amount("amount_x", "x", 0.1, 10), Amount("to_mm", "mm", 12, 200)), "tighter",
+        MoveKind("zoom", (Amount("amount_x", "x", 0.1, 10), Amount("to_mm", "mm", 12, 200)), "tighter", "wider",
                  "change the focal length only"),
-        MoveKind("dolly_zoom", (Amount(_M, "m", -50, 50),), "forward",
+        MoveKind("dolly_zoom", (Amount(_M, "m", -50, 50),), "forward", "backward",
                  "travel along the lens while the focal length keeps the target's size", "may"),
-        MoveKind("handheld", (Amount(_DEG, "deg", 0, 2),), "more",
+        MoveKind("handheld", (Amount(_DEG, "deg", 0, 2),), "more", "less",
                  "a steady hand's shake: rms of pan and of tilt, 0.5 to 3 Hz", default=HANDHELD_DEG),
-        MoveKind("rack_focus", (Amount("to_m", "m", 0.2, 10000),), "farther",
+        MoveKind("rack_focus", (Amount("to_m", "m", 0.2, 10000),), "farther", "nearer",
                  "pull focus to a distance, or to a target", "may"),
-        MoveKind("static", (), "", "locked off: nothing moves while it lasts"),
+        MoveKind("static", (), "", "", "locked off: no camera movement while it lasts"),
     )
 }  # fmt: skip
 MOVE_ALIASES = {"push": "dolly", "push in": "dolly", "orbit": "arc", "jib": "crane", "boom": "pedestal",
@@ -122,5 +134,5 @@ WALK_MPS = 1.2  # how fast somebody walks to a mark that states neither time nor
 
 
 def fold(word: str) -> str:
-    """A word as it is compared: case, spaces, hyphens and apostrophes do not matter."""
+    """A word normalised for comparison: case, spaces, hyphens and apostrophes do not matter."""
     return "_".join(word.replace("-", " ").replace("_", " ").replace("'", "").replace("\u2019", "").casefold().split())

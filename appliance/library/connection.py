@@ -1,13 +1,13 @@
-"""Opening the library's SQLite file the one safe way, and telling people what is wrong with it in one line.
+"""Opens the library's SQLite file with safe settings, and explains SQLite's errors in one line.
 
 Which SQLite: Debian's 3.40 and every version before 3.51.3 can corrupt a WAL file when two connections checkpoint
-while a third commits; the pysqlite3 wheel carries a fixed one, and sqlite-utils picks it up. Two SQLite libraries in
-one process would cancel each other's file locks, so nobody else imports a driver: they take `sqlite3` from here.
+while a third commits; the pysqlite3 wheel has a fixed one, and sqlite-utils uses it. Two SQLite libraries in one
+process would cancel each other's file locks, so every other module imports `sqlite3` from here.
 
-What it costs: `import sqlite_utils` loads numpy where numpy is installed (measured: 0.21 s against 0.015 s for the
-driver alone), and `rushes takes` is a process that only reads. So the driver that sqlite-utils would choose is taken
-directly, with the choice left to sqlite-utils where there is no pysqlite3, and sqlite-utils itself is loaded
-when there is a table to make or change (appliance/library/migrations.py). A test holds that both name the same module.
+Start-up time: `import sqlite_utils` loads numpy where numpy is installed (measured: 0.21 s against 0.015 s for the
+driver alone), and `rushes takes` only reads. So the driver that sqlite-utils would choose is imported directly;
+sqlite-utils chooses where there is no pysqlite3, and is itself imported only to create or change tables
+(appliance/library/migrations.py). A test checks that both are the same module.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from appliance.atomic_files import disk_error, fsync
+from appliance.atomic_files import disk_error
 from appliance.safe_text import one_line
+from models.atomic_write import fsync
 from models.errors import RushesError
 
 try:
     import pysqlite3 as sqlite3
-except ImportError:  # no wheel for this platform: whatever sqlite-utils decides, at the cost named above
+except ImportError:  # no wheel for this platform: sqlite-utils decides, and its import takes the 0.2 s
     from sqlite_utils.utils import sqlite3
 
 # SQLite's primary result codes (sqlite.org/rescode.html).
@@ -38,11 +39,11 @@ BUSY_SECONDS = 10.0
 
 
 class LibraryFull(RushesError):
-    """No room left for the library to write; what was written before is whole."""
+    """The library cannot be written for want of disk space; what was written before is intact."""
 
 
 class LibraryBusy(RushesError):
-    """Somebody held the library for longer than we wait."""
+    """Another program has held the library for longer than BUSY_SECONDS."""
 
 
 def sqlite_version_ok(version: tuple[int, int, int] = sqlite3.sqlite_version_info) -> bool:
@@ -51,10 +52,10 @@ def sqlite_version_ok(version: tuple[int, int, int] = sqlite3.sqlite_version_inf
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection with every promise switched on; makes the folder and the empty file where they are missing.
+    """A connection with every safety setting on; creates the folder and the empty file where they are missing.
 
     WAL with synchronous=FULL: what is acknowledged survives a power cut (measured: NORMAL lost commits in 119 of 180
-    cuts, FULL in none). Transactions are ours to begin and end. One connection belongs to one thread.
+    cuts, FULL in none). The caller begins and ends transactions. A connection belongs to one thread.
     """
     with explain_sqlite_errors(path):
         _create_empty(path)
@@ -73,9 +74,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _create_empty(path: Path) -> None:
-    """The file must exist with group permission before SQLite sees it: SQLite would make it 0644 and lock out the
-    second operator, and its -wal and -shm copy the mode. Never opened when it exists: closing that descriptor would
-    drop the locks of this process's other connections.
+    """Creates the file with group permission before SQLite does: SQLite would make it 0644 and lock out a second
+    operator, and its -wal and -shm copy the mode. An existing file is not opened: closing that descriptor would drop
+    the locks of this process's other connections.
     """
     path.parent.mkdir(mode=0o770, parents=True, exist_ok=True)
     try:
@@ -85,7 +86,7 @@ def _create_empty(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path)) from None
         return
     try:
-        os.fchmod(descriptor, 0o660)  # the umask may not narrow it: the folder decides who gets in
+        os.fchmod(descriptor, 0o660)  # whatever the umask: the folder decides who has access
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -98,7 +99,7 @@ def _use_wal(connection: sqlite3.Connection, path: Path) -> None:
         try:
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError as error:
-            # Changing the mode does not wait on the busy timeout, so two first-time openers meet here.
+            # Changing the mode does not wait for the busy timeout, so two processes that open a new library race here.
             if _code(error) != SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
@@ -118,7 +119,7 @@ def _code(error: Exception) -> int:
 
 @contextlib.contextmanager
 def explain_sqlite_errors(path: Path) -> Iterator[None]:
-    """Turns what SQLite and the system say about the library's file into one readable line with the way out."""
+    """Turns errors of SQLite and the system about the library's file into one readable line with the way out."""
     try:
         yield
     except sqlite3.Error as error:
@@ -130,26 +131,28 @@ def explain_sqlite_errors(path: Path) -> Iterator[None]:
 def _explain(error: Exception, path: Path) -> RushesError:
     code = _code(error)
     if code == SQLITE_FULL or (code == SQLITE_IOERR and not shutil.disk_usage(path.parent).free):
-        return LibraryFull(f"no room to write the library {path}: free some space on that disk; nothing was lost")
+        return LibraryFull(
+            f"the disk is full, the library {path} cannot be written: free some space on that disk; nothing was lost"
+        )
     if code == SQLITE_IOERR:  # also a file-size limit or a quota, which SQLite sees as a failed write
         return LibraryFull(
-            f"the disk refused a write or a read of the library {path} ({error}): check its space, quota and "
-            "health; what was written before is whole"
+            f"the disk refused to read or write the library {path} ({error}): check its space, quota and health; what "
+            "was written before is intact"
         )
     if code in (SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_PERM, SQLITE_AUTH):
         return RushesError(
-            f"cannot write the library {path}: your account lacks write permission to it or to its folder; "
-            "join the group that owns it, or set RUSHES_HOME to a folder of your own"
+            f"cannot write the library {path}: your account has no write permission for it or its folder; join the "
+            "group that owns it, or set RUSHES_HOME to a folder of your own"
         )
     if code == SQLITE_NOTADB:
         return RushesError(
-            f"{path} is not a Rushes library, or is damaged (it is no SQLite file): move it away, restore a backup, or "
-            "set RUSHES_HOME to another folder"
+            f"{path} is not a Rushes library, or is damaged (it is not a SQLite file): move it away, restore a backup, "
+            "or set RUSHES_HOME to another folder"
         )
     if code == SQLITE_CORRUPT:
         return RushesError(
-            f"the library {path} is damaged ({error}): copy its folder away before anything else, then restore a "
-            "backup or start a new library; the films under takes/ do not depend on it"
+            f"the library {path} is damaged ({error}): first copy its folder, then restore a backup or start a new "
+            "library; the films under takes/ do not depend on it"
         )
     if code in (SQLITE_BUSY, SQLITE_LOCKED):
         return LibraryBusy(

@@ -1,7 +1,7 @@
-"""What encoders made of words, kept in the library: the same words are read once, and the encoder then stays away.
+"""A cache of text embeddings in the library: each text is encoded once, and then its encoder need not be loaded.
 
-An embedding is found by the text, the encoder and the most tokens that it reads. The least recently used go when all
-together are larger than MOST_BYTES; one is at most 4 MiB, and a sentence of 60 tokens half of one.
+The key is the text, the encoder and its longest length in tokens. The least recently used are removed when all of them
+are larger than MOST_BYTES; one is at most 4 MiB, and a sentence of 60 tokens half a MiB.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ MOST_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who reads the words: an encoder, and how much of a text."""
+    """A text encoder, as far as its embeddings depend on it."""
 
     sha256: str  # of the data of the package that holds it
-    tokens: int  # at most
-    dim: int  # numbers a token becomes
+    tokens: int  # the most that it reads of a text
+    dim: int  # numbers in the embedding of a token
 
     def key(self, text: str) -> str:
-        """By what a text's embedding is found."""
+        """The key of a text's embedding."""
         return hashlib.sha256(json.dumps([text, self.sha256, self.tokens]).encode()).hexdigest()
 
 
 def has(library: Ledger, reader: Reader, texts: Iterable[str]) -> bool:
-    """Whether every text was read before."""
+    """Whether every text is cached."""
     keys = {reader.key(text) for text in texts}
     marks = ", ".join("?" * len(keys))
     return library.rows(f"SELECT count(*) FROM embeddings WHERE key IN ({marks})", *keys)[0][0] == len(keys)
 
 
 def known(library: Ledger, reader: Reader, texts: Iterable[str]) -> tuple[Embedding, ...]:
-    """The embeddings of those texts that were read before; they count as used now."""
+    """The cached embeddings of these texts, where there are any; they count as used now."""
     found = []
     with library.immediate():
         for text in dict.fromkeys(texts):
@@ -51,13 +51,13 @@ def known(library: Ledger, reader: Reader, texts: Iterable[str]) -> tuple[Embedd
     return tuple(found)
 
 
-def keep(library: Ledger, reader: Reader, embeddings: Sequence[Embedding]) -> None:
-    """Keeps what was read, and lets the least recently used go. Raises RushesError for what no encoder makes."""
+def store(library: Ledger, reader: Reader, embeddings: Sequence[Embedding]) -> None:
+    """Caches embeddings and removes the least recently used. Raises RushesError where a size is not the encoder's."""
     for each in embeddings:
         if not 0 < each.tokens <= reader.tokens or len(each.data) != 2 * each.tokens * reader.dim:
             raise RushesError(
                 f"an embedding of {each.tokens} tokens has {len(each.data)} bytes: it must be "
-                f"{2 * reader.dim} for each of at most {reader.tokens}; it was not kept"
+                f"{2 * reader.dim} for each of at most {reader.tokens}; it was not cached"
             )
     with library.immediate():
         for each in embeddings:

@@ -1,4 +1,4 @@
-"""When everything that is asked for will be done: a sum over the queue, read by the command line and the desk."""
+"""When the whole queue will be done: a sum over its takes, for the command line and the desk."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from appliance.units import count_words, seconds_words, when
 
 @dataclass(frozen=True, slots=True)
 class QueueForecast:
-    """What is still to do in the house."""
+    """The work that is left in the queue."""
 
-    takes: int  # that render or wait
-    seconds: float  # of those whose length is known
-    unknown: int  # takes that nobody quoted, or that have only begun
+    takes: int  # rendering or queued
+    seconds: float  # left, of the takes that have a prediction
+    unknown: int  # takes without a prediction
 
     def words(self, now: float) -> str:
         """ "3 takes to go: done in about 1 h 10 min, at 14:20", seen at `now` (unix seconds); "" with nothing to do."""
@@ -34,7 +34,7 @@ class QueueForecast:
 
 
 def forecast(takes: Iterable[Take], now: float) -> QueueForecast:
-    """What is left of the takes that render, and all of those that wait, one after the other."""
+    """The rest of the takes that render and all of the queued ones, one after the other."""
     left = [progress(take, now).left_seconds for take in takes if not take.ended]
     known = [seconds for seconds in left if seconds is not None]
     return QueueForecast(len(left), sum(known), len(left) - len(known))

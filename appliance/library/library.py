@@ -1,8 +1,6 @@
-"""The library: the queue, the history and the wire between desks, commands and the daemon, in one SQLite file.
+"""The library: queue, history, and the channel between desks, commands and the daemon, in one SQLite file.
 
-With appliance/library/transitions.py beneath it, appliance/library/embeddings.py beside it and the tables in
-appliance/library/migrations.py, the only SQL of the house. A Library belongs to the thread that opened it; open another
-in another thread.
+All SQL of Rushes is in this folder. A Library belongs to the thread that opened it; open another in another thread.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Fenced", "Library"]
 
 LONGEST_SEED = 2**31
-OF_SHOT = "shot_id IN (SELECT id FROM shots WHERE upper(scene || setup) = ?)"  # as shots_by_name is kept
+OF_SHOT = "shot_id IN (SELECT id FROM shots WHERE upper(scene || setup) = ?)"  # served by the index shots_by_name
 
 
 class Library(Ledger):
@@ -38,7 +36,7 @@ class Library(Ledger):
 
     @classmethod
     def open(cls, path: Path | None = None) -> Library:
-        """Opens the house's library, or the one at `path`; makes it where there is none."""
+        """Opens the installation's library, or the one at `path`; creates it where there is none."""
         path = (path or paths.library()).absolute()
         connection = connect(path)
         try:
@@ -49,7 +47,7 @@ class Library(Ledger):
         return cls(connection, path)
 
     def close(self) -> None:
-        """Closes the file; the library object is of no more use."""
+        """Closes the file."""
         self._db.close()
 
     def __enter__(self) -> Library:
@@ -58,16 +56,16 @@ class Library(Ledger):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # Asking for takes
+    # Queueing takes
 
     def queue(
         self, direction: ShotDirection, prev_take: int | None = None, device: str | None = None,
         predicted_seconds: float | None = None,
     ) -> Take:  # fmt: skip
-        """Puts a shot at the end of the queue. Draws the seed where none was asked, and records it. `predicted_seconds`
-        is what its quote said, if it had one.
+        """Appends a take to the queue. Draws a random seed where the direction states none. `predicted_seconds` is the
+        quote's, if there was one.
 
-        It becomes the next take of its slate, or the one that the direction states (of a retake it never is: that
+        It becomes the next take of its slate, or the take number that the direction states (not of a retake: that
         number is `prev_take`'s). Raises BadInput when a take of that number exists.
         """
         from appliance.direction.document import to_json  # start-up
@@ -95,7 +93,7 @@ class Library(Ledger):
             return self.insert(row)
 
     def request_cancel(self, take_id: int) -> Take:
-        """A queued take is cancelled here and now; a rendering one as soon as its worker looks up.
+        """Cancels a queued take at once; a rendering one stops as soon as its worker can.
 
         Raises BadInput when it has ended already.
         """
@@ -104,23 +102,23 @@ class Library(Ledger):
             if take.status is Status.QUEUED:
                 return self.move(take, Status.CANCELLED, {}, "cancelled before it began")
             if take.ended:
-                raise BadInput(f"take {take.slate} is already {take.status}: there is nothing left to cancel")
+                raise BadInput(f"take {take.slate} is already {take.status} and cannot be cancelled")
             if not take.cancel_requested:
                 self.set(take_id, {"cancel_requested": 1})
-                self.announce(take_id, "note", "asked to stop")
+                self.announce(take_id, "note", "cancel requested")
             return self.by_id(take_id)
 
     # Rendering takes
 
     def claim(self, owner: str, lease_s: float) -> Take | None:
-        """The oldest queued take, now the caller's until the lease runs out; None when nothing waits.
+        """Claims the oldest queued take until the lease expires; None when the queue is empty.
 
-        `owner` is "HOST BOOT PID" (appliance.processes.owner). Takes whose lease has run out are given up first, so a
-        dead claimant holds nothing up.
+        `owner` is "HOST BOOT PID" (appliance.processes.owner). Takes whose lease has expired are given up first, so
+        that a dead owner blocks nothing.
         """
         now = time.time()
         with self.immediate():
-            self.orphans(owner, now, "its renderer fell silent for longer than its lease")
+            self.orphans(owner, now, "the worker stopped responding (lease expired)")
             waiting = self.find("status = 'queued' ORDER BY id LIMIT 1")
             if not waiting:
                 return None
@@ -134,18 +132,18 @@ class Library(Ledger):
             return self.by_id(take.id)
 
     def heartbeat(self, take: Take, lease_s: float) -> bool:
-        """Extends the lease; returns whether somebody asked to cancel. Raises Fenced when the take is lost."""
+        """Extends the lease; returns whether a cancel was requested. Raises Fenced."""
         with self.immediate():
             now = self.held(take)
             self.set(take.id, {"lease_until": time.time() + lease_s})
             return now.cancel_requested
 
     def progress(self, take: Take, phase: str, step: int, steps: int) -> None:
-        """Says how far the render is. Raises Fenced when the take is lost."""
+        """Records how far the render is. Raises Fenced."""
         self.record(take, phase=phase, step=step, steps=steps)
 
     def record(self, take: Take, **facts: object) -> None:
-        """Keeps facts of a rendering take, such as its plan, without a change of state. Raises Fenced."""
+        """Records facts of a rendering take, such as its plan, without a change of state. Raises Fenced."""
         with self.immediate():
             self.held(take)
             self.write(take.id, facts)
@@ -153,12 +151,12 @@ class Library(Ledger):
     def change(
         self, take: Take, status: Status, note: str = "", measured: Sequence[Measured] = (), **facts: object
     ) -> Take:
-        """Moves a take to another state, with facts about it and what was measured on its film. Raises Fenced when the
-        caller's fence is old, RushesError when TRANSITIONS does not allow it. A render begins with `claim` alone: it
-        needs a lease.
+        """Changes the state of a take, with facts about it and what was measured on its film. Raises Fenced when the
+        caller's fence is old, RushesError when TRANSITIONS does not allow the change. A render begins only with
+        `claim`, which sets a lease.
         """
         if status is Status.RENDERING:
-            raise ValueError("a take is rendered by whoever claims it: use Library.claim")
+            raise ValueError("a render begins with a lease: use Library.claim")
         with self.immediate():
             self.move(take, status, facts, note)
             if measured:
@@ -166,24 +164,24 @@ class Library(Ledger):
             return self.by_id(take.id)
 
     def release(self, take: Take, reason: str, blameless: bool = False) -> Take:
-        """The render ended without a film: queued once more, FAILED after a second crash, CANCELLED where asked.
+        """Ends an attempt without a film: queued once more, FAILED after a second crash, CANCELLED where requested.
 
-        Blameless (a shutdown, a full disk) does not count as an attempt. Raises Fenced when the take is lost.
+        Blameless (a shutdown, a full disk) does not count as an attempt. Raises Fenced.
         """
         with self.immediate():
             return self.give_up(take, reason, blameless)
 
     def recover(self, owner: str, reason: str) -> list[Take]:
-        """For the one daemon as it starts: nobody else renders here, so every rendering take is an orphan."""
+        """For the one daemon as it starts: no other renders here, so every rendering take was abandoned."""
         with self.immediate():
             return self.orphans(owner, float("inf"), reason)
 
     def note(self, take_id: int | None, text: str, kind: str = "note") -> None:
-        """Adds a line to a take's history, or to the house's (None)."""
+        """Adds a line to the history of a take, or of the installation (None)."""
         with self.immediate():
             self.announce(take_id, kind, text)
 
-    # Looking
+    # Reading
 
     def take(self, reference: str | int) -> Take:
         """A take by its id ("3") or slate ("12C T4", "12C-T4", "12ct4"); "12C" is its latest take. Raises BadInput."""
@@ -201,7 +199,7 @@ class Library(Ledger):
         return found[0]
 
     def takes(self, words: Iterable[str] = (), status: Status | None = None, limit: int = 50) -> list[Take]:
-        """The newest takes first, whose slate, action, status or error hold every one of the words."""
+        """Takes whose slate, action, status or error contain every one of the words; the newest first."""
         clauses: list[str] = ["1"]
         values: list[object] = []
         for word in words:
@@ -213,7 +211,7 @@ class Library(Ledger):
         return self.find(f"{' AND '.join(clauses)} ORDER BY id DESC LIMIT ?", *values, limit)
 
     def board(self, recent: int = 20) -> list[Take]:
-        """What renders, then what waits in its order, then the takes that ended last."""
+        """The rendering take, then the queue in order, then the takes that ended last."""
         live = self.find("status IN ('rendering', 'queued') ORDER BY status = 'queued', id")
         return live + self.find("ended_at IS NOT NULL ORDER BY ended_at DESC, id DESC LIMIT ?", recent)
 
@@ -222,7 +220,7 @@ class Library(Ledger):
         return self.rows("SELECT count(*) FROM takes WHERE status = 'queued'")[0][0]
 
     def events(self, take_id: int | None = None, limit: int = 200) -> list[TakeEvent]:
-        """What happened to a take, oldest first; without an id, what happened in the house."""
+        """The history of a take, oldest first; without an id, of the installation and all takes."""
         where, values = ("take_id = ?", [take_id]) if take_id is not None else ("1", [])
         rows = self.rows(
             f"SELECT id, take_id, at, kind, text FROM events WHERE {where} ORDER BY id DESC LIMIT ?", *values, limit
@@ -230,7 +228,7 @@ class Library(Ledger):
         return [event_of(row) for row in reversed(rows)]
 
     def measures(self, *take_ids: int) -> dict[int, tuple[Measured, ...]]:
-        """What was measured on the films of takes: by take, in the order it is told; a take without is left out."""
+        """What was measured on the films of takes, by take id; takes without measurements are left out."""
         marks = ", ".join("?" * len(take_ids))
         found: dict[int, list[Measured]] = {}
         for row in self.rows(f"SELECT * FROM measures WHERE take_id IN ({marks}) ORDER BY take_id, place", *take_ids):
@@ -238,18 +236,19 @@ class Library(Ledger):
         return {take_id: tuple(rows) for take_id, rows in found.items()}
 
     def data_version(self) -> int:
-        """A number that moves when another connection commits (4 microseconds; does not move for our own)."""
+        """A number that changes when another connection commits, not when this one does. Takes 4 microseconds."""
         return self.rows("PRAGMA data_version")[0][0]
 
-    # Machines
-
-    # Upkeep
+    # Maintenance
 
     def checkpoint(self) -> bool:
-        """Folds the write-ahead log into the file and empties it; False when a reader or writer was in the way."""
+        """Checkpoints the write-ahead log and truncates it; False when a reader or writer prevented it."""
         return self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0][0] == 0
 
     def faults(self) -> list[str]:
-        """What SQLite finds wrong with the file; empty is whole."""
+        """What SQLite finds wrong with the file; empty where nothing is."""
         found = [row[0] for row in self.rows("PRAGMA quick_check(10)") if row[0] != "ok"]
-        return found + [f"row {row[1]} of {row[0]} points nowhere" for row in self.rows("PRAGMA foreign_key_check")]
+        return found + [
+            f"row {row[1]} of {row[0]} refers to a row that does not exist"
+            for row in self.rows("PRAGMA foreign_key_check")
+        ]

@@ -1,4 +1,4 @@
-"""What the library knows of machines: their facts, their measured rates, and how their takes compared with plans."""
+"""Machines in the library: facts, measured rates, and how long takes took compared with their plans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.card import Card
 
 
 def note_machine(library: Ledger, name: str, facts: dict[str, object]) -> None:
-    """Remembers what a machine is, and that it was here now."""
+    """Records the facts of a machine, and that it was seen now."""
     now = time.time()
     with library.immediate():
         library.rows(
@@ -33,10 +33,8 @@ def machines(library: Ledger) -> list[tuple[str, dict[str, object], float]]:
     return [(clean(name), json.loads(facts), seen) for name, facts, seen in rows]
 
 
-def keep_rates(library: Ledger, name: str, documents: dict[str, dict[str, object]]) -> None:
-    """Remembers what a machine was measured to do: place ("cpu", "cuda:0") -> document of
-    models/bench/device_rates.py.
-    """
+def store_rates(library: Ledger, name: str, documents: dict[str, dict[str, object]]) -> None:
+    """Records the measured rates of a machine: device ("cpu", "cuda:0") -> document of models/bench/device_rates.py."""
     now = time.time()
     with library.immediate():
         library.rows(
@@ -52,18 +50,18 @@ def keep_rates(library: Ledger, name: str, documents: dict[str, dict[str, object
 
 
 def measured_rates(library: Ledger, name: str) -> dict[str, Rates]:
-    """What a machine was measured to do, by place; empty before `rushes doctor --calibrate`."""
+    """The measured rates of a machine by device; empty before `rushes doctor --calibrate`."""
     rows = library.rows("SELECT rates_json FROM machines WHERE name = ? AND rates_json IS NOT NULL", clean(name))
-    return {place: rates_of(document) for row in rows for place, document in json.loads(row[0]).items()}
+    return {device: rates_of(document) for row in rows for device, document in json.loads(row[0]).items()}
 
 
 def calibrations(library: Ledger, card: str, machine: str, last: int = 20) -> dict[tuple[str, str], Calibration]:
-    """Measured over nominal seconds of a card's last delivered takes on a machine, the median, and the most memory
-    that one took over its predicted peak: by precision and kind of device ("cpu" | "cuda").
+    """By precision and kind of device ("cpu" | "cuda"), of a card's last delivered takes on a machine: the median of
+    measured over nominal seconds, and the largest ratio of peak memory to predicted memory (at least 1).
 
-    Nominal is the prediction before calibration was applied to it: else the ratio would chase itlibrary. Takes that
-    were begun twice do not count: the last attempt had only the rest to do. Nor do those that began before the
-    machine's rates were measured: they were predicted by others.
+    Nominal seconds are the prediction before calibration: else each calibration would correct the one before. Takes
+    with more than one attempt do not count: the last attempt may have resumed. Nor do takes that began before the
+    machine's rates were measured: they were predicted from other rates.
     """
     rows = library.rows(
         "SELECT precision, device_kind, seconds / nominal_seconds, "
@@ -85,6 +83,6 @@ def calibrations(library: Ledger, card: str, machine: str, last: int = 20) -> di
 
 
 def machine_history(library: Ledger, card: Card) -> MachineHistory:
-    """What the library knows of this machine, for plans of a card."""
+    """Rates and calibrations of this machine, for plans of a card."""
     here = processes.machine_name()
     return MachineHistory(measured_rates(library, here), calibrations(library, card.name, here))

@@ -1,8 +1,8 @@
-"""The library's tables, as numbered steps: each is a function, run once, in order, and remembered.
+"""The library's tables as numbered migrations: each is a function that runs once, in order, and is recorded.
 
-Our own numbering (PRAGMA user_version) and not sqlite-utils' Migrations: those begin a DEFERRED transaction, in which
-two desks that open a new library at once fail with SQLITE_BUSY_SNAPSHOT. Here all pending steps and their record are
-one BEGIN IMMEDIATE: a library is of one format or of the next, never between.
+The format number is PRAGMA user_version. sqlite-utils' Migrations are not used: they begin a DEFERRED transaction, in
+which two desks that open a new library at once fail with SQLITE_BUSY_SNAPSHOT. Here all pending steps and their record
+are one BEGIN IMMEDIATE: a library has one format or the next, never half of it.
 A step never changes after it has shipped; the next change is the next number.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import atomic_files as publish
+from appliance import atomic_files
 from appliance.library.connection import APPLICATION_ID, explain_sqlite_errors
 from models.errors import RushesError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def m001_shots_takes_events_machines(db: Database) -> None:
-    """Shots, the queue and history of their takes, what happened to those, and the machines that rendered."""
+    """Shots, takes (the queue and the history), events, and machines."""
     db.execute("""
         CREATE TABLE shots (
             id INTEGER PRIMARY KEY,
@@ -92,7 +92,7 @@ def m001_shots_takes_events_machines(db: Database) -> None:
 
 
 def m002_rates_and_misses(db: Database) -> None:
-    """What machines were measured to do, how a take was planned, and the plan that ran out of memory."""
+    """Measured rates of machines, how a take was planned, and a plan that ran out of memory."""
     for column in ("rates_json TEXT", "rates_at REAL"):  # {"cpu": {...}, "cuda:0": {...}}, and when
         db.execute(f"ALTER TABLE machines ADD COLUMN {column}")
     for column in (
@@ -103,12 +103,12 @@ def m002_rates_and_misses(db: Database) -> None:
         "missed_bytes INTEGER",  # that had predicted so many
     ):
         db.execute(f"ALTER TABLE takes ADD COLUMN {column}")
-    # Predictions are made in another way from here on: what takes took over the old ones says nothing of the new.
+    # Predictions are computed differently from here on, so ratios to the old ones are of no use.
     db.execute("UPDATE takes SET nominal_seconds = NULL")
 
 
 def m003_measures(db: Database) -> None:
-    """What was asked and what was measured on the film of a take, axis by axis."""
+    """Asked and measured values of a take's film, axis by axis."""
     db.execute("""
         CREATE TABLE measures (
             take_id INTEGER NOT NULL REFERENCES takes (id),
@@ -127,7 +127,7 @@ def m003_measures(db: Database) -> None:
 
 
 def m004_models_and_words(db: Database) -> None:
-    """What a take was shot with, and what encoders made of words, kept so that none is read twice."""
+    """The model of a take, and the cache of text embeddings."""
     for column in ("model TEXT", "model_sha256 TEXT"):  # the package's name; the hash of its data, once it was planned
         db.execute(f"ALTER TABLE takes ADD COLUMN {column}")
     db.execute("""
@@ -149,9 +149,9 @@ STEPS: tuple[Callable[[Database], None], ...] = (
 
 
 def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable[[Database], None]] = STEPS) -> None:
-    """Brings the library to the newest format; a library of a newer Rushes, or of another program, is refused.
+    """Migrates the library to the newest format. Raises RushesError for one of a newer Rushes or of another program.
 
-    An older library that holds takes is copied beside itself first, as NAME-format-N.backup.
+    An older library is first copied next to itself, as NAME-format-N.backup.
     """
     with explain_sqlite_errors(path):
         found = _format(connection, path, newest=len(steps))
@@ -164,7 +164,7 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable
 
         connection.execute("BEGIN IMMEDIATE")
         try:
-            found = _format(connection, path, newest=len(steps))  # another process may have been faster
+            found = _format(connection, path, newest=len(steps))  # another process may have migrated it meanwhile
             db = Database(connection)
             if not found:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -183,8 +183,8 @@ def migrate(connection: sqlite3.Connection, path: Path, steps: Sequence[Callable
 
 
 def _format(connection: sqlite3.Connection, path: Path, newest: int) -> int:
-    """The number of steps this file has been through. Raises RushesError when it is not ours to touch."""
-    # One statement, so one snapshot: another process may be making the tables at this moment.
+    """The number of migrations that were applied. Raises RushesError when the file is not a library we can use."""
+    # One statement, so one snapshot: another process may be creating the tables at this moment.
     found, owner, tables = connection.execute(
         "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id), "
         "(SELECT count(*) FROM sqlite_master)"
@@ -202,7 +202,7 @@ def _format(connection: sqlite3.Connection, path: Path, newest: int) -> int:
 
 
 def _backup(connection: sqlite3.Connection, copy: Path) -> None:
-    """A whole copy. VACUUM INTO reads one consistent state, and writes into an empty file."""
-    part = publish.create_part(copy)
+    """A complete copy: VACUUM INTO reads one consistent state and writes into an empty file."""
+    part = atomic_files.create_part(copy)
     connection.execute("VACUUM INTO ?", (str(part),))
-    publish.replace(part, copy)
+    atomic_files.replace(part, copy)

@@ -1,4 +1,4 @@
-"""How far a take is and how long it has left: one pure function, read by the command line and the desk."""
+"""How far a take is and how long it has left: one pure function, for the command line and the desk."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from appliance.library.take import Status, Take
 from appliance.units import clock
 
 BEFORE_STEPS = 0.35  # share of a render before its first step (loading, the stage): 0.2 to 0.6 measured on CPUs
-AFTER_STEPS = 0.05  # share after its last: decoding, encoding, publishing
-DELIVERING = 0.97  # the film is rendered; it is being encoded, proved and published
+AFTER_STEPS = 0.05  # share after its last step: decoding, encoding, publishing
+DELIVERING = 0.97  # the film is rendered and being encoded, verified and published
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a bar shows."""
+    """What a progress bar shows."""
 
     fraction: float  # 0..1
-    left_seconds: float | None  # None: nobody can know yet
+    left_seconds: float | None  # None: not known yet
     words: str  # "drafting 5/8"
 
     def bar(self, width: int) -> str:
@@ -36,10 +36,10 @@ class Progress:
 
 
 def progress(take: Take, now: float) -> Progress:
-    """Where `take` stands at `now` (unix seconds).
+    """The progress of `take` at `now` (unix seconds).
 
-    The share of work comes from the steps done. The time left starts as the plan's prediction and leans on what
-    was measured as the work proceeds, so that one wrong prediction does not survive half a render.
+    The share of work comes from the steps done. The time left starts as the plan's prediction and moves towards what is
+    measured as the work proceeds, so that a wrong prediction is corrected.
     """
     if take.status is Status.QUEUED:
         return Progress(0.0, take.predicted_seconds, "waiting")

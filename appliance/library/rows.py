@@ -1,4 +1,4 @@
-"""Rows of the library as values, and the words people name takes by. No SQL is run here."""
+"""Rows of the library as values, and the names of takes that people type. No SQL is run here."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ COLUMNS = ", ".join(
         ),
     ]
 )
-# Takes with the scene and setup of their shot; of a shot no other column, so that `id` and `action` are a take's.
+# Takes with the scene and setup of their shot and none of its other columns, so that `id` and `action` are a take's.
 TAKES = "takes JOIN (SELECT id AS shot_id, scene, setup FROM shots) USING (shot_id)"
 
 
 def take_of(row: Mapping, takes_folder: Path) -> Take:
-    """A row of the table of takes as a Take. Text is cleaned again: the file may come from another hand."""
+    """A row of the table of takes as a Take. Text is cleaned again: another program may have written it."""
     values: dict[str, Any] = {name: row[name] for name in _PLAIN}
     values |= {name: None if row[name] is None else clean(row[name]) for name in _TEXTS}
     return Take(
@@ -64,23 +64,23 @@ def measured_row(row: Mapping) -> Measured:
 
 
 def slate(scene: str, setup: str, take_number: int) -> str:
-    """What is chalked on the slate: ("12", "C", 4) is 12C T4."""
+    """The name of a take: ("12", "C", 4) is 12C T4."""
     return f"{scene}{setup} T{take_number}"
 
 
 def search_words(scene: str, setup: str, take_number: int, action: str) -> str:
-    """What `takes(words)` looks in: the slate in each of its spellings, and the action; case-folded."""
+    """The text that `takes(words)` searches: the slate in each of its spellings and the action, case-folded."""
     return f"{slate(scene, setup, take_number)} {scene}{setup}-T{take_number} {action}".casefold()
 
 
 def parse_reference(reference: str) -> tuple[int | None, str | None, int | None]:
-    """(id, shot, take number) that a person means: "3" is an id, "12C T4", "12C-T4" and "12ct4" a slate, "12C" a shot.
+    """(id, shot, take number) as typed: "3" is an id, "12C T4", "12C-T4" and "12ct4" are a slate, "12C" is a shot.
 
-    A plain number is always an id. Raises BadInput on nothing at all and on an id no library can hold.
+    A plain number is always an id. Raises BadInput for an empty text and for an id that no library can hold.
     """
     text = clean(reference).strip().lstrip("#")
     if not text:
-        raise BadInput("no take was named: name one by its id (3) or slate (12C T4); `rushes takes` lists them")
+        raise BadInput("no take was given: name one by its id (3) or slate (12C T4); `rushes takes` lists them")
     if re.fullmatch(r"[0-9]+", text):
         if len(text) > 18:  # SQLite holds 64 bits
             raise BadInput(f"there is no take {text}: ids are small numbers; `rushes takes` lists them")

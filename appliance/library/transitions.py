@@ -1,8 +1,8 @@
-"""Beneath the library: transactions, and the one function through which a take's state changes.
+"""The base of Library: transactions, and the one function through which a take's state changes.
 
 `Ledger.move` checks the fence and TRANSITIONS, writes the row, then announces it as an event, in one
 BEGIN IMMEDIATE: a DEFERRED read-then-write would fail at once when somebody else commits between the two.
-No cursor is left open: one unfinished reader would keep the write-ahead log growing for as long as it lives.
+No cursor is left open: one unfinished reader would keep the write-ahead log growing.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from models.errors import BadInput, RushesError
 if TYPE_CHECKING:
     from appliance.library.connection import sqlite3
 
-MAX_ATTEMPTS = 2  # a take whose render dies is begun once more; the second death is its failure
-MAX_CLAIMS = 6  # blameless restarts included: a take that brings the whole machine down must end too
+MAX_ATTEMPTS = 2  # a take whose worker crashes is tried once more; the second crash fails it
+MAX_CLAIMS = 6  # with restarts that do not count as attempts: a take that crashes the whole machine must end too
 
-# What may be recorded of a take besides its status: column names never come from outside.
+# The columns that `write` may set: column names never come from outside.
 FACTS = frozenset({
     "phase", "step", "steps", "plan_json", "card", "path", "sha256", "error", "attempt", "predicted_seconds",
     "nominal_seconds", "seconds", "predicted_bytes", "peak_bytes", "precision", "device_kind", "missed_place",
@@ -35,11 +35,11 @@ FACTS = frozenset({
 
 
 class Fenced(RushesError):
-    """Somebody else has this take now: whatever the caller knows about it is of the past, and was not written."""
+    """Another daemon has claimed this take since, or it has ended: nothing was written."""
 
 
 class Ledger:
-    """A connection, and the moves of takes. The methods of this class, except `rows`, run inside `immediate`."""
+    """A connection and the state changes of takes. The methods, except `rows`, run inside `immediate`."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self.path = path
@@ -48,14 +48,14 @@ class Ledger:
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """One transaction that may write: all of it, or nothing."""
+        """One write transaction: all of it, or nothing."""
         with explain_sqlite_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                if self._db.in_transaction:  # SQLite has rolled back by itself when the disk was full
+                if self._db.in_transaction:  # on a full disk SQLite has rolled back by itself
                     self._db.execute("ROLLBACK")
                 raise
 
@@ -65,7 +65,7 @@ class Ledger:
             return self._db.execute(sql, values).fetchall()
 
     def find(self, where: str, *values: object) -> list[Take]:
-        """The takes that a WHERE (and what follows it) picks."""
+        """The takes that a WHERE clause (and what follows it) selects."""
         rows = self.rows(f"SELECT {COLUMNS} FROM {TAKES} WHERE {where}", *values)
         return [take_of(row, self.takes_folder) for row in rows]
 
@@ -77,25 +77,25 @@ class Ledger:
         return found[0]
 
     def held(self, take: Take) -> Take:
-        """The rendering take as it is now. Raises Fenced when the caller holds it no more."""
+        """The rendering take as it is now. Raises Fenced when the caller's claim on it is over."""
         now = self.by_id(take.id)
         if now.fence != take.fence or now.status is not Status.RENDERING:
-            raise Fenced(f"take {take.slate} is {now.status} and no longer this renderer's: its result is not used")
+            raise Fenced(f"take {take.slate} is {now.status}; this attempt is over: its result is discarded")
         return now
 
     def move(self, take: Take, status: Status, facts: dict[str, object], note: str = "") -> Take:
-        """THE change of state. Raises Fenced on an old fence, RushesError on a move that TRANSITIONS does not have."""
+        """Changes the state. Raises Fenced for an old fence, RushesError where TRANSITIONS does not allow it."""
         now = self.by_id(take.id)
         if now.fence != take.fence:
-            raise Fenced(f"take {take.slate} is {now.status} and no longer this renderer's: its result is not used")
+            raise Fenced(f"take {take.slate} is {now.status}; this attempt is over: its result is discarded")
         if status not in TRANSITIONS[now.status]:
-            allowed = " or ".join(sorted(TRANSITIONS[now.status])) or "nothing else any more"
+            allowed = " or ".join(sorted(TRANSITIONS[now.status])) or "nothing else"
             raise RushesError(f"take {now.slate} is {now.status}: it can become {allowed}, not {status}")
         moved: dict[str, object] = {"status": status, "owner": None, "lease_until": None}
         if status is Status.RENDERING:
             moved |= {"fence": now.fence + 1, "started_at": time.time()}
         elif status is Status.QUEUED:
-            # The fence grows here too: who rendered this take may be alive still, and can no longer write to it.
+            # The fence grows here too: the worker that rendered this take may be alive, and must not write any more.
             moved |= {"fence": now.fence + 1, "started_at": None, "phase": "", "step": 0}
         else:
             moved |= {"ended_at": time.time()}
@@ -105,17 +105,17 @@ class Ledger:
         return self.by_id(take.id)
 
     def write_measures(self, take_id: int, rows: Sequence[Measured]) -> None:
-        """What was measured on a take's film, in the place of what was known of it before."""
+        """Records what was measured on a take's film; replaces what was recorded before."""
         self._db.execute("DELETE FROM measures WHERE take_id = ?", (take_id,))
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             self._db.execute(
                 "INSERT INTO measures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (take_id, place, clean(row.axis), clean(row.unit), row.asked, row.measured, row.error, row.tolerance,
+                (take_id, position, clean(row.axis), clean(row.unit), row.asked, row.measured, row.error, row.tolerance,
                  clean(row.tolerance_unit), row.ok, one_line(row.note, limit=300)),
             )  # fmt: skip
 
     def shot(self, scene: str, setup: str, action: str) -> int:
-        """The id of a shot, which is made where it is new; its action is that of its latest direction."""
+        """The id of a shot, added where it is new; its action becomes that of its latest direction."""
         rows = self.rows(
             "INSERT INTO shots (scene, setup, action, first_queued_at) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (scene, setup) DO UPDATE SET action = excluded.action RETURNING id",
@@ -124,21 +124,21 @@ class Ledger:
         return rows[0][0]
 
     def insert(self, row: dict[str, object]) -> Take:
-        """Adds a queued take, and announces it."""
+        """Adds a queued take, with a line of history."""
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         take_id = self.rows(f"INSERT INTO takes ({columns}) VALUES ({marks}) RETURNING id", *row.values())[0][0]
         self.announce(take_id, Status.QUEUED, "")
         return self.by_id(take_id)
 
     def write(self, take_id: int, facts: dict[str, object]) -> None:
-        """Records facts that callers name: only those in FACTS, text cleaned, the path made relative."""
+        """Sets columns by name: only those in FACTS, text cleaned, the path made relative."""
         unknown = facts.keys() - FACTS
         if unknown:
             raise TypeError(f"not a fact of a take: {', '.join(sorted(unknown))}")
         self.set(take_id, {name: self._stored(name, value) for name, value in facts.items()})
 
     def set(self, take_id: int, columns: dict[str, object]) -> None:
-        """Writes columns of one row."""
+        """Sets columns of a take."""
         if columns:
             assignments = ", ".join(f"{column} = ?" for column in columns)
             self._db.execute(f"UPDATE takes SET {assignments} WHERE id = ?", (*columns.values(), take_id))
@@ -151,23 +151,23 @@ class Ledger:
         )
 
     def give_up(self, take: Take, reason: str, blameless: bool = False) -> Take:
-        """The render of a take has ended without a film: back to the queue, or the end of it.
+        """Ends an attempt that made no film: the take is queued again, fails, or is cancelled where that was asked.
 
-        Blameless (the box was switched off, the daemon was asked to stop) does not count as an attempt.
+        Blameless (a power cut, a shutdown) does not count as an attempt.
         """
         now = self.held(take)
         if now.cancel_requested:
-            return self.move(take, Status.CANCELLED, {}, f"{reason}; it was to be cancelled")
-        claims = (now.fence + 1) // 2  # odd while rendering: a claim and a return each add one
+            return self.move(take, Status.CANCELLED, {}, f"{reason}; a cancel had been requested")
+        claims = (now.fence + 1) // 2  # a claim and a release each add one to the fence
         if blameless and claims < MAX_CLAIMS:
             return self.move(take, Status.QUEUED, {"attempt": max(0, now.attempt - 1)}, reason)
         if now.attempt < MAX_ATTEMPTS and claims < MAX_CLAIMS:
             return self.move(take, Status.QUEUED, {}, f"{reason}; it will be tried once more")
-        remedy = f"see daemon.log beside the library for why, then `rushes retake {take.id}`"
+        remedy = f"see daemon.log next to the library for the reason, then `rushes retake {take.id}`"
         return self.move(take, Status.FAILED, {"error": f"{reason} (attempt {now.attempt}): {remedy}"})
 
     def orphans(self, owner: str, leases_before: float, reason: str) -> list[Take]:
-        """Gives up every rendering take whose lease ended before then. `owner` says who looks: "HOST BOOT PID"."""
+        """Gives up every rendering take whose lease ended before then. `owner` is the caller, "HOST BOOT PID"."""
         found = self.find("status = 'rendering' AND coalesce(lease_until, 0) < ? ORDER BY id", leases_before)
         returned = []
         for take in found:
@@ -181,7 +181,7 @@ class Ledger:
         if value is None:
             return None
         if name == "path":
-            # Relative to the folder of takes, so that a house can move to a bigger disk.
+            # Relative to the folder of takes, so that an installation can move to a larger disk.
             return str(Path(str(value)).relative_to(self.takes_folder))
         if name in ("error", "phase"):
             return one_line(str(value), limit=1000)
@@ -189,5 +189,5 @@ class Ledger:
 
 
 def same_boot(one: str | None, other: str | None) -> bool:
-    """Whether two owners ("HOST BOOT PID") belong to one run of one machine."""
+    """Whether two owners ("HOST BOOT PID") are of one host since one start of it."""
     return one is not None and other is not None and one.split()[:2] == other.split()[:2]

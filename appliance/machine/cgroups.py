@@ -1,7 +1,7 @@
-"""What the control groups around this process allow it: cores, memory, swap. Versions 1 and 2, read as files.
+"""Limits of this process's control groups: cores, memory, swap. cgroup v1 and v2, read as files.
 
 A container often sees its own group as the root of the hierarchy, though /proc/self/cgroup names a longer path: every
-folder from that path up to the root is asked, and the tightest counts.
+folder from that path up to the root is read, and the tightest limit counts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-UNLIMITED = 1 << 60  # version 1 says "no limit" by a number this large
+UNLIMITED = 1 << 60  # v1 states "no limit" by a number this large
 
 
 def cores(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
@@ -28,10 +28,10 @@ def cores(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int:
 
 
 def cgroup_memory(root: Path = ROOT, membership: Path = MEMBERSHIP) -> tuple[int, int] | None:
-    """(limit, free) in bytes of the tightest container around this process; None where nothing limits it.
+    """(limit, free) in bytes of the tightest group around this process; None where nothing limits it.
 
-    Page cache that can be dropped at once (inactive_file) counts as free. A group that is slowed down above memory.high
-    is as good as full there.
+    Page cache that can be dropped at once (inactive_file) counts as free. memory.high counts as a limit: above it the
+    kernel throttles the group.
     """
     found = []
     for folder in _folders("memory", root, membership):
@@ -43,13 +43,13 @@ def cgroup_memory(root: Path = ROOT, membership: Path = MEMBERSHIP) -> tuple[int
             taken = _bytes(folder / used)
             if limit is not None and taken is not None:
                 stat = (line.partition(" ") for line in read(folder / "memory.stat").splitlines())
-                kept = next((int(size) for name, _, size in stat if name == cache and size.isdigit()), 0)
-                found.append((limit, max(0, limit - max(0, taken - kept))))
+                droppable = next((int(size) for name, _, size in stat if name == cache and size.isdigit()), 0)
+                found.append((limit, max(0, limit - max(0, taken - droppable))))
     return (min(limit for limit, _ in found), min(free for _, free in found)) if found else None
 
 
 def cgroup_swap_free(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | None:
-    """Bytes that the tightest container lets this process swap out still; None where nothing limits it."""
+    """Bytes that the tightest group still lets this process swap out; None where nothing limits it."""
     found = []
     for folder in _folders("memory", root, membership):
         limit, used = _bytes(folder / "memory.swap.max"), _bytes(folder / "memory.swap.current")
@@ -64,7 +64,7 @@ def cgroup_swap_free(root: Path = ROOT, membership: Path = MEMBERSHIP) -> int | 
 
 
 def read(path: Path) -> str:
-    """What a file of the system says, stripped; "" where it is not there or not ours to read."""
+    """The text of a system file, stripped; "" where it is missing or may not be read."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
@@ -72,13 +72,13 @@ def read(path: Path) -> str:
 
 
 def _bytes(path: Path) -> int | None:
-    """The number in a file; None for "max", for what version 1 means by it, and where there is no such file."""
+    """The number in a file; None for "max", for its equivalent in v1, and where there is no such file."""
     text = read(path)
     return int(text) if text.isdigit() and int(text) < UNLIMITED else None
 
 
 def _folders(controller: str, root: Path, membership: Path) -> Iterator[Path]:
-    """The folders of this process's group and of all around it, in every hierarchy that has the controller."""
+    """The folders of this process's group and of its parents, in every hierarchy that has the controller."""
     for line in read(membership).splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and controller not in controllers.split(","):

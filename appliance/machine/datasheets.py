@@ -1,6 +1,6 @@
-"""GPUs that are not here, by their datasheets (gpus.toml): to quote for another machine, and to know a card's peaks.
+"""Datasheets of GPUs (gpus.toml): to quote for another machine, and for the peak rates of those of this one.
 
-A datasheet says how much memory a card has, not how much of it is free: `free_bytes` is stated below, with its reasons.
+A datasheet states how much memory a GPU has, not how much of it is free: `free_bytes` is estimated below.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from appliance.machine.device import Device, Gpu
 from models.errors import BadInput
 
 TABLE = Path(__file__).with_name("gpus.toml")
-DATASHEET = "datasheet"  # in place of a uuid: this GPU is a page of paper
+DATASHEET = "datasheet"  # in place of a uuid: no real GPU
 MIB, GIB = 2**20, 2**30
-# What the driver keeps: 256 MiB, and a 64th for page tables and what a nominal size lacks (an "80 GB" H100 shows 79.6
-# GiB, a "24 GB" 4090 shows 23.99). A screen with a few windows takes another 256 MiB.
+# What the driver reserves: 256 MiB, and a 64th for page tables and what a nominal size lacks (an "80 GB" H100 has 79.6
+# GiB, a "24 GB" 4090 has 23.99). A screen with a few windows takes another 256 MiB.
 DRIVER_BYTES, DRIVER_SHARE, DESKTOP_BYTES = 256 * MIB, 64, 256 * MIB
-SYSTEM_BYTES, SYSTEM_SHARE = 2 * GIB, 10  # of a stated RAM, what the system and the desk have: the larger of the two
+SYSTEM_BYTES, SYSTEM_SHARE = 2 * GIB, 10  # of a stated RAM, in use by the system and the desk: the larger of the two
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the cards of one generation and kind share. Rates are operations a clock and multiprocessor."""
+    """What the GPUs of one generation and kind share. Rates are operations a clock and multiprocessor."""
 
     driver: str
     capability: tuple[int, int]
@@ -39,13 +39,13 @@ class Family:
 
     @property
     def geforce(self) -> bool:
-        """Whether sums in f32 run at half the rate, which one capability leaves open."""
+        """Whether float32 accumulation runs at half the rate; the capability does not tell."""
         return "GeForce" in self.driver
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One card's datasheet."""
+    """The datasheet of one GPU."""
 
     name: str
     memory_gib: int
@@ -60,13 +60,13 @@ class Sheet:
 
     @property
     def total_bytes(self) -> int:
-        """As the driver will show it."""
+        """As the driver reports it."""
         whole = self.memory_gib * GIB
         return whole - whole // 16 if self.family.ecc_inline else whole
 
     @property
     def gpu(self) -> Gpu:
-        """The card as a probe of an idle machine would find it."""
+        """The GPU as a probe of an idle machine would find it."""
         reserved = DRIVER_BYTES + self.total_bytes // DRIVER_SHARE
         family = self.family
         return Gpu(
@@ -93,17 +93,17 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Dense operations a second that a card cannot exceed, a multiply-add counted as two."""
+    """Peak rates of a GPU in dense operations a second, a multiply-add counted as two."""
 
-    flops_bf16: float  # summed in f32; of fp16 on Turing, which has no bf16
-    flops_f16: float  # summed in fp16
+    flops_bf16: float  # accumulated in f32; of fp16 on Turing, which has no bf16
+    flops_f16: float  # accumulated in fp16
     flops_int8: float
-    flops_fp8: float | None  # summed in f32
+    flops_fp8: float | None  # accumulated in f32
 
 
 @lru_cache(maxsize=1)
 def sheets() -> tuple[Sheet, ...]:
-    """Every card of the table."""
+    """Every GPU of the table."""
     with open(TABLE, "rb") as file:
         table = tomllib.load(file)
     columns, found = table["columns"], []
@@ -118,9 +118,9 @@ def sheets() -> tuple[Sheet, ...]:
 
 
 def named(name: str) -> Gpu:
-    """The card that people call so: "RTX 3060 12GB", "nvidia geforce rtx 3060 (12 GiB)", "4090", "A100-SXM4-80GB".
+    """The GPU of a name as people write it: "RTX 3060 12GB", "nvidia geforce rtx 3060 (12 GiB)", "4090", "A100 80GB".
 
-    Raises BadInput for one that the table lacks, with the nearest, or for a name of several, with them.
+    Raises BadInput for one that the table lacks, naming the nearest, and for a name of several, naming them.
     """
     from difflib import get_close_matches
 
@@ -134,14 +134,14 @@ def named(name: str) -> Gpu:
         raise BadInput(f"GPU is {name!r}: there {'are' if len(same) > 1 else 'is'} {which}; name one of them")
     near = {key: sheet.name for sheet in sheets() for key in _keys(sheet)}
     close = [near[key] for key in get_close_matches(base, near, n=6, cutoff=0.6)]
-    ways = f"the nearest are {', '.join(dict.fromkeys(close))}" if close else "such as RTX 3060 12GB, RTX 4090, L40S"
-    raise BadInput(f"GPU is {name!r}: it must be one of the {len(sheets())} cards that are known, {ways}")
+    advice = f"the nearest are {', '.join(dict.fromkeys(close))}" if close else "such as RTX 3060 12GB, RTX 4090, L40S"
+    raise BadInput(f"GPU is {name!r}: it must be one of the {len(sheets())} GPUs that are known, {advice}")
 
 
 def elsewhere(name: str, ram_gib: float | None, here: Device) -> Device:
-    """A machine like `here`, but with the named card, a torch for it, and `ram_gib` of memory where that is stated.
+    """A machine like `here`, but with the named GPU, a torch for it, and `ram_gib` of memory where that is stated.
 
-    Raises BadInput for an unknown card and for memory that no machine has.
+    Raises BadInput for an unknown GPU and for an impossible amount of memory.
     """
     ram_total, ram_free = here.ram_total_bytes, here.ram_free_bytes
     if ram_gib is not None:
@@ -160,14 +160,14 @@ def elsewhere(name: str, ram_gib: float | None, here: Device) -> Device:
         no_gpu=None,
         unusable=(),
         torch=(here.torch or "").partition("+")[0] or "2",
-        store_read_bytes_s=None,  # of a disk that nobody has seen
+        store_read_bytes_s=None,  # the other machine's disk is unknown
     )
 
 
 def peak(gpu: Gpu) -> Peak | None:
-    """What a card could do at most: SMs x clock x rate. None for one that neither its name nor its capability tells.
+    """Peak rates: multiprocessors x clock x rate. None where neither the name nor the capability is known.
 
-    A card of the table counts with the datasheet's clock, another with the highest that it reports. A MIG slice counts
+    A GPU of the table counts with the datasheet's clock, another with the highest that it reports. A MIG slice counts
     its own multiprocessors.
     """
     sheet = sheet_of(gpu)
@@ -189,7 +189,7 @@ def peak(gpu: Gpu) -> Peak | None:
 
 
 def sheet_of(gpu: Gpu) -> Sheet | None:
-    """The datasheet of a card that a driver has named; of several of that name the one nearest in memory."""
+    """The datasheet for the name that a driver reports; of several of that name the one nearest in memory."""
     base, size = _key(gpu.name.partition(" MIG ")[0])
     same = [sheet for sheet in sheets() if base in _keys(sheet) and size in (None, sheet.memory_gib)]
     whole = gpu.total_bytes if gpu.mig is None else None
@@ -202,7 +202,7 @@ _NOISE = re.compile(r"nvidia|geforce|tesla|rtx|gtx|generation|gpu|workstation ed
 
 
 def _key(name: str) -> tuple[str, int | None]:
-    """What of a name tells cards apart, and its gigabytes: "NVIDIA GeForce RTX 3060 Ti 8GB" is ("3060ti", 8)."""
+    """What tells GPUs apart in a name, and its gigabytes: "NVIDIA GeForce RTX 3060 Ti 8GB" is ("3060ti", 8)."""
     plain = name.lower()
     size = _SIZE.search(plain)
     return _NOISE.sub("", _SIZE.sub(" ", plain)), int(size[1]) if size else None

@@ -1,4 +1,4 @@
-"""How fast the model store reads, measured past the page cache: what streaming weights from disk will wait for."""
+"""Read speed of the model store without the page cache: the speed of weights streamed from disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ReadSpeed:
 
     bytes_s: float
     read_bytes: int
-    direct: bool  # O_DIRECT: surely from the device. Else the cache was asked to forget the file, which it may not
+    direct: bool  # by O_DIRECT, from the device; else the page cache was asked to drop the file, which it may not
 
 
 _known: dict[tuple[Path, int, int], ReadSpeed] = {}
@@ -43,7 +43,7 @@ def read_speed(path: Path) -> ReadSpeed | None:
 
 
 def known_speed(path: Path) -> ReadSpeed | None:
-    """What this process has measured of `path` as it is now; None before."""
+    """What this process has measured of `path` in its present state; None before."""
     key = _key(path)
     return None if key is None else _known.get(key)
 
@@ -57,7 +57,7 @@ def _key(path: Path) -> tuple[Path, int, int] | None:
 
 
 def _measure(path: Path, direct: bool) -> ReadSpeed | None:
-    """None where the file system refuses this way of reading (O_DIRECT on tmpfs, some network and overlay ones)."""
+    """None where the file system does not support it (O_DIRECT on tmpfs, some network and overlay file systems)."""
     flag = getattr(os, "O_DIRECT", None) if direct else 0
     if flag is None:  # not Linux
         return None
@@ -68,7 +68,7 @@ def _measure(path: Path, direct: bool) -> ReadSpeed | None:
     try:
         if not direct and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-        # An anonymous map begins on a page, as O_DIRECT wants it. Its pages are touched first, to count no faults.
+        # An anonymous map is page-aligned, as O_DIRECT requires. Its pages are touched first: no page fault is timed.
         with contextlib.closing(mmap.mmap(-1, PIECE_BYTES)) as piece:
             piece.write(bytes(PIECE_BYTES))
             return _clock(file, piece, direct)
@@ -84,6 +84,6 @@ def _clock(file: int, piece: mmap.mmap, direct: bool) -> ReadSpeed | None:
         got = os.preadv(file, [piece], done)
         done += got
         took = time.perf_counter() - start
-        if got < PIECE_BYTES or took > MOST_S:  # the end of the file, or enough
+        if got < PIECE_BYTES or took > MOST_S:  # end of the file, or long enough
             break
     return ReadSpeed(done / max(took, 1e-9), done, direct) if done else None

@@ -1,4 +1,4 @@
-"""The machine around the GPU: memory, swap, cores and their features, disk, containers, WSL, encoders."""
+"""The host: memory, swap, cores and their features, disk, containers, WSL, encoders."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from appliance.machine.cgroups import cgroup_memory, cgroup_swap_free, cores, re
 from appliance.machine.device import Device
 from appliance.machine.disk_speed import known_speed, read_speed
 
-_CPU_FLAGS = (  # what decides how fast int8 and bf16 run on a CPU
+_CPU_FLAGS = (  # decide how fast int8 and bf16 run on a CPU
     "avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm", "bf16",
 )  # fmt: skip
 _H264 = ("libx264", "h264_nvenc", "h264_qsv", "h264_amf", "h264_vaapi", "h264_videotoolbox", "libopenh264")
-_CONTAINERS = (  # (what it leaves in the file system, its name): a pod may have docker's traces too
+_CONTAINERS = (  # (a file or folder that it creates, its name): a pod may have docker's too
     ("run/secrets/kubernetes.io", "kubernetes"), ("var/run/secrets/kubernetes.io", "kubernetes"),
     (".dockerenv", "docker"), ("run/.containerenv", "podman"), (".singularity.d", "apptainer"),
 )  # fmt: skip
@@ -26,7 +26,7 @@ _IN_CGROUP = (("kubepods", "kubernetes"), ("docker", "docker"), ("libpod", "podm
 
 
 def find_host(thorough: bool = False) -> Device:
-    """This machine without its GPUs. `thorough` measures the model store and asks av for its encoders."""
+    """This machine without its GPUs. `thorough` measures the model store and lists the encoders of PyAV."""
     import psutil
 
     memory = psutil.virtual_memory()
@@ -56,7 +56,7 @@ def find_host(thorough: bool = False) -> Device:
 
 
 def disk_free_bytes(path: Path) -> int | None:
-    """Bytes free where `path` lies or would lie; None when the system does not tell."""
+    """Bytes free on the disk of `path`, which need not exist; None when the system does not report them."""
     try:
         there = next((folder for folder in (path, *path.parents) if folder.exists()), None)
         return None if there is None else shutil.disk_usage(there).free
@@ -65,7 +65,7 @@ def disk_free_bytes(path: Path) -> int | None:
 
 
 def cpu_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ...]]:
-    """Its name and those of its flags that matter here."""
+    """The CPU's name, and those of its flags that matter here."""
     facts: dict[str, str] = {}
     for line in read(cpuinfo).splitlines():
         name, _, value = line.partition(":")
@@ -76,25 +76,25 @@ def cpu_facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> tuple[str, tuple[str, ..
 
 
 def in_wsl(root: Path = Path("/")) -> bool:
-    """Whether this Linux runs inside Windows: its kernel says so in its name."""
+    """Whether this Linux runs inside Windows: the kernel's release names Microsoft."""
     return "microsoft" in read(root / "proc/sys/kernel/osrelease").lower()
 
 
 def container(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> str | None:
-    """What kind of container this process runs in, by the traces each leaves; None outside any."""
+    """The kind of container this process runs in, by the files each creates; None outside a container."""
     if "KUBERNETES_SERVICE_HOST" in environ:
         return "kubernetes"
     for trace, name in _CONTAINERS:
         if (root / trace).exists():
             return name
-    if said := environ.get("container") or read(root / "run/systemd/container"):
-        return said
+    if stated := environ.get("container") or read(root / "run/systemd/container"):
+        return stated
     groups = read(root / "proc/self/cgroup") + read(root / "proc/1/cgroup")
     return next((name for trace, name in _IN_CGROUP if trace in groups), None)
 
 
 def h264_encoders() -> tuple[str, ...]:
-    """The H.264 encoders that av is built with, software first. A hardware one may still find no hardware."""
+    """The H.264 encoders that PyAV is built with, software first; a hardware one may still find no hardware."""
     import av
 
     return tuple(name for name in _H264 if name in av.codecs_available and _encodes(name))

@@ -1,6 +1,6 @@
-"""The GPUs, as NVML tells of them and as CUDA will number them. Whatever one does not answer is None.
+"""GPUs as NVML reports them, in the order in which CUDA numbers them. What NVML does not answer is None.
 
-NVML is handed in: every call goes through `Nvml.ask`, and a driver that is absent, dead or half alive is an answer.
+The pynvml module is passed in and called through `Nvml` only. A missing or broken driver is reported, not raised.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from appliance.machine.device import Device, Gpu
 
-# CUDA cores in a multiprocessor, by capability; 128 in all that are not here (8.6, 8.9, 9.0, 10.0, 12.0).
+# CUDA cores in a multiprocessor, by capability; 128 for those not listed (8.6, 8.9, 9.0, 10.0, 12.0).
 _CORES_A_SM = {(6, 0): 64, (7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}
 _UNKNOWN_STATE = 32  # of nvmlPstates_t
-_EIGHTHS = 8  # MIG cuts memory, and with it bandwidth, into eight slices
+_EIGHTHS = 8  # MIG divides memory, and with it bandwidth, into eight slices
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One that CUDA could show, with the other names that CUDA_VISIBLE_DEVICES knows it by."""
+    """A GPU or slice that CUDA could show, with the other names that CUDA_VISIBLE_DEVICES accepts for it."""
 
     gpu: Gpu
     parent: str = ""  # of a slice: its GPU's uuid
@@ -27,14 +27,14 @@ class Found:
 
 
 class Nvml:
-    """The `pynvml` module, asked one question at a time."""
+    """The `pynvml` module, one query at a time."""
 
     def __init__(self, pynvml: Any) -> None:
         self._pynvml = pynvml
         self.error: type[Exception] = pynvml.NVMLError
 
     def ask(self, query: str, *args: Any) -> Any:
-        """The answer to a query; None when this driver or hardware has none, or one that is no text."""
+        """The answer to a query; None when this driver or hardware has none, or one that is not valid text."""
         try:
             answer = self.must(query, *args)
         except (self.error, UnicodeDecodeError, AttributeError):  # AttributeError: an older pynvml
@@ -46,11 +46,11 @@ class Nvml:
         return getattr(self._pynvml, query)(*args)
 
     def is_one_of(self, error: Exception, *names: str) -> bool:
-        """Whether an error of NVML is one of those, by the end of its name: "GPU_IS_LOST"."""
+        """Whether an NVML error is one of `names`, by the end of its constant: "GPU_IS_LOST"."""
         return getattr(error, "value", None) in [getattr(self._pynvml, f"NVML_ERROR_{name}") for name in names]
 
     def constant(self, name: str) -> Any:
-        """A number of the library."""
+        """A constant of the library; None in an older pynvml."""
         return getattr(self._pynvml, name, None)
 
 
@@ -60,12 +60,12 @@ def find_gpus(host: Device, pynvml: Any, wanted: str | None) -> Device:
     try:
         nvml.must("nvmlInit")
     except nvml.error as error:
-        return replace(host, no_gpu=_dead(nvml, error))
+        return replace(host, no_gpu=_no_driver(nvml, error))
     try:
         found: list[Found] = []
         unusable: list[str] = []
         for index in range(nvml.ask("nvmlDeviceGetCount") or 0):
-            for outcome in _look_at(nvml, index, host):
+            for outcome in _gpus_at(nvml, index, host):
                 (unusable if isinstance(outcome, str) else found).append(outcome)  # type: ignore[arg-type]
         seen, hidden = visible(found, wanted)
         cuda = nvml.ask("nvmlSystemGetCudaDriverVersion_v2")
@@ -82,14 +82,14 @@ def find_gpus(host: Device, pynvml: Any, wanted: str | None) -> Device:
 
 
 def visible(found: list[Found], wanted: str | None) -> tuple[tuple[Gpu, ...], tuple[str, ...]]:
-    """(what CUDA shows, in its order; words on what MIG alone hides). `wanted` is CUDA_VISIBLE_DEVICES.
+    """(what CUDA shows, in its order; a line on each GPU that MIG alone hides). `wanted` is CUDA_VISIBLE_DEVICES.
 
-    Like CUDA, stops at the first name that is wrong. Of MIG slices CUDA shows one, the first, and then no whole GPU
+    Like CUDA, stops at the first invalid name. Of MIG slices CUDA shows one, the first, and then no whole GPU
     (NVIDIA's MIG user guide, "CUDA device enumeration").
     """
     seen: list[Found] = []
     for word in [None] if wanted is None else wanted.split(","):
-        match = found if word is None else _named(found, word.strip())
+        match = found if word is None else _selected(found, word.strip())
         if not match or match[0] in seen:
             break
         seen += match
@@ -97,13 +97,13 @@ def visible(found: list[Found], wanted: str | None) -> tuple[tuple[Gpu, ...], tu
     if not slices:
         return tuple(each.gpu for each in seen), ()
     hidden = [each.gpu for each in seen if each is not slices[0]]
-    words = [f"{gpu.name} ({gpu.uuid}): CUDA shows one MIG slice and nothing beside it" for gpu in hidden]
+    words = [f"{gpu.name} ({gpu.uuid}): CUDA shows one MIG slice and no other GPU" for gpu in hidden]
     return (slices[0].gpu,), tuple(words)
 
 
-def _named(found: list[Found], word: str) -> list[Found]:
-    """The one that a word of CUDA_VISIBLE_DEVICES means: an NVML index, a uuid or an unmistakable beginning of one, a
-    slice's old name. A GPU that is cut up stands for its first slice. Empty where it means none, or several.
+def _selected(found: list[Found], word: str) -> list[Found]:
+    """The one that an entry of CUDA_VISIBLE_DEVICES selects: an NVML index, a uuid or an unambiguous prefix of one, a
+    slice's old name. A GPU divided by MIG stands for its first slice. Empty where it selects none, or several.
     """
     if word.isdigit():
         return [each for each in found if each.gpu.index == int(word)][:1]
@@ -116,7 +116,7 @@ def _named(found: list[Found], word: str) -> list[Found]:
     return match if len(match) == 1 else []
 
 
-def _look_at(nvml: Nvml, index: int, host: Device) -> Iterator[Found | str]:
+def _gpus_at(nvml: Nvml, index: int, host: Device) -> Iterator[Found | str]:
     """GPU number `index` of NVML, or its slices, or why it cannot be used."""
     try:
         handle = nvml.must("nvmlDeviceGetHandleByIndex", index)
@@ -132,8 +132,8 @@ def _look_at(nvml: Nvml, index: int, host: Device) -> Iterator[Found | str]:
         yield Found(gpu)
         return
     slices = 0
-    for place in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
-        part = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, place)
+    for position in range(nvml.ask("nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+        part = nvml.ask("nvmlDeviceGetMigDeviceHandleByIndex", handle, position)
         if part is not None:
             slices += 1
             yield _slice(nvml, part, gpu)
@@ -142,7 +142,7 @@ def _look_at(nvml: Nvml, index: int, host: Device) -> Iterator[Found | str]:
 
 
 def _whole(nvml: Nvml, handle: Any, index: int, host: Device) -> Gpu:
-    """A whole GPU. Raises nvml.error where it is lost: what only does not tell its memory is not."""
+    """A whole GPU. Raises nvml.error where it is lost; one that only does not report its memory is not."""
     capability = nvml.ask("nvmlDeviceGetCudaComputeCapability", handle)
     capability = None if capability is None else (capability[0], capability[1])
     cores = nvml.ask("nvmlDeviceGetNumGpuCores", handle)
@@ -184,7 +184,7 @@ def _whole(nvml: Nvml, handle: Any, index: int, host: Device) -> Gpu:
 
 
 def _slice(nvml: Nvml, part: Any, whole: Gpu) -> Found:
-    """A MIG slice: memory, multiprocessors and processes of its own, the rest of the GPU that it is cut from."""
+    """A MIG slice: its own memory, multiprocessors and processes; everything else as its parent GPU."""
     cut = nvml.ask("nvmlDeviceGetAttributes_v2", part)
     memory = nvml.ask("nvmlDeviceGetMemoryInfo", part)
     total = None if memory is None else int(memory.total)
@@ -214,7 +214,7 @@ def _slice(nvml: Nvml, part: Any, whole: Gpu) -> Found:
 
 
 def _profile(cut: Any) -> str | None:
-    """ "1g.5gb", or "1c.3g.20gb" of a part of a slice. The gigabytes are the slice's, rounded up as NVIDIA does."""
+    """ "1g.5gb", or "1c.3g.20gb" of a part of a slice. Gigabytes are of the slice, rounded up as NVIDIA does."""
     if cut is None:
         return None
     compute, instance = int(cut.computeInstanceSliceCount), int(cut.gpuInstanceSliceCount)
@@ -230,7 +230,7 @@ def _memory(nvml: Nvml, handle: Any, host: Device) -> tuple[int | None, int | No
     try:
         memory = nvml.must("nvmlDeviceGetMemoryInfo", handle)
     except nvml.error as error:
-        if nvml.is_one_of(error, "NOT_SUPPORTED"):  # so answers a GPU that has no memory but the machine's
+        if nvml.is_one_of(error, "NOT_SUPPORTED"):  # the answer of a GPU that shares the system's memory
             return host.ram_total_bytes, host.ram_free_bytes, None, True
         if nvml.is_one_of(error, "GPU_IS_LOST", "RESET_REQUIRED"):
             raise
@@ -239,13 +239,13 @@ def _memory(nvml: Nvml, handle: Any, host: Device) -> tuple[int | None, int | No
 
 
 def _processes(nvml: Nvml, handle: Any) -> tuple[tuple[int, int | None], ...]:
-    """Who holds memory there. A process that computes and draws is listed twice with the same sum."""
+    """(pid, bytes) of each process with memory there. One that computes and draws is listed twice with the same sum."""
     held: dict[int, int | None] = {}
     for kind in ("Compute", "Graphics", "MPSCompute"):
         for process in nvml.ask(f"nvmlDeviceGet{kind}RunningProcesses", handle) or ():
             known = held.get(process.pid)
-            mine = process.usedGpuMemory  # None under WSL and in some containers
-            held[process.pid] = mine if known is None else known if mine is None else max(known, mine)
+            used = process.usedGpuMemory  # None under WSL and in some containers
+            held[process.pid] = used if known is None else known if used is None else max(known, used)
     return tuple(sorted(held.items(), key=lambda pair: (-(pair[1] or 0), pair[0])))
 
 
@@ -259,15 +259,15 @@ def _lost(nvml: Nvml, index: int, error: Exception) -> str:
     return f"GPU {index} does not answer ({error}): restart the machine"
 
 
-def _dead(nvml: Nvml, error: Exception) -> str:
-    """Why there is no NVML."""
+def _no_driver(nvml: Nvml, error: Exception) -> str:
+    """Why NVML cannot be used."""
     if nvml.is_one_of(error, "LIBRARY_NOT_FOUND"):
         return "no NVIDIA driver is installed"
     if nvml.is_one_of(error, "DRIVER_NOT_LOADED"):
         return "the NVIDIA driver is installed but not running: load it (modprobe nvidia) or restart the machine"
     if nvml.is_one_of(error, "LIB_RM_VERSION_MISMATCH"):
-        return "the NVIDIA driver was updated beneath the one that runs: restart the machine"
-    return f"the NVIDIA driver says: {error}"
+        return "the NVIDIA driver was updated while the old one is loaded: restart the machine"
+    return f"the NVIDIA driver reports: {error}"
 
 
 def _none_seen(found: list[Found], unusable: list[str]) -> str:

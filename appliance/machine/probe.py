@@ -1,4 +1,4 @@
-"""One look at this machine: its devices and what is free of them now."""
+"""Probe this machine: its devices and what is free on them now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from appliance.machine.device import Device
 def probe(thorough: bool = False) -> Device:
     """This machine, now. Takes some milliseconds; the first call with a GPU some tens.
 
-    `thorough` also asks av for its encoders and measures the model store, which takes half a second more.
+    `thorough` also lists the encoders of PyAV and measures the model store, which takes half a second more.
     """
     import pynvml
 

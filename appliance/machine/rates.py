@@ -1,4 +1,4 @@
-"""What a machine was measured to do: FLOPs and bytes a second of its devices, and corrections learned from takes."""
+"""Measured rates of a machine: FLOP/s and bytes/s of its devices, and corrections learned from takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Document = dict[str, Any]
 
 
 def rates_of(document: Document) -> Rates:
-    """The figures of a document; one that is no rate, whoever wrote it, is none."""
+    """The rates of a document; a value that cannot be a rate is left out."""
     found = document.get("rates", {})
     names = [field.name for field in fields(Rates)]
     return Rates(**{name: float(found[name]) for name in names if _is_rate(found.get(name))})
@@ -23,21 +23,21 @@ def _is_rate(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What delivered takes of a card on this machine took, over what arithmetic alone had estimated."""
+    """Seconds and memory of delivered takes of one model on this machine, over what had been predicted."""
 
     ratio: float  # the median
-    takes: int  # that it is the median of
+    takes: int  # behind that median
     memory: float = 1.0  # the most that one of them took over its predicted peak; 1.0 where none took more
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What this machine was measured to do, each figure for itself; None is what was not measured.
+    """Measured rates of one device; None was not measured.
 
     FLOPs count a multiply-add as 2; bytes of a copy are counted once read and once written.
     """
 
-    flops_int8: float | None = None  # of an int8 matrix product as the blocks make it
+    flops_int8: float | None = None  # of an int8 matrix product of the blocks' shapes
     flops_bf16: float | None = None
     copy_bytes_s: float | None = None  # inside the device's memory
     upload_bytes_s: float | None = None  # pinned host memory to the device
@@ -46,7 +46,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class MachineHistory:
-    """What one machine has shown of itself with one card: measured rates, and how its takes compared with plans."""
+    """What is known of one machine with one model: measured rates, and how its takes compared with plans."""
 
-    rates: Mapping[str, Rates] = field(default_factory=dict)  # by place: "cpu", "cuda:0"
+    rates: Mapping[str, Rates] = field(default_factory=dict)  # by device: "cpu", "cuda:0"
     calibrations: Mapping[tuple[str, str], Calibration] = field(default_factory=dict)  # by precision and device kind

@@ -1,4 +1,4 @@
-"""A machine's facts for people: all of them in rows, then a line for each that costs time or memory."""
+"""A machine described for people: its facts in rows, then a remark on each that costs time or memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from appliance.machine.datasheets import peak, sheet_of
 from appliance.machine.device import Device, Gpu
 from appliance.units import bytes_words, count_words
 
-HELD_WORRY_BYTES = 512 * 2**20  # a desktop's windows hold less
+HELD_WORRY_BYTES = 512 * 2**20  # of one process; the windows of a desktop take less
 UNSEEN_WORRY_BYTES = 2**30
-SLOW_STORE_BYTES_S = 0.5e9  # what a SATA SSD reads; streaming from anything slower waits for it
-CAPPED = 0.97  # of the board's own power
-HOT_C = 3  # below where it slows down
-WORKING = 2  # performance states up to here keep the link awake
-ECC_TAKES_MEMORY = {(7, 5), (8, 6), (8, 9)}  # GDDR6; HBM and GDDR7 have room of their own for it
+SLOW_STORE_BYTES_S = 0.5e9  # what a SATA SSD reads; streamed weights wait for anything slower
+CAPPED = 0.97  # of the board's default power limit
+HOT_C = 3  # below the temperature at which it throttles
+WORKING = 2  # performance states up to here run the link at full speed
+ECC_TAKES_MEMORY = {(7, 5), (8, 6), (8, 9)}  # GDDR6; HBM and GDDR7 store the codes separately
 
 
 def machine_rows(device: Device) -> list[tuple[str, str]]:
@@ -23,7 +23,9 @@ def machine_rows(device: Device) -> list[tuple[str, str]]:
     memory = [f"{bytes_words(device.ram_free_bytes)} of {bytes_words(device.ram_total_bytes)} free"]
     if device.swap_free_bytes is not None:
         memory.append(f"{bytes_words(device.swap_free_bytes)} of swap free" if device.swap_free_bytes else "no swap")
-    around = ["inside WSL"] * device.wsl + [f"in a container ({device.container})"] * (device.container is not None)
+    environment = ["inside WSL"] * device.wsl + [f"in a container ({device.container})"] * (
+        device.container is not None
+    )
     disk = []
     if device.disk_free_bytes is not None:
         disk.append(f"{bytes_words(device.disk_free_bytes)} free for takes")
@@ -32,10 +34,10 @@ def machine_rows(device: Device) -> list[tuple[str, str]]:
     return [
         ("processor", f"{device.cpu}, {count_words(device.cores, 'core')}{flags}"),
         ("memory", ", ".join(memory)),
-        ("system", ", ".join(around)),
+        ("system", ", ".join(environment)),
         ("disk", ", ".join(disk)),
         ("encoders", ", ".join(device.encoders)),
-        *((f"cuda:{place}", "\n".join(_gpu_lines(gpu, device))) for place, gpu in enumerate(device.gpus)),
+        *((f"cuda:{index}", "\n".join(_gpu_lines(gpu, device))) for index, gpu in enumerate(device.gpus)),
         ("no GPU", device.no_gpu or ""),
     ]
 
@@ -43,34 +45,34 @@ def machine_rows(device: Device) -> list[tuple[str, str]]:
 def remarks(device: Device, who: Callable[[int], str | None]) -> list[tuple[str, str]]:
     """(what, what is wrong with it and what to do): only what makes shots slower, smaller or impossible.
 
-    `who` names a process by its number; None means one of our own.
+    `who` names the process of an id; None means one of Rushes' own.
     """
     found = [("GPU", words) for words in device.unusable]
-    for place, gpu in enumerate(device.gpus):
-        found += ((f"cuda:{place}", words) for words in _gpu_remarks(gpu, who))
+    for index, gpu in enumerate(device.gpus):
+        found += ((f"cuda:{index}", words) for words in _gpu_remarks(gpu, who))
     if device.gpus and not device.torch_has_cuda:
         found.append(("torch", f"{device.torch} has no CUDA: install its CUDA build, or every shot runs on the CPU"))
     if not device.gpus and device.container and device.driver is None:
-        found.append(("GPU", "a container has one only if it was started with it (docker run --gpus all)"))
+        found.append(("GPU", "a container sees a GPU only if it was started with one (docker run --gpus all)"))
     if device.wsl:
         found.append(("memory", "Windows gives WSL half of it unless .wslconfig says more ([wsl2] memory=...)"))
     speed = device.store_read_bytes_s
     if speed is not None and speed < SLOW_STORE_BYTES_S:
-        found.append(("disk", f"the model store reads {_rate(speed)}: large models wait for it; NVMe drives do best"))
+        found.append(("disk", f"the model store reads {_rate(speed)}: large models wait for it: use an NVMe drive"))
     return found
 
 
 def _gpu_lines(gpu: Gpu, device: Device) -> Iterator[str]:
-    """Who it is; its memory; how fast it could be; how it is connected and how it feels."""
+    """Name and versions; memory; peak speed; link, power and temperature."""
     versions = (("capability", gpu.capability and ".".join(map(str, gpu.capability))), ("driver", device.driver))
     named = (f"{name} {value}" for name, value in (*versions, ("CUDA", device.cuda)) if value)
     yield ", ".join((gpu.name, *named))
     memory = []
     if gpu.free_bytes is not None and gpu.total_bytes is not None:
         memory.append(f"{bytes_words(gpu.free_bytes)} of {bytes_words(gpu.total_bytes)} free")
-        memory += ["the machine's own"] * gpu.unified
+        memory += ["shared with the system"] * gpu.unified
     if gpu.reserved_bytes:
-        memory.append(f"{bytes_words(gpu.reserved_bytes)} kept by the driver")
+        memory.append(f"{bytes_words(gpu.reserved_bytes)} reserved by the driver")
     if gpu.bandwidth_bytes_s is not None:
         memory.append(_rate(gpu.bandwidth_bytes_s) + (f" over {gpu.bus_width_bits} bits" if gpu.bus_width_bits else ""))
     memory += ["error-correcting"] * bool(gpu.ecc)
@@ -80,7 +82,7 @@ def _gpu_lines(gpu: Gpu, device: Device) -> Iterator[str]:
         clock = f" at up to {gpu.sm_clock_mhz / 1000:.2f} GHz" if gpu.sm_clock_mhz else ""
         speed.append(f"{count_words(gpu.sm_count, 'multiprocessor')}{clock}")
     if (most := peak(gpu)) is not None:
-        speed.append(f"by the datasheet at most {most.flops_int8 / 1e12:.0f} TOPS int8")
+        speed.append(f"at most {most.flops_int8 / 1e12:.0f} TOPS int8 by its datasheet")
     if speed:
         yield ", ".join(speed)
     state = []
@@ -105,17 +107,17 @@ def _gpu_remarks(gpu: Gpu, who: Callable[[int], str | None]) -> Iterator[str]:
     yield from _link_remarks(gpu)
     if gpu.ecc and gpu.capability in ECC_TAKES_MEMORY and gpu.total_bytes:
         lost = bytes_words(gpu.total_bytes / 15)
-        yield f"error correction takes {lost} of its memory: `nvidia-smi -e 0` and a restart give them back"
+        yield f"error correction takes {lost} of its memory: `nvidia-smi -e 0` and a restart free it"
     limit, board = gpu.power_limit_w, gpu.power_default_w
     if limit is not None and board is not None and limit < CAPPED * board:
         yield f"its power is capped at {limit:.0f} of {board:.0f} W: shots take longer (`nvidia-smi -pl {board:.0f}`)"
     now, slow = gpu.temperature_c, gpu.temperature_slow_c
     if now is not None and slow is not None and now >= slow - HOT_C:
-        yield f"it is at {now} °C and slows down at {slow}: see to its air"
+        yield f"it is at {now} °C and slows down at {slow}: check its cooling"
 
 
 def _link_remarks(gpu: Gpu) -> Iterator[str]:
-    """Lanes and generation below what card and slot can do. An idle link sinks by itself, which is well."""
+    """Lanes and generation below what GPU and slot support. An idle link slows down by itself: no remark."""
     sheet = sheet_of(gpu)
     lanes = max(gpu.pcie_width_max or 0, sheet.lanes if sheet else 0)
     if gpu.pcie_width is not None and gpu.pcie_width < lanes:
@@ -126,20 +128,20 @@ def _link_remarks(gpu: Gpu) -> Iterator[str]:
         )
     most = gpu.pcie_gen_max
     if most is not None and sheet is not None and most < sheet.family.pcie_gen:
-        yield f"its slot gives PCIe {most}.0, the card could do {sheet.family.pcie_gen}.0: see BIOS, or other slots"
+        yield f"its slot gives PCIe {most}.0, the GPU has {sheet.family.pcie_gen}.0: check the BIOS, or other slots"
     working = gpu.performance_state is not None and gpu.performance_state <= WORKING
     if working and most is not None and gpu.pcie_gen is not None and gpu.pcie_gen < most:
-        yield f"its link runs at PCIe {gpu.pcie_gen}.0 of {most}.0 though it works: see the riser or cable"
+        yield f"its link runs at PCIe {gpu.pcie_gen}.0 of {most}.0 under load: check the riser or cable"
 
 
 def _unseen_bytes(gpu: Gpu) -> int:
-    """Memory that is neither free, the driver's, nor of a process that tells."""
+    """Memory that is neither free, nor reserved by the driver, nor of a process that reports it."""
     if gpu.total_bytes is None or gpu.free_bytes is None or gpu.unified:
         return 0
-    told = sum(held or 0 for _, held in gpu.processes)
-    return gpu.total_bytes - gpu.free_bytes - (gpu.reserved_bytes or 0) - told
+    reported = sum(held or 0 for _, held in gpu.processes)
+    return gpu.total_bytes - gpu.free_bytes - (gpu.reserved_bytes or 0) - reported
 
 
 def _rate(bytes_s: float) -> str:
-    """In decimal units, as datasheets have it."""
+    """In decimal units, as in datasheets."""
     return f"{bytes_s / 1e9:.0f} GB/s" if bytes_s >= 9.95e9 else f"{bytes_s / 1e9:.1f} GB/s"

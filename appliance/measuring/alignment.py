@@ -1,9 +1,9 @@
-"""A camera's pose by all that a key frame shows of the standing world, not its corners alone: direct alignment.
+"""Direct alignment: a camera's pose by the brightness of all strong edges of a key frame, not by corners alone.
 
-The brightest edges of the key frame, spread over it, are points whose depth is known. A pose shows them somewhere in a
-later picture; the pose sought is the one where that picture has the brightness that the key frame has (Gauss-Newton
-on brightness, with gain and offset of the exposure, Tukey weights for what people cover). Where walls are
-plain, corners are few and edges long: it finds what the corners cannot tell.
+The strongest edges of the key frame, spread over it, are points of known depth. A pose projects them into a later
+picture; the pose sought is the one where that picture has the brightness of the key frame (Gauss-Newton on brightness,
+with gain and offset of the exposure, Tukey weights against what people cover). Plain walls have few corners but long
+edges, which determine the pose.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ import numpy as np
 
 from appliance.measuring.optical_flow import SMOOTH_PX, Array
 
-# The strongest pixels of each cell are looked at. Small cells: faint edges between the strong ones are what tells a
-# dolly from a zoom, a tilt from a pedestal (cells of 16 pixels put a tilt of 7.5 degrees off by 0.8, of 8 by 0.01).
+# The strongest pixels of each cell are used. Small cells: faint edges between the strong ones tell a dolly from a zoom
+# and a tilt from a pedestal (cells of 16 pixels put a tilt of 7.5 degrees off by 0.8, of 8 by 0.01).
 CELL_PX, OF_A_CELL = 8, 16
-MOST = 8000  # of them in all: large pictures are looked at less closely, not for longer
-BLURS_PX = (4.0, 2.0, 0.0)  # from coarse to fine: from how far a pose is found
+MOST = 8000  # pixels in all: large pictures are sampled more sparsely, in the same time
+BLURS_PX = (4.0, 2.0, 0.0)  # from coarse to fine
 ROUNDS = 5
-LIKE = 0.6  # correlation of the pictures' detail, aligned; below it they do not show the same
-DETAIL_PX = 5.0  # of Gaussian: what is smoother is no detail
+LIKE = 0.6  # correlation of the aligned pictures' detail, below which they do not show the same
+DETAIL_PX = 5.0  # of a Gaussian high-pass
 FEWEST = 150
-ROUNDING = 1 / 12  # grey levels squared: of 8 bits
+ROUNDING = 1 / 12  # variance of 8-bit rounding, grey levels squared
 PARAMETERS = 7  # of a pose: three of turn, three of travel in units of the median depth, log of the focal length
 
-# Pixels squared that a parameter of 1 is worth: travels and zooms are believed only as far as the pictures show them.
-# Small: of a dolly and a zoom that undo each other little is seen, and 0.3 made a sixth of a zoom of 1.8 a dolly.
+# Ridge prior in pixels squared for a parameter of 1, on translation and zoom, which a picture may leave open.
+# Small: a dolly and a zoom that cancel out show little; 0.3 turned a sixth of a zoom of 1.8 into a dolly.
 RIDGE = np.array([0, 0, 0, 1, 1, 1, 1]) * 0.003
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pose:
-    """How a camera stands to a key frame's: a point p there is turn @ p + travel here, seen through e^zoom the lens."""
+    """A camera relative to a key frame's: a point p there is turn @ p + travel here; focal length times e^zoom."""
 
     turn: Array = field(default_factory=lambda: np.eye(3))
     travel: Array = field(default_factory=lambda: np.zeros(3))
@@ -46,12 +46,12 @@ class Pose:
         return Pose(by @ self.turn, by @ self.travel + step[3:6] * near, self.zoom + float(step[6]))
 
     def pull(self, near: float) -> Array:
-        """What RIDGE holds back: the parameters as they are, turns left out."""
+        """The parameters that RIDGE pulls to 0: all but the turn."""
         return np.array([0, 0, 0, *(self.travel / near), self.zoom])
 
     def show(self, points: Array, focal: float) -> tuple[Array, Array]:
-        """Where points (P, 3) of the key frame's camera are seen from the middle of the picture, (P, 2) pixels, and how
-        that changes with each parameter, (2, P, 7) pixels.
+        """Points (P, 3) of the key frame's camera projected, (P, 2) pixels from the middle of the picture, and the
+        Jacobian by PARAMETERS, (2, P, 7).
         """
         x, y, z = (points @ self.turn.T + self.travel).T
         z = np.maximum(z, 0.05)
@@ -64,11 +64,11 @@ class Pose:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """The least squares of one picture about a pose: PARAMETERS of it, then gain and offset of the exposure."""
+    """Normal equations of one picture at a pose: its PARAMETERS, then gain and offset of the exposure."""
 
     normal: Array  # (9, 9)
     slope: Array  # (9,)
-    noise: float  # of a pixel, grey levels squared
+    noise: float  # variance of a pixel, grey levels squared
 
 
 Solved = tuple[Pose, Array]  # and the variance (7,) of its parameters, travel in metres
@@ -78,7 +78,7 @@ class KeyFrame:
     """One picture to which later ones are aligned."""
 
     def __init__(self, picture: Array, where: Array, depth: Array, focal: float) -> None:
-        """picture (h, w) grey; where (h, w) bool, what stands still and may be looked at; depth (h, w) metres."""
+        """picture (h, w) grey; where (h, w) bool, the static set; depth (h, w) metres."""
         self._picture, self._focal = picture, focal
         self._middle = np.array(picture.shape[::-1]) / 2
         columns, rows = _strongest(picture, where)
@@ -91,7 +91,7 @@ class KeyFrame:
         self._detail = _detail(picture)[rows, columns]
 
     def align(self, picture: Array, start: Pose) -> Solved | None:
-        """The pose of a later picture, looked for from `start`; None where the two do not show the same."""
+        """The pose of a later picture, starting from `start`; None where the two do not show the same."""
         if len(self._points) < FEWEST:
             return None
         pose = start
@@ -106,20 +106,20 @@ class KeyFrame:
         exposure = (1.0, 0.0)
         solved = None
         for _ in range(ROUNDS):
-            told = self.evidence(picture, values, pose, exposure)
-            if told is None:
+            found = self.evidence(picture, values, pose, exposure)
+            if found is None:
                 return None
-            step = -np.linalg.solve(told.normal, told.slope)
+            step = -np.linalg.solve(found.normal, found.slope)
             pose, exposure = pose.moved(step[:PARAMETERS], self.near), (exposure[0] + step[7], exposure[1] + step[8])
-            spread = told.noise * np.diag(np.linalg.inv(told.normal))[:PARAMETERS]
+            spread = found.noise * np.diag(np.linalg.inv(found.normal))[:PARAMETERS]
             solved = pose, spread * metres(self.near) ** 2
             if np.abs(step[:PARAMETERS]).max() < 1e-5:
                 break
         return solved
 
     def evidence(self, picture: Array, values: Array, pose: Pose, exposure: tuple[float, float]) -> Evidence | None:
-        """What a picture (h, w) tells of pose and exposure (gain, offset: what makes the key frame's values (P,) its
-        own), about those given; None where it shows too few of the points.
+        """The normal equations of a picture (h, w) at a pose and an exposure (gain and offset to the key frame's values
+        (P,)); None where it shows too few of the points.
         """
         seen, inside = self._seen(picture.shape, pose)
         if inside.sum() < FEWEST:
@@ -142,20 +142,20 @@ class KeyFrame:
         )
 
     def matched(self, picture: Array, pose: Pose) -> tuple[Array, Array]:
-        """A later picture and the key frame's values, made as soft as each other where `pose` shows one of them larger:
-        what grows s times takes its softness of SMOOTH_PX with it, which is blurred on by sqrt(s^2 - 1) times that.
+        """A later picture and the key frame's values, blurred alike where `pose` shows one of them larger: scaled by s,
+        a blur of SMOOTH_PX becomes s times as wide, so the other is blurred by sqrt(s^2 - 1) times SMOOTH_PX.
         """
         more = self.growth(pose) ** 2
         later, first = (SMOOTH_PX * float(np.sqrt(max(by - 1, 0.0))) for by in (more, 1 / more))
         return _blurred(picture, later), _blurred(self._picture, first)[self._at]
 
     def growth(self, pose: Pose) -> float:
-        """How many times larger than in the key frame things are."""
+        """The median scale relative to the key frame."""
         nearer = self._points[:, 2] / np.maximum(self._points @ pose.turn[2] + pose.travel[2], 0.05)
         return float(np.exp(pose.zoom) * np.median(nearer))
 
     def likeness(self, picture: Array, pose: Pose) -> tuple[float, float]:
-        """The correlation of a picture's detail with the key frame's, and the share of the key frame that it shows."""
+        """The correlation of a picture's detail with the key frame's, and the share of the key frame still visible."""
         seen, inside = self._seen(picture.shape, pose)
         if inside.sum() < FEWEST:
             return 0.0, 0.0
@@ -170,12 +170,12 @@ class KeyFrame:
 
 
 def metres(near: float) -> Array:
-    """(7,) what turns steps of a pose into radians, metres and logs."""
+    """(7,) units of a pose's parameters in radians, metres and logs."""
     return np.array([1, 1, 1, near, near, near, 1])
 
 
 def rotation(vector: Array) -> Array:
-    """Rodrigues: the turn about a vector by its length in radians."""
+    """Rodrigues' formula: the rotation about a vector by its length in radians."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-12:
         return np.eye(3)
@@ -210,7 +210,7 @@ def _detail(picture: Array) -> Array:
 
 
 def sampled(picture: Array, at: Array) -> Array:
-    """The values of a picture (h, w) between its pixels, at (P, 2) with pixel centres at +0.5."""
+    """A picture (h, w) sampled bilinearly at (P, 2), pixel centres at +0.5."""
     x, y = (at - 0.5).astype(np.float32).T
     taken = cv2.remap(np.ascontiguousarray(picture, np.float32), x[None], y[None], cv2.INTER_LINEAR)
     return taken[0].astype(np.float64)

@@ -1,11 +1,11 @@
-"""What the camera of a film did, measured on its pictures: turn, travel and focal length since the first frame.
+"""The camera of a film, measured on its pictures: rotation, translation and focal length since the first frame.
 
-Corners of the standing world are followed from a key frame through the frames after it, until too many have left; then
-the next key frame begins. With the stage's depth at the key frame, each frame after it is a problem of known geometry:
-the rotation, translation and focal length that show points with depths where they are seen (perspective from points,
-by Gauss-Newton with Tukey weights); where corners are too few, by score_align. score_path then fits that way to whole
-pictures. The stage lends its depth and says where people are; no pixel of it is looked at, so a film that does not move
-measures as one that does not.
+Corners of the static set are tracked from a key frame through the frames after it until too many are lost; then the
+next key frame begins. With the stage's depth at the key frame, each frame after it is a perspective-n-point problem:
+the rotation, translation and focal length that project points of known depth to where they are seen (Gauss-Newton with
+Tukey weights); where corners are too few, alignment.py aligns whole pictures. camera_path.py then refines the track on
+whole pictures. Of the stage only depth and the masks of people are used, none of its pixels: a film that does not move
+is measured as still.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from models.stage.blocking import Blocking
 
 FEWEST = 12  # tracks below which a frame is not measured
 KEEP = 0.5  # of a key frame's corners: when fewer are left, a new key frame begins
-STRAIN = 0.08  # of growth, or radians of roll, since the key frame: more, and a new one begins
+STRAIN = 0.08  # of scale, or radians of roll, since the key frame: beyond, a new one begins
 TUKEY_PX = 1.5
 NOISE_PX = 0.05  # of a track at the least
 ROUNDS = 12
 
 
 def measure_camera(film: Array, ground: GroundTruth) -> CameraTrack:
-    """The camera of `film` (T, h, w, 3), 8-bit or in 0..1; of the blocking's ground, depth and mask of key frames."""
+    """The camera of `film` (T, h, w, 3), 8-bit or in 0..1; of `ground` gives depth and mask of key frames."""
     pictures = grey(film)
     return refined(pictures, ground, _chained(pictures, ground))
 
 
 def _chained(pictures: Array, ground: GroundTruth) -> CameraTrack:
-    """The camera by corners, from key frame to key frame: never far off, but what each is off by adds up."""
+    """The camera by corners, from key frame to key frame: close, but the errors of key frames add up."""
     frames, blocking = len(pictures), ground.blocking
     track = still_camera(frames, float(blocking.focal_px[0]))
     key = 0
     while key < frames - 1:
         depth, where = ground.depth(key), ground.followable(key)
         points, focal = corners(pictures[key], where), float(track.focal_px[key])
-        away = 1 / sampled(1 / depth, points)  # of planes 1 / depth is what grows evenly over the picture
+        away = 1 / sampled(1 / depth, points)  # on a plane, 1 / depth is linear over the picture
         world = _unproject(points, away, focal, blocking)
         frame = KeyFrame(pictures[key], where, depth, focal)
         seen, alive, pose = points, np.ones(len(points), bool), Pose()
@@ -59,14 +59,14 @@ def _chained(pictures: Array, ground: GroundTruth) -> CameraTrack:
             track.put(begun, t, pose, spread)
             if not enough or _strained(pose, world):
                 break
-        if key == begun:  # not even the next frame: it is taken as standing still, and tried from there
+        if key == begun:  # not even the next frame was solved: assume no motion and go on from there
             key += 1
             track.put(begun, key, Pose(), np.zeros(PARAMETERS))
     return track
 
 
 def _strained(pose: Pose, world: Array) -> bool:
-    """Whether what a corner's surroundings look like has changed so much that following it loses accuracy."""
+    """Whether scale or roll have changed so much since the key frame that tracking loses accuracy."""
     nearer = abs(float(pose.travel[2])) / max(float(np.median(world[:, 2])), 1e-6)
     return nearer + abs(pose.zoom) > STRAIN or abs(float(pose.turn[1, 0])) > STRAIN
 
@@ -77,9 +77,9 @@ def _unproject(pixels: Array, depth: Array, focal: float, blocking: Blocking) ->
 
 
 def _solve(points: Array, seen: Array, focal: float, blocking: Blocking, start: Pose) -> Solved | None:
-    """The pose that shows points (P, 3) of a key frame's camera at `seen` (P, 2), looked for from `start`.
+    """The pose that projects points (P, 3) of a key frame's camera to `seen` (P, 2), starting from `start`.
 
-    None where the tracks do not tell: too few agree, or the picture has no depth to tell a travel from a turn.
+    None where too few tracks agree.
     """
     middle = np.array([blocking.width, blocking.height]) / 2
     near, pose = float(np.median(points[:, 2])), start

@@ -1,7 +1,7 @@
-"""What is kept of a take while it is developed, so that it can be measured when it is done: small 8-bit pictures.
+"""Down-scaled 8-bit frames buffered while a take is decoded, to measure it when it is done.
 
-At most MOST_ROWS rows and MOST_FRAMES frames: beyond, pictures are averaged down and every second (third, ...) frame
-is kept: 45 MB at the most (129 x 256 x 455 x 3). A shot of the shipped model is kept as it is, 2.8 MB.
+At most MOST_ROWS rows and MOST_FRAMES frames: larger pictures are averaged down, of longer films every second (third,
+...) frame is buffered: 45 MB at most (129 x 256 x 455 x 3). A shot of the shipped model fits as it is, in 2.8 MB.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from models.stage.blocking import Array, Blocking
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a look at a take found, and how long it took."""
+    """The measured axes of a take, and how long measuring took."""
 
     rows: list[Measured]
     seconds: float
 
 
 class FrameBuffer:
-    """The pictures of one take, in the order they are developed."""
+    """The frames of one take, in the order in which they are decoded."""
 
     def __init__(self, blocking: Blocking) -> None:
-        """`blocking` is what the take was made from."""
+        """`blocking`: that of the take."""
         self.every = -(-(blocking.frames - 1) // (MOST_FRAMES - 1)) if blocking.frames > MOST_FRAMES else 1
         share = min(1.0, MOST_ROWS / blocking.height)
         self.size = round(blocking.width * share), round(blocking.height * share)
@@ -39,7 +39,7 @@ class FrameBuffer:
         self._pictures: list[Array] = []
 
     def add(self, frames: Array) -> None:
-        """The next pictures (n, h, w, 3) float in 0..1."""
+        """Buffers the next frames (n, h, w, 3), float in 0..1."""
         for picture in frames:
             if self._seen % self.every == 0:
                 codes = np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
@@ -55,7 +55,7 @@ class FrameBuffer:
         return Measurement(rows, time.monotonic() - began)
 
     def _reduced(self) -> Blocking:
-        """The blocking of the pictures that were kept."""
+        """The blocking at the size and frames that are buffered."""
         b, every = self._blocking, slice(None, None, self.every)
         lights = tuple(replace(lamp, direction=lamp.direction[every], rgb=lamp.rgb[every]) for lamp in b.lights)
         people = tuple(

@@ -1,4 +1,4 @@
-"""What the stage knows of a blocking's frames, rendered when first asked for and once: lent to every estimator."""
+"""The stage's own frames of a blocking, with depth and masks: rendered on first use, shared by all estimators."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from models.stage.blocking import Appearance, Array, Blocking
 from models.stage.render import Frame
 
 MARGIN_PX = 3  # of the picture's edge, and around people
-BESIDE_PX, STEP = 7, 1.3  # within so many pixels depth grows by no more than this, or one thing hides another
+EDGE_PX, STEP = 7, 1.3  # where depth grows by more than STEP within EDGE_PX, one thing occludes another
 
 
 class GroundTruth:
     """The stage's frames of one blocking, one ray a pixel.
 
-    Whole frames are kept where `frame` or `film` was asked for; of the others depth and mask alone, so that a long
-    film whose every frame is a key frame stays small (5 bytes a pixel instead of 60).
+    Whole frames are cached where `frame` or `film` asks for them; else only depth and mask, so that a long film whose
+    every frame is a key frame takes 5 bytes a pixel instead of 60.
     """
 
     def __init__(self, blocking: Blocking) -> None:
@@ -29,28 +29,28 @@ class GroundTruth:
         self._looks: dict[tuple[int, Appearance, int], tuple[Array, Array]] = {}
 
     def frame(self, t: int) -> Frame:
-        """Frame t, with everything the stage knows of it."""
+        """Frame t: picture, depth, normals and ids."""
         if t not in self._frames:
             self._frames[t] = stage.render_frame(self.blocking, t)
         return self._frames[t]
 
     def film(self) -> Array:
-        """(T, h, w, 3) uint8, the stage's own film: the floor of every estimator."""
+        """(T, h, w, 3) uint8, the stage's own film. Its measured error is the noise floor of an estimator."""
         pictures = [self.frame(t).rgb for t in range(self.blocking.frames)]
         return np.stack([np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8) for picture in pictures])
 
     def depth(self, t: int) -> Array:
         """(h, w) metres along the lens axis; inf where there is sky."""
-        return self._standing_world(t)[0]
+        return self._depth_and_static(t)[0]
 
     def standing(self, t: int) -> Array:
-        """(h, w) bool: what does not move by itself; no person, no sky."""
-        return self._standing_world(t)[1]
+        """(h, w) bool: the static set, without people and sky."""
+        return self._depth_and_static(t)[1]
 
     def followable(self, t: int) -> Array:
-        """(h, w) bool: what stands, off the picture's edge, not next to people nor where one thing hides another."""
-        depth, standing = self._standing_world(t)
-        return _inside(standing & _whole(depth))
+        """(h, w) bool: the static set, away from the picture's edge, from people and from occlusion edges."""
+        depth, standing = self._depth_and_static(t)
+        return _inside(standing & _away_from_edges(depth))
 
     def without(self, index: int, t: int) -> Array:
         """(h, w, 3) the picture of frame t without person `index`."""
@@ -60,7 +60,7 @@ class GroundTruth:
         return self._empty[index, t]
 
     def looking(self, index: int, look: Appearance, t: int) -> tuple[Array, Array]:
-        """Frame t with person `index` looking like that: its picture (h, w, 3), and the mask (h, w) of the person."""
+        """Frame t with person `index` of appearance `look`: its picture (h, w, 3), and the person's mask (h, w)."""
         key = (index, look, t)
         if key not in self._looks:
             subjects = list(self.blocking.subjects)
@@ -69,7 +69,7 @@ class GroundTruth:
             self._looks[key] = shown.rgb, (shown.ids == stage.SUBJECT + index).astype(np.float32)
         return self._looks[key]
 
-    def _standing_world(self, t: int) -> tuple[Array, Array]:
+    def _depth_and_static(self, t: int) -> tuple[Array, Array]:
         if t not in self._depths:
             shown = self._frames.get(t) or stage.render_frame(self.blocking, t)
             self._depths[t] = shown.depth, (shown.ids > stage.SKY) & (shown.ids < stage.SUBJECT)
@@ -77,7 +77,7 @@ class GroundTruth:
 
 
 def _inside(mask: Array) -> Array:
-    """A mask without the picture's edge and without what lies next to what it leaves out."""
+    """A mask eroded by MARGIN_PX, the picture's edge included."""
     import cv2
 
     kernel = np.ones((2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1), np.uint8)
@@ -85,11 +85,11 @@ def _inside(mask: Array) -> Array:
     return cv2.erode(padded, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)[1:-1, 1:-1].astype(bool)
 
 
-def _whole(depth: Array) -> Array:
-    """Where nothing stands in front of something else: a corner that two things make together moves with neither."""
+def _away_from_edges(depth: Array) -> Array:
+    """Away from occlusion edges: a corner formed by two objects at different depths moves with neither."""
     import cv2
 
     finite = np.isfinite(depth)
     metres = np.where(finite, depth, 1e6).astype(np.float32)
-    around = np.ones((BESIDE_PX, BESIDE_PX), np.uint8)
+    around = np.ones((EDGE_PX, EDGE_PX), np.uint8)
     return finite & (cv2.dilate(metres, around) < STEP * cv2.erode(metres, around))

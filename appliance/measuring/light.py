@@ -1,10 +1,10 @@
-"""The light on a person, measured on the pictures: where the key stands, how strong against the fill, what colour.
+"""The key light on a person, measured on the pictures: direction, ratio to the fill, colour temperature.
 
-A film's linear light over the person's own colours is what falls on them. On surfaces whose directions are known it is
-a sum of three at unknown strengths: the key from an unknown direction, the fill from where it was asked, and the rest
-as it was asked. The direction whose sum fits best is the key's (Lambert's law and Blinn-Phong's highlights, as
-models/stage/render.py has them; least squares with Tukey weights, so that shadows count as outliers). The stage lends
-normals, colours, the air between, and where fill and rim stand; strengths, and all of the key, are the film's.
+The film's linear light over the albedo is the irradiance. On surfaces of known normals it is a sum of three terms of
+unknown strength: the key from an unknown direction, the fill from its stated direction, and the rest as stated. The
+direction whose sum fits best is the key's (Lambert's law and Blinn-Phong's highlights, as
+models/stage/render.py has them; least squares with Tukey weights, so that shadows count as outliers). Normals,
+albedo, haze and the directions of fill and rim come from the stage; strengths, and all of the key, from the film.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from models.stage import render as stage
 from models.stage.blocking import Blocking
 from models.stage.optics import LUMINANCE, kelvin_rgb, srgb_decode
 
-DARKEST, BRIGHTEST = 0.01, 0.95  # code values outside are noise, or on the shoulder's end
-MOST_PX = 1500  # of a person, evenly picked: more add time and nothing else
+DARKEST, BRIGHTEST = 0.01, 0.95  # code values outside are noise or clipped
+MOST_PX = 1500  # of a person, evenly sampled: more only add time
 FEWEST_PX = 150  # of a person, below which the light is not measured
 COARSE_DEG, FINE_DEG = 10, 2
 ROUNDS = 4
@@ -38,9 +38,9 @@ class Light:
     el_deg: float
     ratio_stops: float  # key and fill together against fill alone
     mired: float
-    fit: float  # 0..1, share of the irradiance's variance that the sum explains
+    fit: float  # 0..1, share of the irradiance's variance that the fit explains
     front: float  # cosine between the key and the way to the camera: below 0 the key is behind the person
-    apart_deg: float  # between key and fill: where they come from one side, their ratio cannot be told
+    apart_deg: float  # between key and fill: where they come from the same side, their ratio cannot be measured
 
 
 def measure_light(film: Array, ground: GroundTruth, index: int, t: int) -> Light | None:
@@ -65,22 +65,22 @@ def measure_light(film: Array, ground: GroundTruth, index: int, t: int) -> Light
     explained = 1 - np.average(residual**2, weights=weight) / max(float(np.average(spread**2, weights=weight)), 1e-9)
     ratio = float(np.log2(1 + brightness / max(fill, 1e-3)))
     return Light(
-        t, *bearings(direction), ratio, mired(key), float(np.clip(explained, 0, 1)), *_stands(blocking, t, direction)
+        t, *bearings(direction), ratio, mired(key), float(np.clip(explained, 0, 1)), *_angles(blocking, t, direction)
     )
 
 
 def asked_light(blocking: Blocking, t: int) -> Light:
-    """The key of a blocking in the same terms."""
+    """The key of a blocking as a `Light`."""
     lamps = {lamp.name: lamp for lamp in blocking.lights}
     key = lamps["key"].rgb[t]
     fill = float(lamps["fill"].rgb[t] @ LUMINANCE) if "fill" in lamps else 0.0
     ratio = float(np.log2(1 + key @ LUMINANCE / max(fill, 1e-3)))
     direction = lamps["key"].direction[t]
-    return Light(t, *bearings(direction), ratio, mired(key), 1.0, *_stands(blocking, t, direction))
+    return Light(t, *bearings(direction), ratio, mired(key), 1.0, *_angles(blocking, t, direction))
 
 
-def _stands(blocking: Blocking, t: int, key: Array) -> tuple[float, float]:
-    """`front` and `apart_deg` of a key in a direction."""
+def _angles(blocking: Blocking, t: int, key: Array) -> tuple[float, float]:
+    """`front` and `apart_deg` of a key from a direction."""
     fills = [lamp.direction[t] for lamp in blocking.lights if lamp.name == "fill"]
     apart = float(np.degrees(np.arccos(np.clip(key @ fills[0], -1, 1)))) if fills else 180.0
     return float(-key @ blocking.c2w[t, :, 2]), apart
@@ -108,13 +108,13 @@ def mired(rgb: Array) -> float:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Surface:
-    """Points of a person: what a film shows of them, and what the stage knows."""
+    """Points of a person: irradiance by the film, geometry and albedo by the stage."""
 
-    seen: Array  # (P, 3) the film's linear light over the colour
+    seen: Array  # (P, 3) the film's linear light over the albedo
     colors: Array  # (P, 3) linear albedo
     normals: Array  # (P, 3) world
     rays: Array  # (P, 3) unit, from the lens
-    others: Array  # (P, 2, 3) what the fill gives, and what all else but the key gives, as asked, over the colour
+    others: Array  # (P, 2, 3) irradiance of the fill, and of all else but the key, as stated, over the albedo
     size_deg: float  # of the key: a larger lamp has wider highlights
 
 
@@ -133,7 +133,7 @@ def _surface(ground: GroundTruth, t: int, mask: Array, picture: Array) -> _Surfa
     )
     clear = np.exp(-shown.depth[at] * length / stage.AIR_M)[:, None]
     bare = (linear(picture[at]) / gain - np.array(blocking.set.sky_horizon) * (1 - clear)) / clear
-    # The stage's grey world is dome, key, fill and rim with their shadows: without the others it is the fill.
+    # The stage's clay picture is dome, key, fill and rim with their shadows: minus the others it is the fill.
     left = linear(shown.clay[at]) / stage.CLAY / gain
     dome = (0.6 + 0.4 * normals[:, 1])[:, None] * blocking.ambient[t]
     others = np.stack([np.zeros_like(dome), dome], 1)
@@ -153,7 +153,7 @@ def _surface(ground: GroundTruth, t: int, mask: Array, picture: Array) -> _Surfa
 
 
 def _shine(normals: Array, rays: Array, toward: Array, size_deg: float) -> Array:
-    """(P,) or (P, C) Blinn-Phong's term of lamps towards (3,) or (C, 3), as the stage has it."""
+    """(P,) or (P, C) Blinn-Phong's term of lamps towards (3,) or (C, 3), as in the stage."""
     back = (normals * rays).sum(1)
     along = rays @ toward.T
     half = (normals @ toward.T - (back if along.ndim == 1 else back[:, None])) / np.sqrt(
@@ -163,7 +163,7 @@ def _shine(normals: Array, rays: Array, toward: Array, size_deg: float) -> Array
 
 
 def _key_on(skin: _Surface, toward: Array) -> Array:
-    """(P, C, 3) what a white key of strength 1 in directions (C, 3) gives, over the colour."""
+    """(P, C, 3) what a white key of strength 1 in directions (C, 3) gives, over the albedo."""
     facing = np.clip(skin.normals @ toward.T, 0, None)
     shine = stage.GLOSS * _shine(skin.normals, skin.rays, toward, skin.size_deg)
     return facing[:, :, None] * (1 + shine[:, :, None] / skin.colors[:, None])
@@ -172,13 +172,12 @@ def _key_on(skin: _Surface, toward: Array) -> Array:
 def _direction(skin: _Surface) -> tuple[Array, Array, Array]:
     """The key's direction (3,), each point's weight (P,) at its best fit, and what a white key gives there (P,).
 
-    What is wrong is wrong in the picture: divided by a dark colour it is much, so a point is believed as the square of
-    its colour.
+    Errors are of the picture: over a dark albedo they grow, so a point is weighted by its squared albedo.
     """
     seen, others = skin.seen @ LUMINANCE, skin.others @ LUMINANCE
     bright = skin.colors @ LUMINANCE
-    belief = bright**2 / np.mean(bright**2)
-    trust, weight = np.ones(len(seen)), belief
+    weight_by_albedo = bright**2 / np.mean(bright**2)
+    trust, weight = np.ones(len(seen)), weight_by_albedo
     center, step, span = np.zeros(2), COARSE_DEG, (180, 80)
     for round_ in range(ROUNDS):
         if round_:
@@ -194,13 +193,13 @@ def _direction(skin: _Surface) -> tuple[Array, Array, Array]:
         residual = (seen - others @ strengths[best, :2] - shaped[:, best] * strengths[best, 2]) * bright
         scale = 4.7 * 1.48 * float(np.median(np.abs(residual))) + 1e-6
         trust = np.clip(1 - (residual / scale) ** 2, 0, None) ** 2 + 1e-6
-        weight = belief * trust
+        weight = weight_by_albedo * trust
     return direction, trust, shaped[:, best]
 
 
 def _levels(skin: _Surface, shaped: Array, weight: Array) -> tuple[Array, Array]:
     """The levels (2,) of the other lights, one for all colours, and the key's (3,) that fit best, where a white key
-    gives `shaped` (P, 3). Every value is believed as the square of its colour, as in `_direction`.
+    gives `shaped` (P, 3). Every value is weighted by its squared albedo, as in `_direction`.
     """
     points = len(shaped)
     columns = np.zeros((points, 3, 5))
@@ -213,8 +212,8 @@ def _levels(skin: _Surface, shaped: Array, weight: Array) -> tuple[Array, Array]
 
 
 def _fits(shaped: Array, others: Array, seen: Array, weight: Array) -> tuple[Array, Array]:
-    """How badly the key of each candidate (P, C), with the other lights (P, 2), explains `seen` (P,): errors (C,), and
-    the strengths (C, 3) of fill, rest and key.
+    """The fit of `seen` (P,) by the key of each candidate (P, C) and the other lights (P, 2): errors (C,), and
+    strengths (C, 3) of fill, rest and key.
     """
     count = shaped.shape[1]
     matrix, rhs = np.empty((count, 3, 3)), np.empty((count, 3))

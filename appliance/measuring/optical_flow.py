@@ -1,4 +1,4 @@
-"""Where points of a picture went in the next one: corners, and pyramidal Lucas-Kanade tracks that agree both ways."""
+"""Corners, and pyramidal Lucas-Kanade tracks with a forward-backward check."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 Array = np.ndarray
 MOST, QUALITY, APART_PX = 300, 0.005, 4.0  # corners a frame: how many, how weak against the best, how close
 WINDOW_PX, LEVELS = 11, 3  # 3 halvings: motions up to about 40 pixels a frame are followed
-RETURN_PX = 0.35  # a track followed back must come home this near
+RETURN_PX = 0.35  # largest forward-backward error of a track
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # of Rec.709 code values
-SMOOTH_PX = 1.0  # of Gaussian blur before all: what flickers from pixel to pixel is no feature of the set
+SMOOTH_PX = 1.0  # of Gaussian blur beforehand: pixel noise is no feature of the set
 
 
 def unit(picture: Array) -> Array:
-    """A picture as float32 in 0..1, whether it is that already or 8-bit."""
+    """A picture, 8-bit or already in 0..1, as float32 in 0..1."""
     return picture.astype(np.float32) / np.float32(255) if picture.dtype == np.uint8 else picture.astype(np.float32)
 
 
@@ -39,9 +39,9 @@ def corners(picture: Array, where: Array) -> Array:
 
 
 def follow(before: Array, after: Array, points: Array, guess: Array) -> tuple[Array, Array]:
-    """Where points (P, 2) of one picture are in a later one, looked for near `guess`: (P, 2), and which are sure (P,).
+    """Where points (P, 2) of one picture are in a later one, searched near `guess`: (P, 2), and which are sure (P,).
 
-    Sure are those that, followed back, come home.
+    Sure are those whose forward-backward error is below RETURN_PX.
     """
     if not len(points):
         return points, np.zeros(0, bool)

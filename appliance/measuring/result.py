@@ -1,4 +1,4 @@
-"""What was measured on a take, axis by axis, as values and words. appliance/measuring/take.py measures it."""
+"""The measured axes of a take, as values and words; measured by appliance/measuring/take.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-MOST_ROWS, MOST_FRAMES = 256, 129  # of a take that is measured: beyond, its pictures are averaged and frames left out
+MOST_ROWS, MOST_FRAMES = (
+    256,
+    129,
+)  # at most measured of a take: larger pictures are averaged down, of longer films frames are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +33,33 @@ class Measured:
 
     @property
     def verdict(self) -> str:
-        """In a word or two."""
+        """One word: ok, OFF, not measured."""
         return {True: "ok", False: "OFF", None: "not measured"}[self.ok]
 
     def cells(self) -> tuple[str, str, str, str, str, str]:
-        """Axis, asked, measured, off by, allowed and verdict, as a table's cells."""
+        """The cells of a table row under HEAD."""
         if self.measured is None or self.error is None:
             seen, off, verdict = "", "", f"{self.verdict}: {self.note}" if self.note else self.verdict
         else:
-            seen, off, verdict = _spelled(self.measured, self.unit), _signed(self.error), self.verdict
+            seen, off, verdict = _with_unit(self.measured, self.unit), _signed(self.error), self.verdict
         return (
             self.axis,
-            _spelled(self.asked, self.unit),
+            _with_unit(self.asked, self.unit),
             seen,
             off,
-            _spelled(self.tolerance, self.tolerance_unit),
+            _with_unit(self.tolerance, self.tolerance_unit),
             verdict,
         )
 
     def words(self) -> str:
-        """In one line: "pan 19.2 of 20 deg, off by -0.8, ok"."""
+        """One line: "ok  pan 19.2, 20 asked: off by -0.8 of 1.5 deg"."""
         if self.measured is None or self.error is None:
             return f"{self.axis} not measured" + (f": {self.note}" if self.note else "")
-        off = f"off by {_signed(self.error)} of {_spelled(self.tolerance, self.tolerance_unit)}"
+        off = f"off by {_signed(self.error)} of {_with_unit(self.tolerance, self.tolerance_unit)}"
         return f"{self.verdict:<3} {self.axis} {_number(self.measured)}, {_number(self.asked)} asked: {off}"
 
     def to_json(self) -> dict[str, Any]:
-        """As the page beside a take and the wire have it; what is not finite is not measured."""
+        """As in the page of a take and the worker's messages; a value that is not finite counts as not measured."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {name: float(value) if isinstance(value, float) else value for name, value in found.items()}
         for name in ("measured", "error"):
@@ -69,7 +72,7 @@ HEAD = ("axis", "asked", "measured", "off by", "allowed", "")  # of `Measured.ce
 
 
 def measured_of(document: object) -> tuple[Measured, ...]:
-    """The rows in a list of JSON objects, whoever wrote it; what is no row is left out."""
+    """The rows in a list of JSON objects, which may be untrusted; anything else is left out."""
     rows = document if isinstance(document, list) else []
     return tuple(row for item in rows if isinstance(item, Mapping) and (row := _row(item)) is not None)
 
@@ -96,7 +99,7 @@ def _is_number(value: object) -> bool:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, whole numbers as they are, and nothing as 0."""
+    """Three significant digits; 0 below 0.0005."""
     if abs(value) < 5e-4:
         return "0"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
@@ -107,5 +110,5 @@ def _signed(value: float) -> str:
     return text if text.startswith("-") or text == "0" else f"+{text}"
 
 
-def _spelled(value: float, unit: str) -> str:
+def _with_unit(value: float, unit: str) -> str:
     return f"{_number(value)} {unit}".rstrip()

@@ -1,9 +1,9 @@
-"""Where a person is in a film, how large, and who: found by looking for them, not by trusting the blocking.
+"""Find a person in a film: position, size and identity, by template matching around the blocking's position.
 
-The stage draws the person and the empty set behind. At every offset and size tried, the film is explained either by
-the person there or by the empty set; the difference of squared errors is two correlations, so all offsets within
-REACH are tried at once. The best offset is where the person is. An offset that explains little more than the empty
-set does is no find, and is said to be none.
+The stage renders the person and the empty set behind. At every offset and size, the film is explained either by the
+person there or by the empty set; the difference of squared errors is two correlations, so all offsets within REACH are
+tried at once. The best offset is the person's position. One that explains little more than the empty set counts as not
+found.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from appliance.measuring.optical_flow import Array, unit
 from models.stage import render as stage
 from models.stage.blocking import Appearance
 
-REACH = 0.15  # of the diagonal: how far from the blocking's place a person is looked for
+REACH = 0.15  # of the diagonal: search radius around the blocking's position
 SIZES = (0.80, 0.86, 0.93, 1.0, 1.075, 1.16, 1.25)  # times the blocking's
-ENOUGH = 0.25  # of the difference that person makes to the empty set, and of the film's: below it nobody was found
-LIKER = 0.8  # of the empty set's error: a person there must come nearer
-FEWEST_PX = 40  # a person smaller than this in the frame is not looked for
+ENOUGH = 0.25  # least `share` and `explained` of a person that was found
+LIKER = 0.8  # of the empty set's error, which a recognised person must be below
+FEWEST_PX = 40  # a person smaller than this in the frame is not searched for
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A person in one frame, beside where the blocking has them."""
+    """A person in one frame, relative to the blocking."""
 
     t: int
-    offset_px: tuple[float, float]  # right and down of the blocking's place
+    offset_px: tuple[float, float]  # right and down of the blocking's position
     size: float  # times the blocking's
     share: float  # 0..1, how much of the person's difference to the empty set is there
     explained: (
@@ -58,9 +58,9 @@ def find_subject(film: Array, ground: GroundTruth, index: int, frames: Sequence[
 
 
 def recognise(film: Array, ground: GroundTruth, index: int, found: Found, looks: Sequence[Appearance]) -> int | None:
-    """Which of `looks` the person is most like: an index into them. None where the film is as like to the empty set.
+    """The index of the appearance in `looks` that matches best; None where none matches better than the empty set.
 
-    Who looks like somebody else is not found by `find_subject`: such a person is looked at where the blocking has them.
+    `find_subject` does not find a person of another appearance: that one is compared at the blocking's position.
     """
     found = found if found.sure else replace(found, offset_px=(0.0, 0.0), size=1.0)
     picture = unit(film[found.t])
@@ -91,18 +91,18 @@ def _search(t: int, film: Array, shown: Array, behind: Array, mask: Array) -> Fo
     gained, right, down, share = best[at]
     _, alpha = _resized(shown.astype(np.float32), mask, size)
     moved = cv2.warpAffine(alpha, np.array([[1, 0, right], [0, 1, down]]), mask.shape[::-1])
-    strange = float((moved[..., None] * (film - behind) ** 2).sum())
-    explained = float(np.clip(gained / max(strange, 1e-6), 0, 1))
+    unlike_empty = float((moved[..., None] * (film - behind) ** 2).sum())
+    explained = float(np.clip(gained / max(unlike_empty, 1e-6), 0, 1))
     return Found(t, (right, down), size, float(np.clip(share, 0, 1)), explained)
 
 
 def _gain(film: Array, sprite: Array, behind: Array, alpha: Array, reach: int) -> Array:
-    """(2 reach + 1)² squared error that the person at each offset takes off that of the empty set."""
+    """(2 reach + 1)²: how much less squared error the person at each offset has than the empty set."""
     pad = ((reach, reach), (reach, reach))
     # |F - B|² - |F - S|² at x + d, S moved along: -(2 F·B - B²) + 2 F·S - S²; outside the picture nothing counts.
-    room = np.pad((behind**2 - 2 * film * behind).sum(-1), pad).astype(np.float32)
+    background = np.pad((behind**2 - 2 * film * behind).sum(-1), pad).astype(np.float32)
     inside = np.pad(np.ones_like(alpha), pad)
-    gain = _correlate(room, alpha) - _correlate(inside, alpha * (sprite**2).sum(-1))
+    gain = _correlate(background, alpha) - _correlate(inside, alpha * (sprite**2).sum(-1))
     for channel in range(3):
         gain = gain + 2 * _correlate(np.pad(film[..., channel], pad), alpha * sprite[..., channel])
     return gain
@@ -131,7 +131,7 @@ def _placed(picture: Array, mask: Array, found: Found) -> tuple[Array, Array]:
 
 
 def _peak(line: Array, at: int) -> float:
-    """How far beside `at` the top of a parabola through it and its neighbours lies."""
+    """Sub-pixel offset of the peak at `at`: the vertex of a parabola through it and its neighbours."""
     if not 0 < at < len(line) - 1:
         return 0.0
     left, middle, right = (float(v) for v in line[at - 1 : at + 2])

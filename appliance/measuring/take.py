@@ -1,7 +1,7 @@
-"""Asked and measured: what a take's pictures say of the direction it was made from, axis by axis.
+"""Measure a take against its direction, axis by axis: camera, people, light.
 
-The estimators look at the film alone; of the blocking they use the standing geometry (how far things are, who stands
-where) to know what a motion means. What cannot be measured on a film is said to be unmeasured, with the reason.
+The estimators read the film's pixels only; of the blocking they use the static geometry (depths, positions of people)
+to convert image motion. What cannot be measured is reported as not measured, with the reason.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from models.stage.blocking import Array, Blocking
 if TYPE_CHECKING:
     from appliance.direction.notes import Tolerances
 
-FRAMES_LOOKED_AT = 5  # of a film, for people and light
-SURE = 2.5  # standard deviations of a measurement that must fit into a tolerance, or it tells nothing
+FRAMES_MEASURED = 5  # of a film, for people
+SURE = 2.5  # standard deviations of a measurement that must fit into its tolerance; else it is not measured
 
 
 def measure(film: Array, blocking: Blocking, tolerances: Tolerances, drift_scale: float = 1.0) -> list[Measured]:
     """Every axis of a film (T, h, w, 3), 8-bit or in 0..1, that can be measured, against what its blocking asks.
 
-    `drift_scale`: pixels a frame of the take, for one of these, where the film is the take reduced.
+    `drift_scale`: pixels a frame of the take for one of `film`, where that is the take down-scaled.
     """
     ground = GroundTruth(blocking)
     return [
@@ -50,7 +50,7 @@ def _camera(film: Array, ground: GroundTruth, allowed: Tolerances, drift_scale: 
 
     def row(axis: str, unit: str, want: float, got: float, error: float, tolerance: float, in_unit: str,
             doubt: float) -> Measured:  # fmt: skip
-        note = _LOST if not found.whole else _UNTOLD if doubt > tolerance else ""
+        note = _LOST if not found.whole else _AMBIGUOUS if doubt > tolerance else ""
         seen, off = (None, None) if note else (float(got), float(error))
         return Measured(axis, unit, float(want), seen, off, tolerance, in_unit, note)
 
@@ -71,11 +71,11 @@ def _camera(film: Array, ground: GroundTruth, allowed: Tolerances, drift_scale: 
         drift = standing_drift(film, ground)
         drift = None if drift is None else drift * drift_scale
         yield Measured("drift", "px/frame", 0.0, drift, drift, allowed.drift_px, "px/frame",
-                       "" if drift is not None else "nothing of the set could be followed")  # fmt: skip
+                       "" if drift is not None else "nothing of the set could be tracked")  # fmt: skip
 
 
 def locked_off(blocking: Blocking) -> bool:
-    """Whether the camera is to stand still, its lens too."""
+    """Whether the direction keeps the camera and its focal length still."""
     return bool(np.ptp(blocking.c2w, axis=0).max() < 1e-6 and np.ptp(blocking.focal_mm) < 1e-6)
 
 
@@ -92,23 +92,23 @@ def standing_drift(film: Array, ground: GroundTruth) -> float | None:
 def _people(film: Array, ground: GroundTruth, allowed: Tolerances) -> Iterator[Measured]:
     blocking = ground.blocking
     diagonal = math.hypot(blocking.width, blocking.height)
-    frames = np.unique(np.linspace(0, blocking.frames - 1, FRAMES_LOOKED_AT).round().astype(int)).tolist()
+    frames = np.unique(np.linspace(0, blocking.frames - 1, FRAMES_MEASURED).round().astype(int)).tolist()
     for i, person in enumerate(blocking.subjects):
-        looked = find_subject(film, ground, i, frames)
-        if not looked:
+        searched = find_subject(film, ground, i, frames)
+        if not searched:
             continue
-        sure = [found for found in looked if found.sure]
-        enough = len(sure) * 2 > len(looked)
+        sure = [found for found in searched if found.sure]
+        enough = len(sure) * 2 > len(searched)
         off = [100 * math.hypot(*found.offset_px) / diagonal for found in sure]
         place, size = (float(np.mean(off)), float(np.mean([f.size for f in sure]))) if enough else (None, None)
-        note = "" if enough else f"found in {len(sure)} of {len(looked)} frames"
+        note = "" if enough else f"found in {len(sure)} of {len(searched)} frames"
         share = "% of diagonal"
         yield Measured(f"{person.id} place", share, 0.0, place, place, allowed.subject_pct, share, note)
         error = None if size is None else 100 * (size - 1)
         yield Measured(f"{person.id} size", "x", 1.0, size, error, SIZE_PCT, "%", note)
 
 
-SIZE_PCT = 12.0  # half of a step between neighbouring sizes of the ladder of shots (1.25 to 1.6 x)
+SIZE_PCT = 12.0  # half of a step between neighbouring shot sizes (1.25 to 1.6 x)
 
 
 def _light(film: Array, ground: GroundTruth, allowed: Tolerances) -> Iterator[Measured]:
@@ -120,30 +120,30 @@ def _light(film: Array, ground: GroundTruth, allowed: Tolerances) -> Iterator[Me
     seen = [(found, want) for found, want in pairs if found.fit >= FIT and min(found.front, want.front) > BEHIND]
     apart = [(found, want) for found, want in seen if min(found.apart_deg, want.apart_deg) > APART_DEG]
     filled = any(lamp.name == "fill" and lamp.rgb.max() > 0 for lamp in blocking.lights)
-    for axis, unit, tolerance, told, why in (
+    for axis, unit, tolerance, usable, why in (
         ("key azimuth", "deg", allowed.key_az_deg, seen, _UNLIT),
         ("key elevation", "deg", allowed.key_el_deg, seen, _UNLIT),
-        ("key ratio", "stops", allowed.ratio_stops, apart, "key and fill come from one side" if seen else _UNLIT),
+        ("key ratio", "stops", allowed.ratio_stops, apart, "key and fill come from the same side" if seen else _UNLIT),
         ("key colour", "mired", allowed.cct_mired, seen, _UNLIT),
     ):
         if axis == "key ratio" and not filled:
-            continue  # nothing was asked: a key without a fill has no ratio
+            continue  # a key without a fill has no ratio
         want = _value(axis, asked_light(blocking, frames[0]))
-        if not told:
+        if not usable:
             yield Measured(axis, unit, want, None, None, tolerance, unit, why)
             continue
-        found, asked = max(told, key=lambda pair: pair[0].fit)  # in the others, something may shade the person
+        found, asked = max(usable, key=lambda pair: pair[0].fit)  # in the others, something may shade the person
         error = _value(axis, found) - _value(axis, asked)
         error = (error + 180) % 360 - 180 if axis == "key azimuth" else error
         yield Measured(axis, unit, want, want + error, error, tolerance, unit)
 
 
-_LOST = "too little of the set could be followed"
-_UNTOLD = "the set is too plain to tell a turn, a travel and a zoom apart"
-_UNLIT = "too little of the person shows the key plainly"
-FIT = 0.6  # of the light's variance on a person that the sum must explain for the key to count as found
+_LOST = "too little of the set could be tracked"
+_AMBIGUOUS = "the set is too plain to tell a turn, a travel and a zoom apart"
+_UNLIT = "too little of the person is clearly lit by the key"
+FIT = 0.6  # of the light's variance on a person that the fit must explain
 BEHIND = -0.3  # cosine to the camera below which a key only grazes what is seen
-APART_DEG = 30.0  # between key and fill, below which their ratio cannot be told
+APART_DEG = 30.0  # between key and fill, below which their ratio cannot be measured
 
 
 def _value(axis: str, light: Light) -> float:

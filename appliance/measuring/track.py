@@ -1,4 +1,4 @@
-"""A camera's way through a film: where it stood, how it was turned, its focal length, frame by frame."""
+"""A camera track: rotation, position and focal length, frame by frame."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ class CameraTrack:
     rotation: Array  # (T, 3, 3) camera to first camera
     position: Array  # (T, 3) metres
     focal_px: Array  # (T,)
-    scored: Array  # (T,) bool: the frames that could be measured; the others stand where the one before did
+    scored: Array  # (T,) bool: the frames that could be measured; the others repeat the frame before
     doubt: Array  # (T, 7) standard deviation: tilt, pan, roll in radians, travel in metres, log of the focal length
 
     @property
     def whole(self) -> bool:
-        """Whether every frame was measured: what moved in a gap is in nothing after it."""
+        """Whether every frame was measured; motion in a gap would be missing from all later frames."""
         return bool(self.scored.all())
 
     def pose(self, key: int, t: int) -> Pose:
-        """How the camera of frame t stands to that of frame `key`."""
+        """The pose of frame t relative to frame `key`."""
         back = self.rotation[t].T
         travel = back @ (self.position[key] - self.position[t])
         return Pose(back @ self.rotation[key], travel, float(np.log(self.focal_px[t] / self.focal_px[key])))
 
     def put(self, key: int, t: int, pose: Pose, variance: Array) -> None:
-        """Frame t where `pose` stands to frame `key`; and how unsure that is, (7,)."""
+        """Sets frame t to `pose` relative to frame `key`, with the variance (7,) of that pose."""
         self.rotation[t] = self.rotation[key] @ pose.turn.T
         self.position[t] = self.position[key] - self.rotation[t] @ pose.travel
         self.focal_px[t] = self.focal_px[key] * np.exp(pose.zoom)
@@ -41,7 +41,7 @@ class CameraTrack:
 
 
 def still_camera(frames: int, focal_px: float) -> CameraTrack:
-    """A camera that stands, of which only the first frame is measured yet."""
+    """A camera at rest, of which only the first frame is measured yet."""
     scored = np.arange(frames) == 0
     return CameraTrack(
         np.tile(np.eye(3), (frames, 1, 1)), np.zeros((frames, 3)), np.full(frames, focal_px), scored,
@@ -50,7 +50,7 @@ def still_camera(frames: int, focal_px: float) -> CameraTrack:
 
 
 def asked_camera(blocking: Blocking) -> CameraTrack:
-    """The camera of a blocking in the same terms: what a perfect film would measure as."""
+    """The camera of a blocking as a track: what a perfect film would measure as."""
     first = blocking.c2w[0, :, :3]
     rotation = np.einsum("ji,tjk->tik", first, blocking.c2w[:, :, :3])
     position = (blocking.c2w[:, :, 3] - blocking.c2w[0, :, 3]) @ first

@@ -1,4 +1,4 @@
-"""What `rushes doctor` examines: each check finds a fact, says whether it is well, and what to do if it is not."""
+"""The checks of `rushes doctor`: each gives what it found, whether that is in order, and the remedy if it is not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from appliance import paths
-from appliance.daemon import instance as house
+from appliance.daemon import instance
 from appliance.machine.device import Device
 from appliance.machine.host import disk_free_bytes, version_of
 from appliance.machine.probe import probe
@@ -20,27 +20,27 @@ DISK_WORRY_BYTES = 2 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     ok: bool
     found: str
-    remedy: str = ""  # said when it is not well
+    remedy: str = ""  # shown where `ok` is False
 
 
 def examine() -> list[Check]:
-    """Every check, in the order that matters to somebody who wants to shoot."""
+    """The results of every check, in the order of the doctor's page."""
     checks = (_python, _device, _torch, _kernels, _weights, _encoder, _disk, _database, _library, _daemon)
     return [_safely(check) for check in checks]
 
 
 def _safely(check: Callable[[], Check]) -> Check:
-    """A check that cannot be made is a finding too, not the end of the others."""
+    """Run a check. An error in it, also one of an import, is a failed check, so that the others still run."""
     try:
         found = check()
         return replace(found, remedy="") if found.ok else found
     except (RushesError, OSError, ImportError) as error:
-        return Check(check.__name__.strip("_"), False, str(error), "put this right first, then run doctor again")
+        return Check(check.__name__.strip("_"), False, str(error), "correct this, then run `rushes doctor` again")
 
 
 def _python() -> Check:
@@ -53,12 +53,12 @@ def _device() -> Check:
 
 
 def _torch() -> Check:
-    """From package metadata: importing torch takes seconds."""
+    """Read from package metadata, because importing torch takes seconds."""
     torch, triton = version_of("torch"), version_of("triton")
     if torch is None:
         return Check("torch", False, "torch is not installed", "run install/try.sh again")
-    beside = f"triton {triton}" if triton else "no triton (the CPU needs none)"
-    return Check("torch", True, f"torch {torch}, {beside}")
+    compiler = f"triton {triton}" if triton else "no triton (not needed on the CPU)"
+    return Check("torch", True, f"torch {torch}, {compiler}")
 
 
 def _kernels() -> Check:
@@ -66,23 +66,23 @@ def _kernels() -> Check:
 
 
 def kernels_of(device: Device) -> Check:
-    """How a GPU's kernels are launched: the one thing for which Triton asks a compiler of the machine's."""
+    """How Triton launches kernels on the GPU: for this it needs a prebuilt module or a C compiler on the machine."""
     if not device.gpus:
-        return Check("kernels", True, "not needed: without a GPU everything is plain torch")
+        return Check("kernels", True, "not needed: without a GPU, PyTorch renders on the CPU")
     if not device.torch_has_cuda:
         return Check("kernels", True, f"not used: torch {device.torch} renders on the CPU")
-    from kernels.toolchain.driver import way  # start-up
+    from kernels.toolchain.driver import launcher_source  # start-up
 
-    found = way(paths.kernels())
-    return Check("kernels", found.kind != "none", found.words, found.remedy)
+    found = launcher_source(paths.kernels())
+    return Check("kernels", found.kind != "none", found.text, found.remedy)
 
 
 def _weights() -> Check:
-    from appliance.catalog.installed import prove, shipped  # start-up
+    from appliance.catalog.installed import shipped, verify_data  # start-up
 
     facts = shipped()
-    digest = prove(facts)
-    found = f"{facts.card}, {facts.parameters:,} parameters, {bytes_words(facts.file_bytes)}, whole ({digest[:12]})"
+    digest = verify_data(facts)
+    found = f"{facts.card}, {facts.parameters:,} parameters, {bytes_words(facts.file_bytes)}, undamaged ({digest[:12]})"
     return Check("weights", True, found)
 
 
@@ -99,7 +99,9 @@ def _encoder() -> Check:
 def _disk() -> Check:
     free = disk_free_bytes(paths.home()) or 0
     found = f"{bytes_words(free)} free at {paths.home()}"
-    return Check("disk", free >= DISK_WORRY_BYTES, found, "free some space, or point RUSHES_HOME at a larger disk")
+    return Check(
+        "disk", free >= DISK_WORRY_BYTES, found, "free some space, or set RUSHES_HOME to a folder on a larger disk"
+    )
 
 
 def _database() -> Check:
@@ -107,7 +109,7 @@ def _database() -> Check:
 
     return Check(
         "sqlite", sqlite_version_ok(), f"SQLite {sqlite3.sqlite_version}",
-        "this SQLite can corrupt a busy library: install pysqlite3 0.6.1 or newer into Rushes' environment",
+        "this SQLite version can corrupt a library in use: install pysqlite3 0.6.1 or newer into Rushes' environment",
     )  # fmt: skip
 
 
@@ -117,27 +119,27 @@ def _library() -> Check:
     with Library.open() as library:
         faults = library.faults()
         newest = library.takes(limit=1)
-    found = f"{paths.library()}, whole, " + (f"newest take {newest[0].slate}" if newest else "no takes yet")
+    found = f"{paths.library()}, undamaged, " + (f"newest take {newest[0].slate}" if newest else "no takes yet")
     if faults:
-        return Check("library", False, "; ".join(faults), f"copy {paths.library()} away and restore a backup")
+        return Check(
+            "library", False, "; ".join(faults), f"copy {paths.library()} to a safe place, then restore a backup"
+        )
     return Check("library", True, found)
 
 
 def _daemon() -> Check:
-    pid = house.daemon_pid()
-    found = f"serving, process {pid}" if pid else "not running; the next shot starts it"
+    pid = instance.daemon_pid()
+    found = f"running, process {pid}" if pid else "not running; `rushes shoot` starts it"
     return Check("daemon", True, found)
 
 
 def process_name(pid: int) -> str | None:
-    """What a process is called; None for the daemon of this house and what it started."""
+    """Name of a process; None for the daemon of this installation and its child processes."""
     import psutil
-
-    from appliance.daemon.instance import daemon_pid  # start-up
 
     try:
         process = psutil.Process(pid)
         family = {pid, *(parent.pid for parent in process.parents())}
-        return None if daemon_pid() in family else process.name()
-    except psutil.Error:  # it has ended, or is another's
+        return None if instance.daemon_pid() in family else process.name()
+    except psutil.Error:  # it has ended, or belongs to another user
         return "?"

@@ -1,85 +1,76 @@
-"""What this machine has shown of itself, brought to a plan: measured rates, what takes took, where memory ran out."""
+"""Plans corrected by what this machine has shown: measured rates, how long takes took, where memory ran out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from appliance.machine.device import Device
 from appliance.machine.rates import Calibration, MachineHistory
 from appliance.planning.plan import Plan, Refusal, plan
-from models.card import PREVIS, Card
+from appliance.planning.request import PlanRequest
 
-if TYPE_CHECKING:
-    from appliance.direction.shot import ShotDirection
-
-# After a plan ran out of memory, the next may count on this share of what that one had: more is not credible, because
-# what allocators hold back, by which plans are off, is of this order.
+# After a plan ran out of memory, the next may count on this share of what that one needed: more is not credible,
+# because the error of a plan is of the order of what allocators hold back.
 CREDIBLE = 0.85
 
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """A plan that ran out of memory: where, and how many bytes of it it had counted on."""
+    """A plan that ran out of memory: on which device, and how many bytes it had counted on there."""
 
-    place: str  # "cpu": the machine's own memory
+    device: str  # "cpu": system memory
     bytes: int
 
 
-def kind_of(place: str) -> str:
+def kind_of(device: str) -> str:
     """ "cuda:1" is of the kind "cuda"."""
-    return place.partition(":")[0]
+    return device.partition(":")[0]
 
 
 def planned(
-    direction: ShotDirection,
-    device: Device,
-    card: Card,
-    known: MachineHistory,
-    request: str | None = None,
-    miss: OutOfMemory | None = None,
-    packages: frozenset[str] = frozenset({PREVIS.name}),
-    held: str | None = None,
-    text_cached: bool = False,
+    request: PlanRequest, history: MachineHistory, miss: OutOfMemory | None = None
 ) -> tuple[Plan | Refusal, float]:
-    """What this machine does about a direction, given what it has shown; and the seconds that its rates alone give.
+    """The plan corrected by the machine's history, and the seconds that rates alone predict.
 
-    After a `miss` a smaller plan is made, or none; where takes took more memory than was predicted for them, less of
-    what is free is counted on. The seconds are what the take is calibrated by when it is done;
-    `packages`, `held` and `text_cached` are as appliance/planning/plan.py has them.
+    Rates and calibration are taken from `history`, not from the request. After a `miss` the plan is smaller, or
+    refused; where takes used more memory than predicted, less of what is free is counted on. The seconds are what the
+    finished take is compared with to calibrate later ones.
     """
-    device = tightened(device, known.calibrations)
+    machine = corrected_for_overrun(request.machine, history.calibrations)
     if miss is not None:
-        device = lessened(device, miss)
-    outcome = plan(direction, device, card, None, request, known.rates, text_cached, packages, held)
+        machine = reduced_after(machine, miss)
+    request = replace(request, machine=machine, rates=history.rates, calibration=None)
+    outcome = plan(request)
     if isinstance(outcome, Refusal):
         return outcome, 0.0
-    nominal, measured = outcome.seconds, known.calibrations.get((outcome.precision, kind_of(outcome.device)))
+    nominal, measured = outcome.seconds, history.calibrations.get((outcome.precision, kind_of(outcome.device)))
     if measured is not None:
-        outcome = plan(direction, device, card, measured, request, known.rates, text_cached, packages, held)
+        outcome = plan(replace(request, calibration=measured))
     return outcome, nominal
 
 
-def tightened(device: Device, calibrations: Mapping[tuple[str, str], Calibration]) -> Device:
-    """The machine as a plan may count on it where takes took more of a GPU's memory than predicted: by so much less.
+def corrected_for_overrun(machine: Device, calibrations: Mapping[tuple[str, str], Calibration]) -> Device:
+    """The machine with its free GPU memory divided by the worst overrun (measured over predicted) of takes on a GPU.
 
-    Not of the machine's own, of which the stage takes what is free, to make control films on all cores.
+    Free system memory stays as it is: the stage fills what is free to render control films on all cores, so a take on
+    the CPU that used more than predicted says nothing.
     """
-    over = max((found.memory for (_, kind), found in calibrations.items() if kind == "cuda"), default=1.0)
+    overrun = max((found.memory for (_, kind), found in calibrations.items() if kind == "cuda"), default=1.0)
     gpus = tuple(
-        gpu if gpu.free_bytes is None else replace(gpu, free_bytes=int(gpu.free_bytes / over)) for gpu in device.gpus
+        gpu if gpu.free_bytes is None else replace(gpu, free_bytes=int(gpu.free_bytes / overrun))
+        for gpu in machine.gpus
     )
-    return replace(device, gpus=gpus)
+    return replace(machine, gpus=gpus)
 
 
-def lessened(device: Device, miss: OutOfMemory) -> Device:
-    """The machine as a plan may count on it after one ran out of memory there."""
+def reduced_after(machine: Device, miss: OutOfMemory) -> Device:
+    """The machine with no more free memory on that device than a plan may count on after it ran out there."""
     credible = int(CREDIBLE * miss.bytes)
-    if miss.place == "cpu":
-        return replace(device, ram_free_bytes=min(device.ram_free_bytes, credible))
-    gpus = list(device.gpus)
-    index = int(miss.place.partition(":")[2] or 0)
+    if miss.device == "cpu":
+        return replace(machine, ram_free_bytes=min(machine.ram_free_bytes, credible))
+    gpus = list(machine.gpus)
+    index = int(miss.device.partition(":")[2] or 0)
     if index < len(gpus):
         gpus[index] = replace(gpus[index], free_bytes=min(gpus[index].free_bytes or 0, credible))
-    return replace(device, gpus=tuple(gpus))
+    return replace(machine, gpus=tuple(gpus))

@@ -1,82 +1,81 @@
-"""Why a plan is as it is, in plain words: where it runs, what stays there, what passes, what sets the pace."""
+"""The reasons for a plan, in words: where it runs, what stays in memory, what is streamed, what sets the pace."""
 
 from __future__ import annotations
 
-from appliance.machine.device import Device
-from appliance.machine.rates import Calibration
-from appliance.planning.placements import Candidate, PlanRequest, gpu_at, sized
+from appliance.planning.placements import Candidate, footprint_of, gpu_at
+from appliance.planning.request import PlanRequest
 from appliance.units import bytes_words, count_words, seconds_words
 from models.cost.footprint import Footprint
 
 ATTENTION = {
-    "int8_f32": "in int8, with sums in float32",
-    "int8_f16": "in int8, with sums in float16, which this card adds twice as fast",
-    "int8_fp8_f16": "in int8 and float8, the fast way of drafts",
-    "sdpa": "as torch does it",
+    "int8_f32": "int8, float32 accumulation",
+    "int8_f16": "int8, float16 accumulation (twice as fast on this GPU)",
+    "int8_fp8_f16": "int8 and float8 (faster and less exact, for drafts)",
+    "sdpa": "PyTorch's scaled dot-product attention",
 }
 TEXT = {
-    "cached": "these words were read before and are kept",
-    "gpu": "words are read on the GPU, where the text encoder stays beside the network",
-    "streamed": "words are read on the GPU first, layer by layer, before the network needs the memory",
-    "cpu": "words are read on the CPU",
+    "cached": "the text embedding is stored from an earlier take",
+    "gpu": "the text is encoded on the GPU, where the text encoder stays loaded",
+    "streamed": "the text is encoded on the GPU first: the text encoder is streamed layer by layer, then unloaded",
+    "cpu": "the text is encoded on the CPU",
 }
 PRECISION = {
-    "bf16": "weights are bf16: this card multiplies int8 no faster",
-    "int4": "weights wait in 4 bits and are unpacked to 8 as they come: coarser, for a draft's speed",
+    "bf16": "weights are bf16: int8 is no faster on this GPU",
+    "int4": "weights are stored in 4 bits and unpacked to 8 when loaded: less exact but faster, for drafts",
 }
 
 
-def way_words(
-    ask: PlanRequest, device: Device, place: str, way: Candidate, calibration: Calibration | None
-) -> list[str]:
-    """One line for each thing that was decided; what is plain is left out."""
-    size = sized(ask, place, way)
-    why = [where_words(size, device, place), *placement_words(ask, way, size)]
-    why += [words for words in (PRECISION.get(way.precision), TEXT.get(way.text)) if words]
-    if place != "cpu":
-        why.append(f"tokens look at each other {ATTENTION[way.attention]}")
-    if ask.card.passes > 1 and way.batch > 1:
-        why.append("with and without the words together: each block comes once for both")
-    if ask.card.experts > 1:
-        why.append("its two networks take turns: the second comes from the disk when its steps do")
-    if place in ask.rates:
-        why.append("the time is worked out from rates measured on this machine")
-    elif place != "cpu":
-        why.append("the time is worked out from the card's datasheet: `rushes doctor --calibrate` there measures it")
+def reasons(request: PlanRequest, device: str, chosen: Candidate) -> list[str]:
+    """One line for each decision; what is usual is left out."""
+    size, calibration = footprint_of(request, device, chosen), request.calibration
+    why = [memory_words(request, device, size), *placement_words(request, chosen, size)]
+    why += [words for words in (PRECISION.get(chosen.precision), TEXT.get(chosen.text)) if words]
+    if device != "cpu":
+        why.append(f"attention: {ATTENTION[chosen.attention]}")
+    if request.card.passes > 1 and chosen.batch > 1:
+        why.append("both guidance passes are batched: each block is loaded once for both")
+    if request.card.experts > 1:
+        why.append("the model has two networks: the second is loaded from disk when its denoising steps begin")
+    if device in request.rates:
+        why.append("the time is estimated from rates measured on this machine")
+    elif device != "cpu":
+        why.append(
+            "the time is estimated from the GPU's datasheet: measure that machine by `rushes doctor --calibrate`"
+        )
     if calibration is not None:
         takes = count_words(calibration.takes, "take")
-        why.append(f"the time is corrected by {takes} made here: {calibration.ratio:.2g} times what was worked out")
-        if calibration.memory > 1 and place != "cpu":
-            over = f"{calibration.memory - 1:.0%} more memory than was predicted"
-            why.append(f"one of them took {over}: so much less of what is free is counted on")
+        why.append(f"the time is corrected by {takes} made here: {calibration.ratio:.2g} times the estimate")
+        if calibration.memory > 1 and device != "cpu":
+            over = f"{calibration.memory - 1:.0%} more memory than predicted"
+            why.append(f"a take here used {over}: so much less of what is free is counted on")
     return why
 
 
-def where_words(size: Footprint, device: Device, place: str) -> str:
-    """Where it runs, and how much of what is free it takes."""
-    needed = bytes_words(size.total_bytes)
-    if place == "cpu":
-        free = bytes_words(device.ram_free_bytes)
-        return f"on the CPU, {count_words(device.cores, 'core')}: {needed} of {free} free memory"
-    gpu = gpu_at(device, place)
-    beside = f"{bytes_words(size.host_bytes)} of the machine's {bytes_words(device.ram_free_bytes)}"
+def memory_words(request: PlanRequest, device: str, size: Footprint) -> str:
+    """Where it runs, and how much of the free memory it needs."""
+    machine, needed = request.machine, bytes_words(size.total_bytes)
+    if device == "cpu":
+        free = bytes_words(machine.ram_free_bytes)
+        return f"on the CPU, {count_words(machine.cores, 'core')}: {needed} of {free} free memory"
+    gpu = gpu_at(machine, device)
+    system = f"{bytes_words(size.host_bytes)} of {bytes_words(machine.ram_free_bytes)} free system memory"
     free = bytes_words(gpu.free_bytes or 0)
-    return f"on {place}, {gpu.name} ({gpu.uuid}): {needed} of {free} free memory, beside it {beside}"
+    return f"on {device}, {gpu.name} ({gpu.uuid}): {needed} of {free} free GPU memory, and {system}"
 
 
-def placement_words(ask: PlanRequest, way: Candidate, size: Footprint) -> list[str]:
-    """What stays, what passes, and how much of the film is worked on at once."""
-    found, placement = [], way.placement
-    stay, layers = placement.resident_blocks, ask.card.layers
-    if stay is not None and stay < layers:
-        some = "every block passes" if not stay else f"{stay} of {layers} blocks stay, the others pass"
+def placement_words(request: PlanRequest, chosen: Candidate, size: Footprint) -> list[str]:
+    """Which blocks stay and which are streamed, and how much of the film is worked on at once."""
+    found, placement = [], chosen.placement
+    resident, layers = placement.resident_blocks, request.card.layers
+    if resident is not None and resident < layers:
+        some = "every block is" if not resident else f"{resident} of {layers} blocks stay on the GPU, the others are"
         if placement.source == "ram":
-            source = f"from {bytes_words(size.host_blocks_bytes)} of the machine's memory"
+            source = f"from {bytes_words(size.host_blocks_bytes)} of system memory"
         else:
-            source = "from the disk, as the machine's memory does not hold them"
-        times = f"a block comes in {_ms(way.way_s)} and works for {_ms(way.block_s)}"
-        pace = "so nothing waits" if way.way_s <= way.block_s else "so its way here sets the pace"
-        found.append(f"{some} through the card {source}: {times}, {pace}")
+            source = "from disk, as system memory does not hold them"
+        times = f"a block loads in {_ms(chosen.load_s)} and computes in {_ms(chosen.block_s)}"
+        pace = "so loading costs no time" if chosen.load_s <= chosen.block_s else "so loading sets the pace"
+        found.append(f"{some} streamed {source}: {times}, {pace}")
     if placement.ffn_rows:
         found.append(f"the feed-forward takes {placement.ffn_rows:,} tokens at a time, with the same result")
     if placement.vae_tile:

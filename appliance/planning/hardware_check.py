@@ -1,13 +1,13 @@
-"""Plans held to the hardware: for the day a GPU is at hand.
+"""Compare plans with a real GPU: memory and time, predicted and measured.
 
     python -m appliance.planning.hardware_check [--card wan2.1-t2v-14b] [--play 8 --play 24] [--limit 300] [--dry-run]
 
-Plays smaller cards on the one that is here (a cap on what a process may take), plans films for each as the product
-does, has models/bench/forward.py render a few forwards under that plan with drawn weights of real size, and compares
-memory and time with what was predicted; then times networks that stay on the device against the same passing through
-two slots. Small cards and films come first. Says what it is at, each figure as it comes, and one JSON document last,
-also when it is interrupted. Needs neither weights nor a library, and no package beside torch's own but psutil and
-pynvml. --dry-run walks it at a tiny size on the processor: what it prints then measures nothing.
+Simulates smaller GPUs on the one present (a cap on the memory of a process), plans films for each as the product does,
+has models/bench/forward.py run a few forwards under that plan with random weights of real size, and compares memory and
+time with the prediction; then times networks that stay on the device against the same streamed through two slots. Small
+GPUs and films come first. Prints each figure as it is measured, and one JSON document last, also when interrupted.
+Needs neither weights nor a library, and of packages torch, psutil and pynvml. --dry-run runs it all at a tiny size on
+the CPU: its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ from typing import Any
 from appliance import processes as process
 from appliance.direction.shot import ShotDirection, from_plain
 from appliance.machine.calibrate import measured
-from appliance.machine.calibrate import rows as told
+from appliance.machine.calibrate import rows as rate_rows
 from appliance.machine.device import Device, Gpu
 from appliance.machine.probe import probe
 from appliance.machine.rates import Rates, rates_of
 from appliance.planning.duration import BlockTimes
 from appliance.planning.placements import gpu_at
 from appliance.planning.plan import Plan, Refusal, plan
+from appliance.planning.request import PlanRequest
 from appliance.planning.speed import gpu_speed
 from appliance.units import bytes_words
 from models.card import CARDS, Card
@@ -43,19 +44,19 @@ from models.placement import Placement
 from models.weight_files.package_header import card_to_json
 
 GIB = 2**30
-PLAYED_GIB = (8.0, 12.0, 16.0, 24.0)
-FREE = 0.95  # of a card's memory, when nobody else uses it
-CARDS_PLAYED = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b")
+SIMULATED_GIB = (8.0, 12.0, 16.0, 24.0)
+FREE = 0.95  # of a GPU's memory, when nothing else uses it
+CARDS_CHECKED = ("wan2.1-t2v-1.3b", "wan2.1-t2v-14b")
 SIZES = ((832, 480), (1280, 720))  # 81 frames each: 32,760 and 75,600 tokens
 LONGEST_S = 590  # of one measurement
 
 Row = dict[str, Any]
-say = partial(print, flush=True)  # whoever stops it has what was said
+say = partial(print, flush=True)  # what was printed is complete if it is stopped
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where it is played: the machine that plans are made for, and the device that renders."""
+    """The machine that plans are made for, and the device that runs them."""
 
     machine: Device
     device: str
@@ -72,21 +73,23 @@ class Stage:
         format = {"width": width // shrink, "height": height // shrink}
         return from_plain({"seed": 1, "time": {"duration_s": seconds}, "format": format})
 
-    def played(self, gib: float) -> Device:
-        """The machine with a card of so much memory."""
+    def with_memory(self, gib: float) -> Device:
+        """The machine with a GPU of so much memory."""
         gpu, total = self.machine.gpus[0], int(gib * GIB)
         return replace(self.machine, gpus=(replace(gpu, total_bytes=total, free_bytes=int(FREE * total)),))
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measures, and prints."""
+    """Measures and prints; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m appliance.planning.hardware_check", description="plans held to the hardware"
+        prog="python -m appliance.planning.hardware_check", description="compare plans with a real GPU"
     )
     parser.add_argument("--card", action="append", choices=sorted(CARDS), help="only these; may be repeated")
-    parser.add_argument("--play", action="append", type=float, metavar="GIB", help="only cards of so much memory")
+    parser.add_argument(
+        "--play", action="append", type=float, metavar="GIB", help="simulate only GPUs of so much memory"
+    )
     parser.add_argument("--limit", type=float, default=math.inf, help="seconds after which nothing more is begun")
-    parser.add_argument("--dry-run", action="store_true", help="walk it at a tiny size on the processor")
+    parser.add_argument("--dry-run", action="store_true", help="run at a tiny size on the CPU")
     asked = parser.parse_args(arguments)
     end, code = time.monotonic() + asked.limit, 0
     try:
@@ -96,19 +99,19 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     document: Row = {"format": "rushes.measured/1", "dry_run": stage.dry, "machine": asdict(stage.machine)}
     document |= {"rates": None, "plans": [], "streaming": [], "not_begun": [], "interrupted": False}
-    say(f"{stage.machine.gpus[0].name}{', a DRY RUN on the processor' if stage.dry else ''}; its rates: ", end="")
+    say(f"{stage.machine.gpus[0].name}{', a DRY RUN on the CPU' if stage.dry else ''}; its rates: ", end="")
     try:
         document["rates"] = measured(stage.device, stage.machine.cores)
         rates = rates_of(document["rates"])
-        say(told({stage.device: document["rates"]})[0][1])
-        for words, kind, rows in steps(stage, asked.card or CARDS_PLAYED, asked.play or PLAYED_GIB, rates):
+        say(rate_rows({stage.device: document["rates"]})[0][1])
+        for words, kind, rows in steps(stage, asked.card or CARDS_CHECKED, asked.play or SIMULATED_GIB, rates):
             if time.monotonic() >= end:
                 document["not_begun"].append(words)
                 continue
             for row in rows():
                 document[kind].append(row)
     except KeyboardInterrupt:
-        document["interrupted"], code = True, 130  # what was measured is kept
+        document["interrupted"], code = True, 130  # what was measured is printed
         say("\ninterrupted")
     except RushesError as error:
         print(error, file=sys.stderr)
@@ -118,35 +121,36 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def steps(
-    stage: Stage, cards: Sequence[str], played: Sequence[float], rates: Rates
+    stage: Stage, cards: Sequence[str], simulated: Sequence[float], rates: Rates
 ) -> Iterator[tuple[str, str, Callable[[], Iterator[Row]]]]:
-    """What is measured, in its order: words for it, the list of the document that it belongs to, and the work."""
+    """What is measured, in order: (title, list of the document that it belongs to, the work)."""
     for name in cards:
         for width, height in SIZES:
-            for gib in played:
+            for gib in simulated:
                 words = f"{name} {width}x{height} on {gib:.0f} GiB"
                 yield words, "plans", partial(_plans, stage, name, (width, height), gib, rates)
         yield f"{name} in slots", "streaming", partial(streaming, stage, name)
 
 
 def _plans(stage: Stage, name: str, size: tuple[int, int], gib: float, rates: Rates) -> Iterator[Row]:
-    """A film on a card that is played: planned, measured, compared."""
+    """A film on a simulated GPU: planned, measured, compared."""
     width, height = size
     say(f"{name} {width}x{height} on {gib:.0f} GiB: ", end="")
-    row = _planned(stage, stage.card(name), stage.film(width, height), stage.played(gib), gib, rates)
+    row = _planned(stage, stage.card(name), stage.film(width, height), stage.with_memory(gib), gib, rates)
     yield {"card": name, "width": width, "height": height, "played_bytes": int(gib * GIB), **row}
 
 
 def _planned(
     stage: Stage, card: Card, film: ShotDirection, machine: Device, gib: float, rates: Rates
 ) -> dict[str, Any]:
-    outcome = plan(film, machine, card, None, "gpu", {"cuda:0": rates})
+    request = PlanRequest(direction=film, machine=machine, card=card, device_request="gpu", rates={"cuda:0": rates})
+    outcome = plan(request)
     if isinstance(outcome, Refusal):
         say(f"refused: {outcome.reason}")
         return {"refused": outcome.reason}
     stay, source = outcome.placement.resident_blocks, outcome.placement.source
-    lies = "all stay" if stay is None else f"{stay} of {card.layers} stay, the others in {source}"
-    say(f"{outcome.precision}, {lies}; ", end="")
+    residency = "all stay" if stay is None else f"{stay} of {card.layers} stay, the others in {source}"
+    say(f"{outcome.precision}, {residency}; ", end="")
     found = run(
         {
             "card": card_to_json(card), "geometry": asdict(_geometry(outcome, card)), "precision": outcome.precision,
@@ -166,7 +170,7 @@ def _planned(
 
 
 def streaming(stage: Stage, name: str) -> Iterator[Row]:
-    """A network that stays against the same one passing through two slots, from pinned memory and from the disk."""
+    """A network that stays against the same one streamed through two slots, from pinned memory and from disk."""
     card, direction = stage.card(name), stage.film(*SIZES[0])
     geometry = Geometry(direction.frames, direction.format.height // 16 * 16, direction.format.width // 16 * 16)
     whole: Row = {}
@@ -193,9 +197,9 @@ def streaming(stage: Stage, name: str) -> Iterator[Row]:
         yield row
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """What models/bench/forward.py finds, in a process of its own. Raises RushesError with how that ended."""
-    command = process.module_command("models.bench.forward", json.dumps(job))
+def run(settings: dict[str, Any]) -> dict[str, Any]:
+    """The result of models/bench/forward.py, run in a process of its own; {"failed": reason} where it gave none."""
+    command = process.module_command("models.bench.forward", json.dumps(settings))
     environment = process.environment({"CUDA_DEVICE_ORDER": "PCI_BUS_ID"})
     try:
         child = subprocess.run(
@@ -204,8 +208,8 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         return {"failed": f"it took longer than {LONGEST_S} s"}
     if child.returncode:
-        said = child.stderr.strip().split("\n")[-1] or process.exit_words(child.returncode)
-        return {"failed": said}
+        reason = child.stderr.strip().split("\n")[-1] or process.exit_words(child.returncode)
+        return {"failed": reason}
     return json.loads(child.stdout.strip().split("\n")[-1])
 
 
@@ -232,7 +236,7 @@ def _attention(machine: Device) -> str:
 
 
 def _forward_s(outcome: Plan, card: Card, machine: Device, rates: Rates) -> float:
-    """What the plan's arithmetic gives one forward."""
+    """The predicted seconds of one forward."""
     speed = gpu_speed(gpu_at(machine, "cuda:0"), machine, outcome.attention, rates)
     pace = BlockTimes(card, _geometry(outcome, card), outcome.precision, speed, outcome.batch, outcome.placement.source)
     stay = outcome.placement.resident_blocks
@@ -240,7 +244,7 @@ def _forward_s(outcome: Plan, card: Card, machine: Device, rates: Rates) -> floa
 
 
 def _found_words(found: Row, predicted_s: float) -> str:
-    """Memory and time of a forward, each beside what was predicted."""
+    """Memory and time of a forward, each next to its prediction."""
     if "peak_bytes" not in found:
         return _trouble(found)
     share, predicted = found["peak_bytes"] / found["predicted_bytes"], bytes_words(found["predicted_bytes"])
@@ -254,7 +258,7 @@ def _trouble(found: Row) -> str:
 
 
 if __name__ == "__main__":
-    # Whoever starts it in the background has it ignore SIGINT; `timeout` sends SIGTERM.
+    # Started in the background it would ignore SIGINT; `timeout` sends SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

@@ -1,18 +1,19 @@
-"""How a card lies on a place: the quickest of the ways that fit there, of the best precision that fits.
+"""Choose how a model runs on a device: the fastest candidate that fits, in the best precision that fits.
 
-A way is a precision, what stays on the device and where the rest waits, how much of a film is worked on at once, where
-words are read, and whether the passes of guidance go together. All are tried; each is a few additions.
+A candidate is a precision, how many blocks stay on the device and where the others wait, how much of a film is worked
+on at once, where the prompt is encoded, and whether the passes of guidance are batched. All are tried; each is a few
+additions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 from appliance.machine.device import Device, Gpu
-from appliance.machine.rates import Rates
 from appliance.planning.duration import STEP_OVERHEAD_S, BlockTimes, fixed_seconds, text_seconds
+from appliance.planning.request import PlanRequest
 from appliance.planning.speed import Speed, cpu_speed, gpu_speed
 from kernels.dispatch import choice_for
 from models.card import Card, reads_text
@@ -23,204 +24,189 @@ from models.placement import Placement
 GIB = 2**30
 TILES = (0, 512, 384, 256, 192)  # pixels of a side; 0: whole frames
 FFN_ROWS = (0, 16_384, 8_192, 4_096, 2_048)  # tokens; 0: all. From 8,192 on a product is as fast as a larger one
-STORED = {"previs": ("int8",)}  # what a package that ships holds
-FILLED = 0.92  # of what is free, where blocks pass anyway: a desktop beside us may want some
-HOST_SPARE_BYTES = GIB  # never pinned: the system has to breathe
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRequest:
-    """A direction in the numbers that cost something, and what is known beforehand."""
-
-    card: Card
-    geometry: Geometry
-    fps: float
-    steps: int
-    handles_f: int  # of the frames, at each end
-    seed: int | None
-    quality: str = "take"
-    text_cached: bool = False  # these words were read before
-    packages: frozenset[str] = frozenset({"previs"})  # cards whose weights are here
-    request: str | None = None  # the device that was asked for by name
-    held: str | None = None  # the precision of the package that is here; None: it can still be imported in any
-    rates: Mapping[str, Rates] = field(default_factory=dict)  # measured, by place
+STORED = {"previs": ("int8",)}  # precisions of the package that ships
+FILLED = 0.92  # of what is free, where blocks are streamed anyway: the desktop may want some of the GPU
+HOST_SPARE_BYTES = GIB  # never pinned: the system needs some memory
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to run, and what it costs."""
+    """One way to run a film on a device, and what it costs."""
 
     precision: str
     placement: Placement
     attention: str
-    text: str
+    text: str  # where the prompt is encoded
     batch: int
     size: Footprint
     seconds: float
-    block_s: float  # an ordinary block's work
-    way_s: float  # its way to the device, where it passes
+    block_s: float  # compute of an ordinary block
+    load_s: float  # its load, where it is streamed
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """What a place has: bytes free on it and in the machine beside it (the same, on a CPU)."""
+class FreeMemory:
+    """Bytes free on a device, and in the system (the same number for the CPU)."""
 
-    free: int
-    host_free: int
-
-
-def gpu_at(device: Device, place: str) -> Gpu:
-    """The GPU that CUDA calls `place`: "cuda:0" is the first."""
-    return device.gpus[int(place.partition(":")[2])]
+    device: int
+    system: int
 
 
-def room_of(device: Device, place: str) -> Room:
-    """What is free there now."""
-    if place == "cpu":
-        return Room(device.ram_free_bytes, device.ram_free_bytes)
-    return Room(gpu_at(device, place).free_bytes or 0, device.ram_free_bytes)
+def gpu_at(machine: Device, device: str) -> Gpu:
+    """The GPU that CUDA calls `device`: "cuda:0" is the first."""
+    return machine.gpus[int(device.partition(":")[2])]
 
 
-def attention_of(ask: PlanRequest, device: Device, place: str) -> str:
-    """How tokens look at each other there: a draft takes the fast way."""
-    if place == "cpu":
+def free_memory(machine: Device, device: str) -> FreeMemory:
+    """What is free now."""
+    if device == "cpu":
+        return FreeMemory(machine.ram_free_bytes, machine.ram_free_bytes)
+    return FreeMemory(gpu_at(machine, device).free_bytes or 0, machine.ram_free_bytes)
+
+
+def attention_of(request: PlanRequest, device: str) -> str:
+    """Which attention runs there (of kernels/dispatch.py): the fast one for a draft."""
+    if device == "cpu":
         return "sdpa"
-    gpu = gpu_at(device, place)
+    gpu = gpu_at(request.machine, device)
     choice = choice_for(gpu.capability or (7, 5), gpu.name)
-    return choice.fast_attention if ask.quality == "draft" else choice.attention
+    return choice.fast_attention if request.is_draft else choice.attention
 
 
-def precisions(ask: PlanRequest, device: Device, place: str) -> tuple[str, ...]:
-    """Those to try, the best first: the one that the package holds, where one is here. 4 bits only in a draft; bf16
-    only where int8 is no faster: on a B200, whose integer units were cut.
+def precisions(request: PlanRequest, device: str) -> tuple[str, ...]:
+    """Those to try, the best first: that of the installed package, if there is one. int4 only for a draft; bf16 only
+    where int8 is no faster: on a B200, whose integer units were cut.
     """
-    if ask.held is not None:
-        return (ask.held,)
-    if place == "cpu":
+    if request.package_precision is not None:
+        return (request.package_precision,)
+    if device == "cpu":
         return ("int8",)
-    if ask.card.name in STORED:
-        return STORED[ask.card.name]
-    capability = gpu_at(device, place).capability or (7, 5)
+    if request.card.name in STORED:
+        return STORED[request.card.name]
+    capability = gpu_at(request.machine, device).capability or (7, 5)
     fine = ("bf16", "int8") if (10, 0) <= capability < (12, 0) else ("int8",)
-    return (*fine, "int4") if ask.quality == "draft" else fine
+    return (*fine, "int4") if request.is_draft else fine
 
 
-def smallest(ask: PlanRequest, device: Device, place: str) -> Footprint:
-    """The least memory that it can be made in there: no block stays, little of the film at once."""
-    precision = precisions(ask, device, place)[-1]
-    placement = Placement(None if place == "cpu" else 0, "disk", FFN_ROWS[-1], _tiles(ask.geometry)[-1])
-    attention = attention_of(ask, device, place)
-    return footprint(ask.card, ask.geometry, precision, place, placement, attention, _texts(ask, device, place)[-1], 1)
+def smallest_footprint(request: PlanRequest, device: str) -> Footprint:
+    """The least memory that the film can be made in: no block stays, little of the film is worked on at once."""
+    film, precision = request.film, precisions(request, device)[-1]
+    placement = Placement(None if device == "cpu" else 0, "disk", FFN_ROWS[-1], _tiles(film)[-1])
+    attention, text = attention_of(request, device), _text_modes(request, device)[-1]
+    return footprint(request.card, film, precision, device, placement, attention, text, 1)
 
 
-def best_way(ask: PlanRequest, device: Device, place: str) -> Candidate | None:
-    """The quickest way that fits; None where none does. A draft may take a coarser precision for being quicker."""
-    attention, rates = attention_of(ask, device, place), ask.rates.get(place)
-    speed = cpu_speed(device, rates) if place == "cpu" else gpu_speed(gpu_at(device, place), device, attention, rates)
+def fastest(request: PlanRequest, device: str) -> Candidate | None:
+    """The fastest candidate that fits; None where none does. A draft takes a coarser precision if that is faster."""
+    machine, attention, rates = request.machine, attention_of(request, device), request.rates.get(device)
+    if device == "cpu":
+        speed = cpu_speed(machine, rates)
+    else:
+        speed = gpu_speed(gpu_at(machine, device), machine, attention, rates)
     found: list[Candidate] = []
-    for precision in precisions(ask, device, place):
-        quickest = min(
-            _ways(ask, device, place, precision, attention, speed),
-            key=lambda way: round(way.seconds, 3), default=None,
+    for precision in precisions(request, device):
+        best = min(
+            _candidates(request, device, precision, attention, speed),
+            key=lambda candidate: round(candidate.seconds, 3), default=None,
         )  # fmt: skip
-        if quickest is not None:
-            found.append(quickest)
-            if ask.quality != "draft":
+        if best is not None:
+            found.append(best)
+            if not request.is_draft:
                 break
-    return min(found, key=lambda way: round(way.seconds, 3), default=None)
+    return min(found, key=lambda candidate: round(candidate.seconds, 3), default=None)
 
 
-def _ways(
-    ask: PlanRequest, device: Device, place: str, precision: str, attention: str, speed: Speed
-) -> Iterator[Candidate]:
-    """Every way of a precision that fits, the plainest first: of two equally quick ones the plainer is taken."""
-    card, geometry, room, cores = ask.card, ask.geometry, room_of(device, place), device.cores
-    on_gpu = place != "cpu"
-    paces: dict[tuple[int, str], BlockTimes] = {}
-    beside = {tile: fixed_seconds(card, geometry, precision, speed, cores, tile) for tile in _tiles(geometry)}
-    for text in _texts(ask, device, place):
-        words_s = text_seconds(card, text, speed)
+def _candidates(request: PlanRequest, device: str, precision: str, attention: str, speed: Speed) -> Iterator[Candidate]:
+    """Every candidate of a precision that fits, the simplest first: of two equally fast ones the simpler is taken."""
+    card, film, steps, cores = request.card, request.film, request.steps, request.machine.cores
+    free, on_gpu = free_memory(request.machine, device), device != "cpu"
+    block_times: dict[tuple[int, str], BlockTimes] = {}
+    fixed_s = {tile: fixed_seconds(card, film, precision, speed, cores, tile) for tile in _tiles(film)}
+    for text in _text_modes(request, device):
+        text_s = text_seconds(card, text, speed)
         for batch in (1, card.passes) if on_gpu and card.passes > 1 else (1,):
-            forwards = ask.steps * card.passes // batch
-            for tile, rows in _pieces(geometry):
+            forwards = steps * card.passes // batch
+            for tile, rows in _pieces(film):
                 placement = Placement(None if not on_gpu else 0, "disk", rows, tile)
-                size = footprint(card, geometry, precision, place, placement, attention, text, batch)
-                laid = _lay(card, precision, room, size) if on_gpu else _whole(room, size)
-                if laid is None or (text == "gpu" and laid[0] is not None):
+                size = footprint(card, film, precision, device, placement, attention, text, batch)
+                residency = _residency(card, precision, free, size) if on_gpu else _on_cpu(free, size)
+                if residency is None or (text == "gpu" and residency[0] is not None):
                     continue
-                stay, source = laid
-                pace = paces.get((batch, source)) or BlockTimes(card, geometry, precision, speed, batch, source)
-                paces[batch, source] = pace
-                count = card.layers if stay is None else stay
-                launches_s = ask.steps * STEP_OVERHEAD_S if on_gpu else 0.0
-                steps_s = launches_s + forwards * pace.forward(count) + pace.first(count)
+                resident, source = residency
+                times = block_times.get((batch, source)) or BlockTimes(card, film, precision, speed, batch, source)
+                block_times[batch, source] = times
+                count = card.layers if resident is None else resident
+                launches_s = steps * STEP_OVERHEAD_S if on_gpu else 0.0
+                steps_s = launches_s + forwards * times.forward(count) + times.first(count)
                 yield Candidate(
-                    precision, Placement(stay, source, rows, tile), attention, text, batch, size,
-                    beside[tile] + words_s + steps_s, pace.block_s, pace.way_s,
+                    precision, Placement(resident, source, rows, tile), attention, text, batch, size,
+                    fixed_s[tile] + text_s + steps_s, times.block_s, times.load_s,
                 )  # fmt: skip
 
 
-def sized(ask: PlanRequest, place: str, way: Candidate) -> Footprint:
-    """The memory of a way as it was laid."""
+def footprint_of(request: PlanRequest, device: str, chosen: Candidate) -> Footprint:
+    """The memory of a candidate, with the blocks that stay on the device."""
     return footprint(
-        ask.card, ask.geometry, way.precision, place, way.placement, way.attention, way.text, way.batch
+        request.card, request.film, chosen.precision, device, chosen.placement, chosen.attention, chosen.text,
+        chosen.batch,
     )  # fmt: skip
 
 
-def _whole(room: Room, size: Footprint) -> tuple[None, str] | None:
-    """On a CPU: everything, or nothing."""
-    return (None, "ram") if size.total_bytes <= room.free else None
+def _on_cpu(free: FreeMemory, size: Footprint) -> tuple[None, str] | None:
+    """Every block is in system memory, or the film does not fit."""
+    return (None, "ram") if size.total_bytes <= free.device else None
 
 
-def _lay(card: Card, precision: str, room: Room, bare: Footprint) -> tuple[int | None, str] | None:
-    """(how many blocks stay, None for all; where the others wait), given the memory when none stays; None: no room.
+def _residency(card: Card, precision: str, free: FreeMemory, bare: Footprint) -> tuple[int | None, str] | None:
+    """(blocks that stay on the GPU, None for all; where the others wait), given the memory with none staying (`bare`);
+    None: it does not fit.
 
-    Blocks wait in pinned memory where there is room for them, else in their file.
+    The others wait in pinned memory where that is free, else in their file.
     """
-    sizes, waiting = _layouts(card, precision)
+    sizes, waiting = _block_layouts(card, precision)
     rest = bare.total_bytes - bare.weights_bytes - bare.slots_bytes
     host = bare.host_bytes - bare.host_file_bytes
-    if host + RING_BYTES > room.host_free or rest + sizes[0] > room.free:
+    if host + RING_BYTES > free.system or rest + sizes[0] > free.device:
         return None
-    if rest + sizes[-1] <= room.free:
+    if rest + sizes[-1] <= free.device:
         return None, "ram"
-    stay = 0
+    resident = 0
     for count in range(card.layers - 1, 0, -1):
-        if rest + sizes[count] <= FILLED * room.free:
-            stay = count
+        if rest + sizes[count] <= FILLED * free.device:
+            resident = count
             break
-    pinned = host + waiting[stay] + HOST_SPARE_BYTES <= room.host_free
-    return stay, "ram" if pinned else "disk"
+    pinned = host + waiting[resident] + HOST_SPARE_BYTES <= free.system
+    return resident, "ram" if pinned else "disk"
 
 
 @lru_cache(maxsize=64)
-def _layouts(card: Card, precision: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For each count of blocks that stay: bytes of the network on the device with its slots, bytes that wait."""
-    laid = [block_residency_bytes(card, precision, stay) for stay in range(card.layers + 1)]
-    return tuple(stays + slots for stays, slots, _ in laid), tuple(waiting for _, _, waiting in laid)
+def _block_layouts(card: Card, precision: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """For each count of resident blocks: bytes of the network on the device with its slots, bytes that wait outside."""
+    found = [block_residency_bytes(card, precision, resident) for resident in range(card.layers + 1)]
+    return tuple(stays + slots for stays, slots, _ in found), tuple(waiting for _, _, waiting in found)
 
 
-def _tiles(geometry: Geometry) -> tuple[int, ...]:
+def _tiles(film: Geometry) -> tuple[int, ...]:
     """Tile sizes that are smaller than the picture."""
-    return tuple(tile for tile in TILES if tile < max(geometry.height, geometry.width))
+    return tuple(tile for tile in TILES if tile < max(film.height, film.width))
 
 
-def _pieces(geometry: Geometry) -> Iterator[tuple[int, int]]:
-    """(tile, rows of the feed-forward) to try, whole films and all tokens first."""
+def _pieces(film: Geometry) -> Iterator[tuple[int, int]]:
+    """(tile, rows of the feed-forward) to try, whole frames and all tokens first."""
     for rows in FFN_ROWS:
-        if rows < geometry.tokens:
-            for tile in _tiles(geometry):
+        if rows < film.tokens:
+            for tile in _tiles(film):
                 yield tile, rows
 
 
-def _texts(ask: PlanRequest, device: Device, place: str) -> tuple[str, ...]:
-    """Where the words may be read, the best first: beside the network, or before it through two slots. The encoder
-    leaves the range of float16, so a card without bf16 leaves it to the CPU.
+def _text_modes(request: PlanRequest, device: str) -> tuple[str, ...]:
+    """Where the prompt may be encoded, the best first: on the GPU with the encoder loaded throughout, or before
+    denoising through two slots. The encoder overflows float16, so a GPU without bf16 leaves it to the CPU.
     """
-    if not reads_text(ask.card):
+    if not reads_text(request.card):
         return ("none",)
-    if ask.text_cached:
+    if request.text_cached:
         return ("cached",)
-    if place == "cpu":
+    if device == "cpu":
         return ("cpu",)
-    return ("gpu", "streamed") if (gpu_at(device, place).capability or (7, 5)) >= (8, 0) else ("cpu",)
+    return ("gpu", "streamed") if (gpu_at(request.machine, device).capability or (7, 5)) >= (8, 0) else ("cpu",)

@@ -1,8 +1,7 @@
-"""How fast a place works: measured rates where there are any, else the datasheet's arithmetic for its class of card.
+"""How fast a device is: measured rates where there are any, else the datasheet times the share that is sustained.
 
-A GPU's peak is that of its datasheet (appliance/machine/datasheets.py); what is sustained of a peak is a share, of
-Hopper measured on one H100 (kernels/measured/), of all others as people have published it. `rushes doctor --calibrate`
-replaces it.
+A GPU's peak is that of its datasheet (appliance/machine/datasheets.py). The sustained share of it was measured for
+Hopper on one H100 (kernels/measured/), and is as published for all others. `rushes doctor --calibrate` replaces it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from appliance.machine.rates import Rates
 # a laptop without either reaches about 30: the slowest is assumed until takes are measured.
 CPU_FLOPS_A_CORE = 30e9
 
-# The card that stands for a generation where one tells neither its name nor its size: a small one of it.
+# The GPU that stands for a generation where name and size are not known: a small one of it.
 STANDS_FOR = {
     (7, 5): "T4", (8, 0): "A30", (8, 6): "RTX 3060 12GB", (8, 9): "RTX 4060", (9, 0): "H100 PCIe", (10, 0): "B200",
     (12, 0): "RTX 5060",
@@ -27,15 +26,15 @@ STANDS_FOR = {
 
 
 class Sustained(NamedTuple):
-    """Shares of the peak that products reach; and what attention reaches of them, with a softmax in their middle."""
+    """Shares of the peak that matrix products reach; and of those, the share that attention reaches."""
 
     int8: float
     bf16: float
     attention: float = 1.0
 
 
-# From which capability on. Published: Wan's own code, whole forwards, reaches 63 to 66 % of bf16 on an A100 and a 4090
-# and 36 to 51 % on an H100, after which Blackwell's datacenter cards are judged; int8 attention 71 % of its mixed peak
+# By the lowest capability. Published: Wan's own code, whole forwards, reaches 63 to 66 % of bf16 on an A100 and a 4090
+# and 36 to 51 % on an H100, assumed for Blackwell's datacenter GPUs too; int8 attention 71 % of its mixed peak
 # on a 3090 and a 4090, kernel alone.
 #
 # Hopper, measured on an H100 SXM (peaks 1979 and 989.5 T): the products of one block of Wan 14B at 720p, six of 5120 x
@@ -49,16 +48,16 @@ SUSTAINED = {
     (10, 0): Sustained(0.42, 0.42),
     (12, 0): Sustained(0.55, 0.55),
 }
-SUSTAINED_CONV = 0.3  # of bf16, decoding film: convolutions between norms that are bound by memory
+SUSTAINED_CONV = 0.3  # of bf16, decoding film: convolutions, between norms that are memory-bound
 SUSTAINED_COPY = 0.85  # of the memory's datasheet
 SUSTAINED_LINK = 0.75  # of PCIe: 24 GB/s of 31.5 on 4.0 x16
-UPLOAD_BYTES_S = 11.5e9  # PCIe 3.0 x16, of a card that does not tell
+UPLOAD_BYTES_S = 11.5e9  # PCIe 3.0 x16, where the link is not known
 DISK_BYTES_S = 1e9  # between a SATA SSD (0.5) and an NVMe drive (2 to 7)
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What a place sustains: FLOP/s of matrices and of attention, bytes/s of memory, link and disk."""
+    """Sustained rates of a device: FLOP/s of matrices and of attention, bytes/s of memory, link and disk."""
 
     int8: float
     bf16: float
@@ -70,18 +69,18 @@ class Speed:
 
 
 def cpu_speed(device: Device, rates: Rates | None = None) -> Speed:
-    """Of the machine's cores: every number at the same rate, nothing to upload."""
+    """The CPU's rates: all precisions alike, nothing to upload."""
     rates, flops = rates or Rates(), device.cores * CPU_FLOPS_A_CORE
     int8, bf16 = rates.flops_int8 or flops, rates.flops_bf16 or flops
     return Speed(int8, bf16, bf16, bf16, rates.copy_bytes_s or 1e10, math.inf, _disk(device, rates))
 
 
 def gpu_speed(gpu: Gpu, device: Device, attention: str, rates: Rates | None = None) -> Speed:
-    """Of a GPU that attends as `attention` (of kernels/dispatch.py)."""
+    """A GPU's rates with an implementation of attention (of kernels/dispatch.py)."""
     rates, capability = rates or Rates(), gpu.capability or (7, 5)
     alike = named(STANDS_FOR[max((found for found in STANDS_FOR if found <= capability), default=(7, 5))])
     most = peak(gpu) or peak(alike)
-    assert most is not None  # every card of the table has one
+    assert most is not None  # every GPU of the table has one
     share = SUSTAINED[max(found for found in SUSTAINED if found <= capability)]
     int8 = rates.flops_int8 or share.int8 * most.flops_int8
     bf16 = rates.flops_bf16 or share.bf16 * most.flops_bf16
@@ -99,7 +98,7 @@ def gpu_speed(gpu: Gpu, device: Device, attention: str, rates: Rates | None = No
 
 def _attention(kind: str, int8: float, bf16: float, in_f16: float) -> float:
     """Half of the products are queries with keys, half weights with values: the harmonic mean of the two rates.
-    `in_f16`: how much faster sums are in float16 than in float32.
+    `in_f16`: how much faster float16 accumulation is than float32.
     """
     if kind == "sdpa":
         return bf16

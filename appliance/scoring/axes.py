@@ -1,8 +1,8 @@
 """The axes a model is scored on: what is commanded, in seven doses, and how it is measured on a film.
 
-Every film is a whole direction through the product's own compiler, in a set and with a person that no training shot
-has. A dose of 0 is the control left out, so the film of dose 0, held against the other doses, is what the model does
-when it is not told: the second baseline. The first is the stage's own film, the third the films of other doses.
+Every film is a whole direction, solved as any other, in a set and with a person that no training shot has. A dose of 0
+leaves the control out, so the film of dose 0, compared with the other doses, is what the model does without the
+control: the second baseline. The first is the stage's own film, the third the films of other doses.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Axis:
     tolerance: float  # of the mean absolute error (directing acceptance, the tolerances of a shot)
     shot: Callable[[float, int], ShotDirection]  # of a dose and a seed
     asked: Callable[[Blocking], float]  # by the blocking: what a perfect film measures
-    measured: Callable[[Array, GroundTruth], float | None]  # on a film; None: it cannot be told
+    measured: Callable[[Array, GroundTruth], float | None]  # on a film; None: it cannot be measured
     curve: Callable[[CameraTrack], Array] | None = None  # of a move of the camera: (T,) how far it has gone
-    round: bool = False  # an angle that comes round at 360
+    round: bool = False  # an angle, modulo 360
 
     @property
     def neutral(self) -> int:
@@ -119,7 +119,7 @@ def _crossing(dose: float, seed: int) -> ShotDirection:
 
 
 def _walked(blocking: Blocking) -> float:
-    """How far the person goes across the picture, in % of its diagonal."""
+    """How far the person walks across the picture, in % of its diagonal."""
     chest = blocking.subjects[0].position[[0, -1]] + np.array([0, 1.0, 0])
     ends = [project(blocking, t, chest[i][None])[0][0, 0] for i, t in ((0, 0), (1, blocking.frames - 1))]
     return float(100 * (ends[1] - ends[0]) / np.hypot(blocking.width, blocking.height))
@@ -148,7 +148,7 @@ def _height(blocking: Blocking) -> float:
 
 
 def identity(film: Array, ground: GroundTruth, seed: int) -> bool | None:
-    """Whether the person of a film is told from IDENTITIES - 1 others; None where nobody was found."""
+    """Whether the person of a film is recognised among IDENTITIES - 1 others; None where nobody was found."""
     blocking = ground.blocking
     found = find_subject(film, ground, 0, (blocking.frames // 2,))
     if not found:

@@ -1,9 +1,10 @@
-"""Films of directions, rendered by a worker of our own while the ones before are measured; nothing is delivered."""
+"""Films rendered by a worker process of the scorecard while earlier ones are measured; nothing is delivered."""
 
 from __future__ import annotations
 
 import math
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,42 +13,44 @@ from types import TracebackType
 
 import numpy as np
 
-from appliance import processes as process
+from appliance import processes
 from appliance.daemon.worker_process import WorkerProcess
 from appliance.direction.document import to_json
 from appliance.direction.shot import ShotDirection
 from appliance.machine.probe import probe
 from appliance.planning.plan import Plan, Refusal, plan
+from appliance.planning.request import PlanRequest
+from appliance.worker.protocol import Failed, FilmDone, FilmOrder
 from models.errors import RushesError
 from models.stage.blocking import Array
 
-SILENCE_S = 600.0  # of a worker that has an order, before it is given up
+SILENCE_S = 600.0  # without a message from a worker that has an order, before it is given up
 WORKER = ("appliance.worker",)
 
 
 class Films:
-    """A worker, and the films it was asked for. A context manager: leaving it ends the worker, whatever happened.
+    """A worker, and the films ordered from it. A context manager: leaving it ends the worker.
 
-    A direction that is wanted more than once is rendered once, and kept until it was fetched as often.
+    A direction that is wanted several times is rendered once, and cached until it was fetched as often.
     """
 
     def __init__(self, package: Path, steps: int | None, wanted: Sequence[ShotDirection]) -> None:
         """`wanted`: every direction that will be fetched, as often as it will be. Raises RushesError."""
-        self._package, self._steps, self._device = package, steps, probe()
+        self._package, self._steps, self._machine = package, steps, probe()
         self._left = Counter(map(to_json, wanted))
         self._numbers: dict[str, int] = {}
         self._done: dict[int, Array] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="rushes-score-")
         try:
             log = Path(self._folder.name) / "worker.log"
-            self._worker = WorkerProcess(process.module_command(*WORKER), log)
+            self._worker = WorkerProcess(processes.module_command(*WORKER), log)
         except BaseException:
             self._folder.cleanup()
             raise
 
     def planned(self, direction: ShotDirection) -> Plan:
         """How this machine renders a direction. Raises RushesError where it cannot."""
-        outcome = plan(direction, self._device)
+        outcome = plan(PlanRequest(direction=direction, machine=self._machine))
         if isinstance(outcome, Refusal):
             raise RushesError("; ".join((outcome.reason, *outcome.remedies)))
         return replace(outcome, steps=self._steps or outcome.steps)
@@ -63,10 +66,8 @@ class Films:
         if key in self._numbers:
             return
         number = self._numbers[key] = len(self._numbers) + 1
-        self._worker.order(
-            order="film", take=number, direction=key, plan=self.planned(direction).to_json(),
-            package=str(self._package), film=str(self._path(number)),
-        )  # fmt: skip
+        planned = self.planned(direction)
+        self._worker.order(FilmOrder(number, key, planned.to_json(), self._package, self._path(number)))
 
     def fetch(self, direction: ShotDirection) -> Array:
         """The film of a direction, (T, h, w, 3) uint8, waited for. Raises RushesError when there will be none."""
@@ -84,19 +85,18 @@ class Films:
     def _listen(self) -> None:
         """Takes in what the worker says next."""
         reports = self._worker.reports(SILENCE_S)
-        if not reports:
-            raise RushesError(f"the renderer gave no sign of life for {SILENCE_S:.0f} s and was ended")
+        if not reports and time.monotonic() - self._worker.heard_at >= SILENCE_S:
+            raise RushesError(f"the worker stopped responding (silent for {SILENCE_S:.0f} s) and was ended")
         for report in reports:
-            if report["report"] == "error":
-                raise RushesError(str(report["error"]))
-            if report["report"] == "done":
-                number, shape = int(report["take"]), tuple(map(int, report["shape"]))
-                path = self._path(number)
+            if isinstance(report, Failed):
+                raise RushesError(report.error)
+            if isinstance(report, FilmDone):
+                path = self._path(report.take)
                 codes = np.fromfile(path, np.uint8)
                 path.unlink()
-                if len(codes) != math.prod(shape):
-                    raise RushesError(f"a film of {len(codes)} bytes came where {shape} was said: try again")
-                self._done[number] = codes.reshape(shape)
+                if len(codes) != math.prod(report.shape):
+                    raise RushesError(f"a film of {len(codes)} bytes came where {report.shape} was stated: try again")
+                self._done[report.take] = codes.reshape(report.shape)
 
     def _path(self, number: int) -> Path:
         return Path(self._folder.name) / f"{number}.rgb24"

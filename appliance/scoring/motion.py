@@ -1,4 +1,4 @@
-"""Camera moves in the one unit they share, pixels of picture motion; and what a still camera's film shows."""
+"""Camera moves in pixels of picture motion; lag of a move, flicker of a still camera."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def lag_s(asked: Array, measured: Array, fps: float) -> float | None:
 
 
 def flicker(film: Array, ground: GroundTruth) -> float | None:
-    """How much the standing world of a locked-off film changes from frame to frame: temporal standard deviation of a
-    pixel's luma, the median pixel's, in % of full scale; None where nothing stands still in sight.
+    """How much the static set of a locked-off film changes from frame to frame: temporal standard deviation of a
+    pixel's luma, the median pixel's, in % of full scale; None where no part of the set is visible throughout.
     """
     still = np.all([ground.standing(t) for t in range(len(film))], axis=0)
     return float(100 * np.median(luma(film)[:, still].std(axis=0))) if still.any() else None

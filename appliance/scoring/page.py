@@ -1,4 +1,4 @@
-"""A scorecard for people: a table, a picture of every dose-response, and a section for the page beside the weights."""
+"""A scorecard for people: a table, a plot of every dose-response, a section for the page of the weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 HEAD = ("axis", "unit", "allowed", "off", "bias", "gain", "R2", "worst", "unscored", "lag s", "floor", "dropped",
         "shuffled", "")  # fmt: skip
 
-_SCALE = 2  # drawn so many times larger, then averaged down: smooth lines and dots
+_SCALE = 2  # supersampling of the plots
 _CELL, _PLOT, _COLUMNS, _LEFT, _TOP = (236, 206), (168, 128), 4, 48, 44
 _PAPER, _INK, _QUIET, _IDEAL = (252, 252, 250), (40, 40, 44), (120, 120, 126), (190, 190, 194)
 _FLOOR, _MODEL = (70, 130, 190), (205, 85, 40)
@@ -23,17 +23,17 @@ def table_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def remarks(document: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the table does not hold, as (name, text)."""
+    """Rows (name, text) of what is not in the table."""
     still, known, alone = document["locked_off"], document["identity"], document["isolation"]
     rows = [
         ("within tolerance", f"{document['passed']} of {len(document['axes'])} axes"),
         ("obedience", f"{_figure(document['obedience'])}, the mean of exp(-off / allowed); 1 is perfect"),
     ]
-    told = ", ".join(
+    recognised = ", ".join(
         f"{name} {_percent(found['top_1'])} of {found['films']} films ({_percent(found['unscored'])} unscored)"
         for name, found in (("model", known["model"]), ("floor", known["floor"]))
     )
-    rows.append(("identity", f"told from {known['among'] - 1} others, {told}"))
+    rows.append(("identity", f"recognised among {known['among']} people: {recognised}"))
     if still["model"]["films"]:
         model, floor = still["model"], still["floor"]
         drift = f"drift {_figure(model['drift_px_a_frame'])} px/frame (floor {_figure(floor['drift_px_a_frame'])})"
@@ -45,7 +45,7 @@ def remarks(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def cross_talk_rows(document: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Commanded axis down, axis that moved across, in %: the model's, beside the floor's."""
+    """A row for each commanded axis, a column for each axis that moved, in %: model (floor)."""
     talk = document["cross_talk"]
     return [
         (
@@ -77,9 +77,9 @@ def picture(document: dict[str, Any]) -> bytes:
     ink.dot((14 + 6, 36), 3, _MODEL, True)
     ink.text((26, 29), "model", 11, _QUIET)
     ink.dot((80, 36), 3, _FLOOR, False)
-    ink.text((88, 29), "the stage's own film, the floor", 11, _QUIET)
-    for place, row in enumerate(rows):
-        _plot(ink, row, (place % across * _CELL[0], place // across * _CELL[1] + 48))
+    ink.text((88, 29), "the stage's own film (noise floor)", 11, _QUIET)
+    for position, row in enumerate(rows):
+        _plot(ink, row, (position % across * _CELL[0], position // across * _CELL[1] + 48))
     data = io.BytesIO()
     page.resize(size, Image.Resampling.LANCZOS).quantize(64, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
     return data.getvalue()
@@ -109,12 +109,12 @@ def _plot(ink: _Ink, row: dict[str, Any], corner: tuple[int, int]) -> None:
     asked = [point["asked"] for point in row["points"]]
     seen = [point[name] for point in row["points"] for name in ("floor", "model") if point[name] is not None]
     low, top_value = min(asked), max(asked)
-    # A wild film must not squeeze the others: what lies beyond twice the commanded range sits on the frame.
-    room = (top_value - low) or 1.0
-    low, top_value = (max(min([low, *seen]), low - room / 2), min(max([top_value, *seen]), top_value + room / 2))
+    # An outlier must not squeeze the others: what is beyond twice the commanded range is drawn on the frame.
+    margin = (top_value - low) or 1.0
+    low, top_value = (max(min([low, *seen]), low - margin / 2), min(max([top_value, *seen]), top_value + margin / 2))
     span = (top_value - low) or 1.0
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def at_pixel(x: float, y: float) -> tuple[float, float]:
         across, up = ((min(max(v, low), top_value) - low) / span for v in (x, y))
         return left + across * wide, top + (1 - up) * high
 
@@ -123,8 +123,8 @@ def _plot(ink: _Ink, row: dict[str, Any], corner: tuple[int, int]) -> None:
     figures = f"off {_figure(row['model']['mae'])} of {_figure(row['tolerance'])}, gain {_figure(row['model']['gain'])}"
     ink.text((left, corner[1] + 24), f"{figures}  {verdict}", 10, _QUIET)
     for one, other in (((low, low), (low, top_value)), ((low, low), (top_value, low))):
-        ink.line(place(*one), place(*other), _QUIET)
-    ink.line(place(low, low), place(top_value, top_value), _IDEAL)
+        ink.line(at_pixel(*one), at_pixel(*other), _QUIET)
+    ink.line(at_pixel(low, low), at_pixel(top_value, top_value), _IDEAL)
     for value, at, anchor in ((low, top + high, "rs"), (top_value, top, "rt")):
         ink.text((left - 5, at), _figure(value), 10, _QUIET, anchor)
     ink.text((left, top + high + 4), _figure(low), 10, _QUIET)
@@ -132,7 +132,7 @@ def _plot(ink: _Ink, row: dict[str, Any], corner: tuple[int, int]) -> None:
     for name, radius, color, full in (("model", 3.0, _MODEL, True), ("floor", 3.5, _FLOOR, False)):
         for point in row["points"]:
             if point[name] is not None:
-                ink.dot(place(point["asked"], point[name]), radius, color, full)
+                ink.dot(at_pixel(point["asked"], point[name]), radius, color, full)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -148,11 +148,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _verdict(row: dict[str, Any]) -> Iterator[str]:
     yield "ok" if row["passes"] else "OFF"
     if not row["beats_baselines"]:
-        yield "no better than untold"
+        yield "no better than uncontrolled"
 
 
 def _figure(value: float | None) -> str:
-    """Three significant digits, nothing as 0; a dash for what could not be measured."""
+    """Three significant digits, 0 below 0.0005; a dash for what could not be measured."""
     if value is None:
         return "-"
     return "0" if abs(value) < 5e-4 else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

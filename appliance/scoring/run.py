@@ -1,11 +1,10 @@
-"""The scorecard: what a model was commanded and what its films measure as, axis by axis, beside three baselines.
+"""Run a scorecard: commanded and measured values of a model's films, axis by axis, next to three baselines.
 
     floor     the stage's own film of the same direction: the error of the measurement itself
-    dropped   the film of the neutral dose, held against each dose: a model that was not told
-    shuffled  the film of another dose, half a round of doses on: a model that was told something else
+    dropped   the film of the neutral dose, compared with each dose: a model without the control
+    shuffled  the film of another dose, half a round of doses on: a model with the wrong control
 
-Films come from the worker, as takes do; the baselines need no film more. Nothing is left out silently: what could not
-be measured is counted.
+Films come from the worker, as takes do; the baselines need no further films. What could not be measured is counted.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.blocking.solve import block
-from appliance.catalog.installed import facts_of
+from appliance.catalog.installed import read_package
 from appliance.measuring.camera import measure_camera
 from appliance.measuring.ground_truth import GroundTruth
 from appliance.measuring.take import locked_off, standing_drift
@@ -33,9 +32,9 @@ from models.errors import BadInput
 from models.stage.blocking import Array
 
 SCHEMA = "rushes-score/1"
-MEASURING_S = 2.3  # a film, on one core: its ground, its floor, its baselines, who is in it
+MEASURING_S = 2.3  # a film, on one core: ground truth, floor, baselines, identity
 
-Tell = Callable[[str, bool], None]  # a line, and whether it is to stay when the next one comes
+Tell = Callable[[str, bool], None]  # a line, and whether it stays when the next one is printed
 
 
 def axes_named(names: Sequence[str], doses: int = 7) -> list[Axis]:
@@ -52,8 +51,8 @@ def axes_named(names: Sequence[str], doses: int = 7) -> list[Axis]:
 
 
 def score(package: Path, axes: Sequence[Axis], seeds: int, steps: int | None, tell: Tell) -> Document:
-    """The scorecard of a package as one JSON document. `tell` is called with how it goes. Raises RushesError."""
-    began, facts = time.monotonic(), facts_of(package)
+    """The scorecard of a package as one JSON document. `tell` is called with its progress. Raises RushesError."""
+    began, facts = time.monotonic(), read_package(package)
     shots = [[(seed, dose, axis.shot(dose, seed)) for seed in range(seeds) for dose in axis.doses] for axis in axes]
     with Films(package, steps, [shot for of_axis in shots for *_, shot in of_axis]) as films:
         plan = films.planned(shots[0][0][2])
@@ -70,7 +69,7 @@ def score(package: Path, axes: Sequence[Axis], seeds: int, steps: int | None, te
                 of_seed = [shot for of, _, shot in shots[number] if of == seed]
                 tell(f"{axis.name}  seed {seed + 1} of {seeds}, axis {number + 1} of {len(axes)}", False)
                 rendered = [films.fetch(shot) for shot in of_seed]
-                for _, _, shot in ahead:  # the worker goes on while these are measured
+                for _, _, shot in ahead:  # the worker renders while these are measured
                     films.order(shot)
                 _measure(sweep, [GroundTruth(block(shot)) for shot in of_seed], rendered, seed)
             sweeps.append(sweep)
@@ -87,23 +86,23 @@ def score(package: Path, axes: Sequence[Axis], seeds: int, steps: int | None, te
 
 
 def _measure(sweep: Sweep, grounds: Sequence[GroundTruth], films: Sequence[Array], seed: int) -> None:
-    """All doses of one axis and seed."""
+    """Measures all doses of one axis and seed."""
     axis = sweep.axis
     for i, (dose, ground) in enumerate(zip(axis.doses, grounds, strict=True)):
-        own = {"floor": ground.film(), "model": films[i]}
+        same = {"floor": ground.film(), "model": films[i]}
         others = {"dropped": films[axis.neutral], "shuffled": films[(i + len(films) // 2) % len(films)]}
         asked = axis.asked(ground.blocking)
         sweep.doses.append(dose)
         sweep.seeds.append(seed)
         sweep.asked.append(asked)
         tracks = {}
-        for name, film in (own | others).items():
+        for name, film in (same | others).items():
             track = tracks[name] = measure_camera(film, ground) if axis.curve else None
             value = axis.measured(film, ground) if track is None else _end(axis, track)
             if axis.round and value is not None:
                 value = asked + (value - asked + 180) % 360 - 180
             sweep.values[name].append(value)
-        for name, film in own.items():
+        for name, film in same.items():
             sweep.known[name].append(identity(film, ground, seed))
             if locked_off(ground.blocking):
                 sweep.still[name].append((standing_drift(film, ground), flicker(film, ground)))
@@ -112,7 +111,7 @@ def _measure(sweep: Sweep, grounds: Sequence[GroundTruth], films: Sequence[Array
 
 
 def _stray(sweep: Sweep, ground: GroundTruth, tracks: dict[str, CameraTrack | None]) -> None:
-    """What a move of the camera moved besides, and how late it came."""
+    """Cross-talk and lag of a camera move."""
     axis, wanted = sweep.axis, asked_camera(ground.blocking)
     assert axis.curve is not None
     asked_px = pixels(wanted, ground.blocking)

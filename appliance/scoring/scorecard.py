@@ -1,4 +1,4 @@
-"""What the sweeps of a scorecard add up to: one JSON document, nothing but numbers and names."""
+"""Statistics of the sweeps of a scorecard, as one JSON document."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Document = dict[str, Any]
 
 @dataclass(slots=True)
 class Sweep:
-    """What one axis gave: an entry a film in every list."""
+    """The measurements of one axis: one entry a film in every list."""
 
     axis: Axis
     doses: list[float] = field(default_factory=list)
@@ -33,15 +33,19 @@ class Sweep:
     values: dict[str, list[float | None]] = field(default_factory=lambda: {name: [] for name in FILMS})
     lags_s: list[float] = field(default_factory=list)  # of the model's moves
     commanded_px: list[float] = field(default_factory=list)  # of a move of the camera
-    strayed_px: dict[str, list[Array]] = field(default_factory=lambda: {name: [] for name in OWN})  # (7,) from it
+    strayed_px: dict[str, list[Array]] = field(
+        default_factory=lambda: {name: [] for name in OWN}
+    )  # (7,) off the commanded motion
     still: dict[str, list[tuple[float | None, float | None]]] = field(
         default_factory=lambda: {name: [] for name in OWN}
-    )  # of a camera that is to stand still: drift in pixels a frame, flicker in %
-    known: dict[str, list[bool | None]] = field(default_factory=lambda: {name: [] for name in OWN})  # who is in it
+    )  # of a locked-off camera: drift in pixels a frame, flicker in %
+    known: dict[str, list[bool | None]] = field(
+        default_factory=lambda: {name: [] for name in OWN}
+    )  # whether the person was recognised
 
 
 def row_of(sweep: Sweep) -> Document:
-    """One axis: its points, the responses of model and baselines, and what follows from them."""
+    """One axis: its points, the responses of model and baselines, and the verdicts."""
     axis, found = sweep.axis, {name: _response(sweep, name) for name in FILMS}
     model = found["model"]
     baselines = min(found["dropped"].mae, found["shuffled"].mae)
@@ -63,7 +67,7 @@ def row_of(sweep: Sweep) -> Document:
 
 
 def summed_up(sweeps: Sequence[Sweep], frames: int) -> Document:
-    """All axes of films of so many frames, and what only all of them together say."""
+    """All axes of films of `frames` frames, and the statistics across axes."""
     rows = [row_of(sweep) for sweep in sweeps]
     moves = [sweep for sweep in sweeps if sweep.axis.curve is not None]
     lights = [sweep for sweep in sweeps if sweep.axis.name.startswith("key ")]
@@ -92,10 +96,10 @@ def summed_up(sweeps: Sequence[Sweep], frames: int) -> Document:
 
 
 def _response(sweep: Sweep, name: str) -> Response:
-    """The response of one kind of film. The film of the neutral dose is no film without the control to itself."""
+    """The response of one kind of film. The neutral dose has no film without the control other than its own."""
     neutral = sweep.axis.doses[sweep.axis.neutral]
-    told = [i for i, dose in enumerate(sweep.doses) if name != "dropped" or dose != neutral]
-    return response([sweep.asked[i] for i in told], [sweep.values[name][i] for i in told])
+    used = [i for i, dose in enumerate(sweep.doses) if name != "dropped" or dose != neutral]
+    return response([sweep.asked[i] for i in used], [sweep.values[name][i] for i in used])
 
 
 def cross_talk(sweep: Sweep, name: str) -> list[float | None]:
@@ -103,10 +107,10 @@ def cross_talk(sweep: Sweep, name: str) -> list[float | None]:
     error. Sums over films, so that small doses do not weigh more.
     """
     strayed, commanded = np.array(sweep.strayed_px[name]), np.array(sweep.commanded_px)
-    told = np.isfinite(strayed).all(axis=1) if len(strayed) else np.zeros(0, bool)
-    if not told.any() or commanded[told].sum() < 1e-6:
+    measured = np.isfinite(strayed).all(axis=1) if len(strayed) else np.zeros(0, bool)
+    if not measured.any() or commanded[measured].sum() < 1e-6:
         return [None] * len(MOVES)
-    return [rounded(float(share)) for share in np.abs(strayed[told]).sum(axis=0) / commanded[told].sum()]
+    return [rounded(float(share)) for share in np.abs(strayed[measured]).sum(axis=0) / commanded[measured].sum()]
 
 
 def in_words(row: Document) -> str:
@@ -117,16 +121,16 @@ def in_words(row: Document) -> str:
 
 
 def rounded(value: float | None) -> float | None:
-    """Five significant digits; what is not finite is nothing that can be said."""
+    """Five significant digits; None for what is not finite."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")
 
 
 def _top_1(found: Sequence[bool | None]) -> Document:
-    told = [one for one in found if one is not None]
+    decided = [one for one in found if one is not None]
     return {
         "films": len(found),
-        "unscored": rounded(1 - len(told) / max(len(found), 1)),
-        "top_1": rounded(sum(told) / len(told)) if told else None,
+        "unscored": rounded(1 - len(decided) / max(len(found), 1)),
+        "top_1": rounded(sum(decided) / len(decided)) if decided else None,
     }
 
 
@@ -146,10 +150,10 @@ def _median(values: Iterable[float]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """How an axis answers. Angles, metres and the like in the axis' own unit."""
+    """The response of an axis, in its own unit."""
 
     count: int  # films
-    unscored: float  # 0..1, films that could not be measured; never left out silently
+    unscored: float  # 0..1, share of films that could not be measured
     mae: float  # mean absolute error
     bias: float  # mean error
     gain: float | None  # slope of measured over commanded; 1 is ideal. None where fewer than two levels were measured

@@ -2,7 +2,8 @@
 
 May import: models, appliance, appliance.direction, appliance.capability, appliance.machine, appliance.library,
 appliance.planning, appliance.catalog, appliance.daemon.
-    quote    From a shot file to a quote, and from a take to its successor: what the command line and the desk both do
-             first
-    requests What a key does to the library
+    plan_words Plans in words: film, render settings, duration, resources, queue
+    quote      Quotes: a shot file is read and planned, on this machine or another
+    requests   What a director asks for: quote, queue, retake, cancel
+    take_words Takes in words: state, ending, facts
 """

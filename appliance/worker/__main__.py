@@ -1,9 +1,8 @@
-"""The worker: the child process that owns the GPU, or all cores. The only module of the appliance that loads torch.
+"""The worker: the child process that owns the GPU, or all cores. The only part of the appliance that loads torch.
 
-It reads orders and writes reports, one JSON document a line (appliance/daemon/worker_process.py has them), and stays
-warm between takes: models.rendering.render keeps the weights it has loaded. It writes a take's files under hidden
-names; the daemon publishes them. Whatever goes wrong becomes one report here, at the one boundary that prints a
-traceback (to the daemon's log).
+It reads orders and writes reports (appliance/worker/protocol.py) and stays warm between takes:
+models.rendering.render keeps the weights it has loaded. It writes a take's files under hidden names; the daemon
+publishes them. Whatever goes wrong becomes one report here, and its traceback goes to the daemon's log.
 """
 
 from __future__ import annotations
@@ -15,34 +14,35 @@ from pathlib import Path
 
 from appliance.machine.cgroups import cores
 from appliance.processes import die_with_parent
-from appliance.worker.faults import kind_of, place_of, sentence
-from appliance.worker.film import render_film
-from appliance.worker.protocol import Cancelled, Line
-from appliance.worker.take import render_take
+from appliance.worker.pipe import StopRequested, WorkerPipe
+from appliance.worker.protocol import Cancelled, Failed, Ready, RenderOrder
 
 
 def main() -> None:
     """Renders what is ordered, until the orders end."""
     die_with_parent()
-    # Memory pressure is to end us, not the desk; whether that is ours to say differs from system to system.
+    # Out of memory, the kernel should end this process and not the desk; whether we may say so depends on the system.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as appliance/machine/device.py numbers them
-    line = Line()
+    pipe = WorkerPipe()  # before torch is loaded: what a library prints must not reach the daemon as a report
     import torch
 
+    from appliance.worker.faults import device_of, kind_of, sentence  # start-up
+    from appliance.worker.film import render_film  # start-up
+    from appliance.worker.take import render_take  # start-up
+
     torch.set_num_threads(cores())
-    line.report("ready")
+    pipe.report(Ready())
     while True:
-        order = line.renders.get()
-        take, fill = order["take"], {"render": render_take, "film": render_film}[order["order"]]
+        order = pipe.renders.get()
         try:
-            line.report("done", take=take, **fill(line, order))
-        except Cancelled:
-            line.report("cancelled", take=take)
+            pipe.report(render_take(pipe, order) if isinstance(order, RenderOrder) else render_film(pipe, order))
+        except StopRequested:
+            pipe.report(Cancelled(order.take))
         except Exception as error:
             traceback.print_exc()
-            line.report("error", take=take, kind=kind_of(error), error=sentence(error), place=place_of(error, order))
+            pipe.report(Failed(order.take, kind_of(error), sentence(error), device_of(error, order)))
 
 
 if __name__ == "__main__":

@@ -5,50 +5,46 @@ from __future__ import annotations
 import errno
 import json
 
+import torch
+
 from appliance.safe_text import one_line
-from appliance.worker.protocol import Order
+from appliance.worker.protocol import FailureKind, FilmOrder, RenderOrder
 from models.errors import BadInput, RushesError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# Neither torch's CPU allocator nor a thread without room for its stack raises a class of its own.
+_OUT_OF_MEMORY = ("can't allocate memory", "can't start new thread")
 
 
-_NO_ROOM = ("can't allocate memory", "can't start new thread")
-
-
-def kind_of(error: BaseException) -> str:
-    """What the daemon is to do about an error: "bad_input", "failed", "disk", "memory" or "fault"."""
-    import torch
-
+def kind_of(error: BaseException) -> FailureKind:
+    """What the daemon is to do about an error."""
     if isinstance(error, BadInput):
-        return "bad_input"
+        return FailureKind.BAD_INPUT
     causes = [error, *_causes(error)]
     if any(isinstance(cause, OSError) and cause.errno in _DISK for cause in causes):
-        return "disk"
+        return FailureKind.DISK
     if isinstance(error, RushesError):
-        return "failed"
+        return FailureKind.FAILED
     if any(isinstance(cause, (MemoryError, torch.OutOfMemoryError)) for cause in causes):
-        return "memory"
-    # Neither torch's allocator on the CPU nor a thread without room for its stack has a class of its own for this.
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_ROOM):
-        return "memory"
-    return "fault"
+        return FailureKind.MEMORY
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
+        return FailureKind.MEMORY
+    return FailureKind.FAULT
 
 
-def place_of(error: BaseException, order: Order) -> str:
-    """Where an error happened, as far as memory goes: the GPU that rendered, or the machine itself."""
-    import torch
-
+def device_of(error: BaseException, order: RenderOrder | FilmOrder) -> str:
+    """The device whose memory ran out: the plan's GPU, or "cpu"."""
     on_gpu = any(isinstance(cause, torch.OutOfMemoryError) for cause in [error, *_causes(error)])
-    return json.loads(order["plan"])["device"] if on_gpu else "cpu"
+    return json.loads(order.plan)["device"] if on_gpu else "cpu"
 
 
 def sentence(error: BaseException) -> str:
-    """One line for people. RushesErrors are that already."""
+    """An error in one line for people. RushesErrors are that already."""
     if isinstance(error, RushesError):
         return one_line(str(error), limit=1000)
-    if kind_of(error) == "memory":
+    if kind_of(error) is FailureKind.MEMORY:
         return "the machine ran out of memory: end other programs, or ask for a shorter or smaller shot"
-    return one_line(f"the renderer failed ({type(error).__name__}: {error})", limit=600)
+    return one_line(f"the worker failed ({type(error).__name__}: {error})", limit=600)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

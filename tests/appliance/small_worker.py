@@ -1,9 +1,10 @@
-"""A worker small enough to test the daemon with: it speaks the same lines, writes real films, and misbehaves as the
-take's action asks ("crash", "crash once", "hang", "babble", "fail", "memory", "memory once", "disk", "slow", "deaf",
-"wait", "read": it reads the words that it is told and does not know).
+"""A worker small enough to test the daemon with: it speaks the same protocol, writes real films without torch, and
+misbehaves as the take's action says ("crash", "crash once", "hang", "babble", "fail", "memory", "memory once", "disk",
+"slow", "deaf", "wait", "read": it encodes the texts whose embeddings it was not given).
+
+SMALL_WORKER_GO: a file that "wait" waits for. SMALL_WORKER_VERSION: a file with the protocol version to claim.
 """
 
-import base64
 import json
 import os
 import signal
@@ -13,39 +14,58 @@ import time
 from pathlib import Path
 
 from appliance.processes import die_with_parent
+from appliance.worker.protocol import (
+    VERSION,
+    Cancelled,
+    CancelOrder,
+    Done,
+    EmbeddingRead,
+    Failed,
+    FailureKind,
+    KnownEmbedding,
+    Note,
+    Progress,
+    Ready,
+    decode_order,
+    encode,
+)
 from models.errors import RushesError
+from models.events import Embedding
 
 cancelled = set()
+known = []
 orders = []
-here = threading.Condition()
+changed = threading.Condition()
 
 
 def read():
-    for text in sys.stdin:
-        order = json.loads(text)
-        if order["order"] == "cancel":
-            cancelled.add(order["take"])
-        else:
-            with here:
+    for line in sys.stdin.buffer:
+        order = decode_order(line)
+        with changed:
+            if isinstance(order, CancelOrder):
+                cancelled.add(order.take)
+            elif isinstance(order, KnownEmbedding):
+                known.append(order.embedding.text)
+            else:
                 orders.append(order)
-                here.notify()
+            changed.notify()
     os._exit(0)
 
 
-def say(report, **facts):
-    print(json.dumps({"report": report, **facts}), flush=True)
+def report(message):
+    os.write(1, encode(message))  # short, so whole, whichever thread it comes from
 
 
 def render(order):
-    take, film = order["take"], Path(order["film"])
-    direction, plan = json.loads(order["direction"]), json.loads(order["plan"])
+    take, film = order.take, order.film
+    direction, plan = json.loads(order.direction), json.loads(order.plan)
     does = direction["text"]["action"]
-    say("note", take=take, text=f"worker {os.getpid()}")
+    report(Note(take, f"worker {os.getpid()}"))
     mark = film.parent / "crashed-once"
     if does == "crash" or (does == "crash once" and not mark.exists()):
         film.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        say("progress", take=take, phase="rendering", step=1, steps=2)
+        report(Progress(take, "rendering", 1, 2))
         os.kill(os.getpid(), signal.SIGSEGV)
     if does == "babble":
         print("Loading checkpoint shards: 100%", flush=True)
@@ -54,60 +74,66 @@ def render(order):
     if does == "memory once" and not mark.exists():
         film.parent.mkdir(parents=True, exist_ok=True)
         mark.touch()
-        return say("error", take=take, kind="memory", error="could not, for once", place=plan["device"])
+        return report(Failed(take, FailureKind.MEMORY, "could not, for once", plan["device"]))
     if does in ("fail", "memory", "disk"):
-        kind, place = {"fail": "failed"}.get(does, does), plan["device"]
-        return say("error", take=take, kind=kind, error=f"could not, for {does}", place=place)
+        kind = FailureKind({"fail": "failed"}.get(does, does))
+        return report(Failed(take, kind, f"could not, for {does}", plan["device"]))
     for step in range(1, 1000 if does in ("slow", "deaf") else 3):
-        if take in cancelled and does != "deaf":
-            return say("cancelled", take=take)
-        say("progress", take=take, phase="rendering", step=step, steps=1000)
-        time.sleep(0.05)
+        report(Progress(take, "rendering", step, 1000))
+        with changed:
+            if changed.wait_for(lambda: take in cancelled and does != "deaf", 0.05):
+                return report(Cancelled(take))
     if does == "read":
-        read_words(take, order["words"], order["package"])
+        encode_texts(order)
     if does == "wait":
         while not Path(os.environ["SMALL_WORKER_GO"]).exists():
             time.sleep(0.02)
+    delivered = threading.Event()
+    threading.Thread(target=keep_reporting, args=(take, delivered)).start()
     try:
-        deliver(take, film, direction, plan)
+        done = deliver(order, direction, plan)
     except RushesError as error:
-        say("error", take=take, kind="disk", error=str(error))
+        done = Failed(take, FailureKind.DISK, str(error))
+    delivered.set()
+    report(done)
 
 
-def read_words(take, words, package):
-    """Two tokens of 64 numbers for each text."""
-    known = [each["text"] for each in words["known"]]
-    say("note", take=take, text=f"{len(known)} known, by {Path(package).stem}: {words['positive']}")
-    for text in (words["positive"], words["negative"]):
+def keep_reporting(take, delivered):
+    """On a busy machine numpy and PyAV take longer to load than some tests let a worker be silent."""
+    while not delivered.wait(0.2):
+        report(Progress(take, "delivering", 2, 1000))
+
+
+def encode_texts(order):
+    """Two tokens of 64 numbers for each text, and one embedding that no encoder makes."""
+    report(Note(order.take, f"{len(known)} known, by {order.package.stem}: {order.prompt}"))
+    for text in (order.prompt, order.negative_prompt):
         if text not in known:
-            data = base64.b64encode(bytes([len(text) % 256]) * 2 * 64 * 2).decode()
-            say("words", take=take, embedding={"text": text, "tokens": 2, "data": data})
-    say("words", take=take, embedding={"text": "nonsense", "tokens": 9, "data": ""})
-    say("words", take=take, embedding="nonsense")
+            report(EmbeddingRead(order.take, Embedding(text, 2, bytes([len(text) % 256]) * 2 * 64 * 2)))
+    report(EmbeddingRead(order.take, Embedding("nonsense", 9, b"")))
 
 
-def deliver(take, film, direction, plan):
+def deliver(order, direction, plan):
     import numpy as np
 
     from appliance.delivery.take_files import TakeFacts, TakeWriter
 
     size = {name: plan[name] for name in ("width", "height", "fps", "frames")}
-    with TakeWriter(film.parent, film.stem, **size) as writer:
+    with TakeWriter(order.film.parent, order.film.stem, **size) as writer:
         writer.write(np.full((plan["frames"], plan["height"], plan["width"], 3), 0.5, np.float32))
         files = writer.finish(
-            TakeFacts(film.stem, take, direction, {}, "b", plan, plan["seed"], "w", "k", {"total": 2.5}, 7)
+            TakeFacts(order.film.stem, order.take, direction, {}, "b", plan, plan["seed"], "w", "k", {"total": 2.5}, 7)
         )
-    parts = {suffix: str(part) for suffix, part in files.parts.items()}
-    say("done", take=take, parts=parts, sha256=files.sha256, seconds=2.5, peak_bytes=7)
+    return Done(order.take, files.parts, files.sha256, seconds=2.5, peak_bytes=7)
 
 
 if __name__ == "__main__":
     die_with_parent()
     threading.Thread(target=read, daemon=True).start()
-    say("ready")
+    claims = Path(os.environ.get("SMALL_WORKER_VERSION", "none"))
+    report(Ready(int(claims.read_text()) if claims.exists() else VERSION))
     while True:
-        with here:
-            while not orders:
-                here.wait()
+        with changed:
+            changed.wait_for(lambda: orders)
             order = orders.pop(0)
         render(order)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from appliance import atomic_files as publish
+from models.atomic_write import part_path
 from models.errors import RushesError
 
 
@@ -67,7 +68,7 @@ def test_a_part_is_not_written_through_a_symbolic_link(tmp_path):
     victim = tmp_path / "victim"
     victim.write_bytes(b"keep")
     final = tmp_path / "a.mp4"
-    publish.part_path(final).symlink_to(victim)
+    part_path(final).symlink_to(victim)
     publish.create_part(final).write_bytes(b"film")
     assert victim.read_bytes() == b"keep"
 
@@ -94,12 +95,12 @@ def test_sweep_takes_the_parts_of_the_dead_and_leaves_the_living(python, tmp_pat
     ended = python("-c", "import os; print(os.getpid())")
     dead = tmp_path / "12C" / f".12C-T1.mp4.{int(ended.stdout)}.part"
     alive = tmp_path / "12C" / f".12C-T2.mp4.{os.getpid()}.part"
-    stranger = tmp_path / "12C" / ".notes.part"
-    for path in (dead, alive, stranger):
+    unrelated = tmp_path / "12C" / ".notes.part"
+    for path in (dead, alive, unrelated):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x")
     assert publish.sweep(tmp_path) == [dead]
-    assert alive.exists() and stranger.exists()
+    assert alive.exists() and unrelated.exists()
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(python, tmp_path):

@@ -9,10 +9,10 @@ from appliance import paths
 
 
 def test_home_is_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "house"))
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "installation"))
     monkeypatch.setenv("XDG_DATA_HOME", "/elsewhere")
-    assert paths.home() == tmp_path / "house"
-    assert paths.library() == tmp_path / "house" / "library.db"
+    assert paths.home() == tmp_path / "installation"
+    assert paths.library() == tmp_path / "installation" / "library.db"
     monkeypatch.delenv("RUSHES_HOME")
     assert paths.home() == Path("/elsewhere/rushes")
     monkeypatch.delenv("XDG_DATA_HOME")

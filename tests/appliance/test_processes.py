@@ -67,8 +67,8 @@ def test_an_exit_is_said_in_words(status, words):
 
 def test_a_child_finds_our_modules_first_and_nothing_in_the_folder_it_starts_in(tmp_path):
     (tmp_path / "appliance").mkdir()
-    (tmp_path / "appliance" / "paths.py").write_text("raise SystemExit('a stranger')")
-    (tmp_path / "json.py").write_text("raise SystemExit('a stranger')")
+    (tmp_path / "appliance" / "paths.py").write_text("raise SystemExit('not ours')")
+    (tmp_path / "json.py").write_text("raise SystemExit('not ours')")
     command = process.module_command("appliance.paths")
     done = subprocess.run(command, cwd=tmp_path, env=process.environment(), capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -1,11 +1,11 @@
-"""The AIGC label that a generated film carries in its metadata (GB 45438-2025 Annex E), and a reader that proves it.
+"""The AIGC label in a generated film's metadata (GB 45438-2025 Annex E): written, and read back to verify it.
 
 The carrier in MP4 and MOV is the key `AIGC` in moov/udta/meta/keys with a JSON string in ilst (TC260-PG-20257A), and a
-file carries exactly one. Muxers drop unknown keys without a word, so every film is read back with `read_label`, which
-parses the boxes itself.
+file carries exactly one. Muxers drop unknown keys silently, so every film is read back with `read_label`, which parses
+the boxes itself.
 
-A house that is a registered service provider puts its 27-character code in $RUSHES_PRODUCER (TC260-PG-20252A: 00 1 1,
-the 18 characters of its unified social credit code, 1, and four of its own). Without one the film names the program.
+A studio that is a registered service provider puts its 27-character code in $RUSHES_PRODUCER (TC260-PG-20252A: 00 1 1,
+the 18 characters of its unified social credit code, 1, and four of its choice). Without one the film says UNREGISTERED.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from appliance.delivery.labels.mp4_boxes import Box, boxes, find_all, read_moov
 from models.errors import BadInput, RushesError
 
 KEY = "AIGC"
-UNREGISTERED = "RUSHES-UNREGISTERED-HOUSE"  # who produced it, where the house has configured no code
-PENDING = "0" * 16  # stands for the content hash until the film is whole
+UNREGISTERED = "RUSHES-UNREGISTERED-HOUSE"  # the producer, where no code is configured
+PENDING = "0" * 16  # in place of the content hash until the film is complete
 
 _ALLOWED = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]*")  # Annex E j): printable ASCII without space, quote and backslash
 _FIELDS = (
@@ -31,7 +31,7 @@ _FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One implicit label. `label` "1" says: this is generated content."""
+    """One implicit label. `label` "1" means generated content."""
 
     label: str
     content_producer: str
@@ -42,13 +42,13 @@ class Label:
     reserved_code2: str
 
     def to_json(self) -> str:
-        """The value of the key, as Annex E spells it: one JSON object of strings, without spaces."""
+        """The value of the key in the form of Annex E: one JSON object of strings, without spaces."""
         values = (getattr(self, name) for name in self.__slots__)
         return json.dumps(dict(zip(_FIELDS, values, strict=True)), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Label:
-        """Read a value strictly: the seven fields, strings all, of allowed characters. Raises ValueError."""
+        """Reads a value strictly: exactly the seven fields, strings of allowed characters. Raises ValueError."""
         value = json.loads(text)
         if not isinstance(value, dict) or set(value) != set(_FIELDS):
             raise ValueError(f"its fields are not {', '.join(_FIELDS)}")
@@ -61,22 +61,22 @@ class Label:
 
 
 def producer() -> str:
-    """Who produces films in this house: $RUSHES_PRODUCER, checked, else UNREGISTERED. Raises BadInput."""
+    """The producer of films made here: $RUSHES_PRODUCER, checked, else UNREGISTERED. Raises BadInput."""
     code = os.environ.get("RUSHES_PRODUCER", "")
     if not code:
         return UNREGISTERED
     if not _ALLOWED.fullmatch(code) or len(code) > 64:
         raise BadInput(
             f"RUSHES_PRODUCER is {code!r}: it must be 1 to 64 printable ASCII characters without spaces, quotes and "
-            "backslashes; set the house's 27-character provider code, or unset it"
+            "backslashes; set your studio's 27-character provider code, or unset it"
         )
     return code
 
 
 def make(take: str, content_sha256: str = PENDING, by: str | None = None) -> Label:
-    """The label of a film made here: ProduceID is the take and the first 16 digits of the hash of its decoded frames.
+    """The label of a film made here: ProduceID is the take and the first 16 digits of its frames' hash.
 
-    At first writing the propagator's fields repeat the producer's (Annex E note 1).
+    In a new film the propagator's fields repeat the producer's (Annex E note 1).
     """
     by = producer() if by is None else by
     produce_id = f"{_allowed(take)}.{content_sha256[:16]}"
@@ -84,7 +84,7 @@ def make(take: str, content_sha256: str = PENDING, by: str | None = None) -> Lab
 
 
 def read_label(path: Path) -> Label:
-    """The one label of an MP4 or MOV file, by reading its boxes. Raises RushesError when there is none, or not one."""
+    """The label of an MP4 or MOV file, by parsing its boxes. Raises RushesError when there is not exactly one."""
     values = _values(path)
     if len(values) != 1:
         count = "no AIGC label" if not values else f"{len(values)} AIGC labels"
@@ -96,7 +96,7 @@ def read_label(path: Path) -> Label:
 
 
 def settle(path: Path, label: Label) -> None:
-    """Put the final label in place of the pending one, byte for byte of equal length, in a file not yet published."""
+    """Overwrites the pending label with the final one of equal length, in a file that is not yet published."""
     values = _values(path)
     data = label.to_json().encode()
     if len(values) != 1 or len(values[0][1]) != len(data):
@@ -126,7 +126,7 @@ def _allowed(text: str) -> str:
 
 
 def _values(path: Path) -> list[tuple[int, bytes]]:
-    """(offset in the file, bytes) of every value whose key names AIGC, in any metadata box of the movie."""
+    """(offset in the file, bytes) of every value whose key contains AIGC, in any metadata box of the movie."""
     base, moov = read_moov(path)
     found = []
     for meta in find_all(moov, b"meta"):

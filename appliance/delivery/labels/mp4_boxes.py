@@ -1,4 +1,4 @@
-"""The box structure of MP4 and MOV (ISO/IEC 14496-12), read by hand: a witness without the muxer's faults."""
+"""The box structure of MP4 and MOV (ISO/IEC 14496-12), parsed here: a check that does not depend on the muxer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from models.errors import BadInput
 
 _PARENTS = (b"moov", b"trak", b"udta", b"mdia")
-_LONGEST_MOOV = 64 << 20  # bytes; an index of a take is some kilobytes, and a file may lie about it
+_LONGEST_MOOV = 64 << 20  # bytes; a take's index has some kilobytes, a damaged or hostile file may claim more
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its kind, and where its contents lie in the bytes it was read from."""
+    """One box: its type, and the range of its contents in the bytes it was read from."""
 
     kind: bytes
     start: int  # of the contents
@@ -23,7 +23,7 @@ class Box:
 
 
 def top_level(path: Path) -> list[Box]:
-    """The boxes of a file in order, with file offsets. Raises BadInput when they do not add up to its size."""
+    """The boxes of a file in order, with file offsets. Raises BadInput when they do not fill it exactly."""
     found, position = [], 0
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -53,7 +53,7 @@ def read_moov(path: Path) -> tuple[int, bytes]:
 
 
 def boxes(data: bytes, start: int, end: int) -> list[Box] | None:
-    """The boxes that fill data[start:end] exactly, or None when those bytes are not boxes."""
+    """The boxes that fill data[start:end] exactly; None when those bytes are not boxes."""
     found = []
     while start < end:
         length = int.from_bytes(data[start : start + 4], "big")

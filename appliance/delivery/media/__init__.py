@@ -1,9 +1,8 @@
 """Film and picture formats.
 
 May import: models, appliance, appliance.delivery.labels.
-    mp4    A film as it is rendered: frames go in one after another, an H.264 MP4 that any player takes comes out
-    stills Stills: the thumbnail beside a take, the filmstrip that shows it at a glance, pictures that a film begins
-           with
-    verify What a film really is: facts by decoding every frame, not by believing its header
+    mp4    Writes an H.264 MP4 frame by frame
+    stills The thumbnail and the filmstrip of a take
+    verify Facts of a film, from decoding every frame
     yuv    RGB to the 8-bit YUV of a film, exactly
 """

@@ -1,4 +1,4 @@
-"""A film as it is rendered: frames go in one after another, an H.264 MP4 that any player takes comes out."""
+"""Writes an H.264 MP4 frame by frame, as it is rendered; the same frames give the same bytes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from appliance.safe_text import clean
 from models.errors import BadInput, RushesError
 
 _BT709, _LIMITED = 1, 1  # ITU-T H.273 code points: primaries, transfer and matrix are all 1
-_THREADS = 4  # fixed, never the machine's count: x264's choices depend on it, and equal frames must give equal bytes
-# Its tree of macroblocks reads memory that nobody wrote where AVX-512 serves it and a row is no multiple of 16 blocks:
-# 16 encodings of one film 224 pixels wide were 11 different ones. Without it all are one, a third larger.
+_THREADS = 4  # fixed: x264's choices depend on it, and equal frames must give equal bytes
+# x264's macroblock tree reads uninitialised memory with AVX-512 where a row is not a multiple of 16 blocks: 16
+# encodings of one film 224 pixels wide gave 11 different files. Without it all are the same, and a third larger.
 _X264 = "mbtree=0"
 
 
 def frame_rate(fps: float) -> Fraction:
-    """The exact rate that a rounded one stands for: 16.0 is 16, 23.976 is 24000/1001."""
+    """The exact rate of a rounded one: 16.0 is 16, 23.976 is 24000/1001."""
     for rate in (Fraction(round(fps)), Fraction(round(fps * 1.001) * 1000, 1001)):
         if abs(float(rate) - fps) < 2e-3:
             return rate
@@ -35,10 +35,10 @@ def frame_rate(fps: float) -> Fraction:
 
 class Mp4Writer:
     """Writes (n, height, width, 3) pictures in 0..1 to an MP4: H.264 High yuv420p crf 16, BT.709, a closed GOP each
-    second, index first. The same frames give the same bytes.
+    second, index first.
 
-    `metadata` is written as it is given; without an `AIGC` entry a pending label is written in its place. A context
-    manager: an error inside removes the file. Raises RushesError when the disk refuses, BadInput for odd sizes.
+    `metadata` is written as it is given; without an `AIGC` entry a pending label is added. A context manager: an error
+    inside removes the file. Raises RushesError for disk errors, BadInput for odd sizes.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Mp4Writer:
         return stream
 
     def write(self, frames: np.ndarray) -> None:
-        """Append pictures (n, height, width, 3), 0..1. Raises RushesError for numbers that are not finite."""
+        """Appends frames (n, height, width, 3), 0..1. Raises RushesError for numbers that are not finite."""
         if frames.ndim != 4 or frames.shape[1:] != (self.height, self.width, 3):
             raise ValueError(f"frames are {frames.shape}, not (n, {self.height}, {self.width}, 3)")
         for rgb in frames:
@@ -92,7 +92,7 @@ class Mp4Writer:
             self.frames += 1
 
     def close(self) -> None:
-        """Encode what is still in hand and write the index."""
+        """Flushes the encoder and writes the index."""
         if self.frames == 0:
             raise RushesError(f"{self.path.name} has no frames: nothing was rendered; retake it")
         self._mux(None)
@@ -102,8 +102,8 @@ class Mp4Writer:
             raise disk_error(error, self.path) from error
 
     def abandon(self) -> None:
-        """Give up and leave no file. Safe to call at any time, also after an error."""
-        with suppress(OSError):  # closing writes an index for a film nobody wants: the full disk may refuse that too
+        """Removes the file. May be called at any time, also after an error."""
+        with suppress(OSError):  # closing writes an index, which a full disk may refuse
             self._file.close()
         self.path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""What a film really is: facts by decoding every frame, not by believing its header."""
+"""Facts of a film, from decoding every frame and not from its header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RANGES = {0: "unknown", 1: "limited", 2: "full"}
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """One film, proved by decoding it."""
+    """The facts of one film."""
 
     frames: int
     width: int  # pixels
@@ -34,11 +34,11 @@ class VideoFacts:
     color_range: str
     metadata: dict[str, str]
     file_bytes: int
-    frames_sha256: str  # size, pixel format, then every frame's Y, U and V: films with one hash show the same
+    frames_sha256: str  # of size, pixel format and every frame's Y, U and V planes
 
 
 def probe_video(path: Path) -> VideoFacts:
-    """Decode a film from first frame to last. Raises BadInput when it is missing, cut short or does not decode."""
+    """Decodes a whole film. Raises BadInput when it is missing, cut short or does not decode."""
     try:
         size = path.stat().st_size
         top_level(path)
@@ -54,15 +54,15 @@ def probe_video(path: Path) -> VideoFacts:
 
 def _facts(path: Path, file, size: int) -> VideoFacts:
     if len(file.streams.video) != 1:
-        raise BadInput(f"{path} has {len(file.streams.video)} pictures tracks where a film has one: render it again")
+        raise BadInput(f"{path} has {len(file.streams.video)} video tracks where a film has one: render it again")
     stream = file.streams.video[0]
     codec = stream.codec_context
-    seen = hashlib.sha256(f"{codec.width}x{codec.height} {codec.pix_fmt}\n".encode())
+    digest = hashlib.sha256(f"{codec.width}x{codec.height} {codec.pix_fmt}\n".encode())
     frames = damaged = 0
     frame = None
     for frame in file.decode(stream):
         damaged += frame.is_corrupt
-        seen.update(frame.to_ndarray().tobytes())
+        digest.update(frame.to_ndarray().tobytes())
         frames += 1
     if frame is None or damaged or frames != stream.frames:
         raise BadInput(f"{path} is damaged: {frames - damaged} of its {stream.frames} frames decode; render it again")
@@ -81,5 +81,5 @@ def _facts(path: Path, file, size: int) -> VideoFacts:
         color_range=_RANGES.get(int(frame.color_range), "other"),
         metadata=dict(file.metadata),
         file_bytes=size,
-        frames_sha256=seen.hexdigest(),
+        frames_sha256=digest.hexdigest(),
     )

@@ -1,8 +1,8 @@
 """RGB to the 8-bit YUV of a film, exactly: BT.709, limited range, white is Y 235 and black is Y 16.
 
-swscale is not used for it: fed 16-bit RGB it takes 65280 for full scale, and its way down to 8 bits dithers, so a grey
-card comes out tinted by one code (128/129) and a luma ramp is off by up to 0.98 code, where plain arithmetic stays
-within half a code. Every step is one IEEE operation per element, so the codes are the same on every machine.
+swscale is not used: with 16-bit RGB it takes 65280 for full scale, and its reduction to 8 bits dithers, so a grey card
+is tinted by one code (128/129) and a luma ramp is off by up to 0.98 code, where plain arithmetic stays within half a
+code. Every step is one IEEE operation per element, so the codes are the same on every machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def yuv420(rgb: np.ndarray) -> np.ndarray:
 
 
 def _halve(plane: np.ndarray) -> np.ndarray:
-    """Half the size both ways: 1 2 1 about every even column, then the mean of two rows."""
+    """Half the size in both directions: 1 2 1 around every even column, then the mean of two rows."""
     left = np.concatenate([plane[:, :1], plane[:, 1:-1:2]], axis=1)  # the column before each even one; the edge repeats
     columns = np.float32(0.25) * left + np.float32(0.5) * plane[:, ::2] + np.float32(0.25) * plane[:, 1::2]
     return np.float32(0.5) * (columns[::2] + columns[1::2])

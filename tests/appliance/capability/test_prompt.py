@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from appliance.capability.phrasing import ANGLES, LIGHTS, PLACES, SIDES, SIZES, WAYS, around, color
+from appliance.capability.phrasing import ANGLES, LIGHTS, PLACES, SIDES, SIZES, around, color
 from appliance.capability.prompt import NEGATIVE, negative, prompt
 from appliance.capability.report import level
 from appliance.direction import light_presets as presets
@@ -151,8 +151,10 @@ def test_every_word_of_the_set_has_words():
     assert SIZES.keys() == vocabulary.SIZES.keys() and ANGLES.keys() == vocabulary.ANGLES.keys()
     assert SIDES.keys() == vocabulary.SIDES.keys() and LIGHTS.keys() == presets.PRESETS.keys()
     assert PLACES.keys() == set(sets.NAMES)
-    wordless = {"zoom", "handheld", "rack_focus", "static"}  # they have sentences of their own
-    assert WAYS.keys() == vocabulary.MOVES.keys() - wordless
+    sentences = {"zoom", "handheld", "rack_focus", "static"}  # of their own
+    signed = {name for name, kind in vocabulary.MOVES.items() if kind.signed}
+    assert signed == vocabulary.MOVES.keys() - sentences
+    assert all(vocabulary.MOVES[name].towards(1.0) != vocabulary.MOVES[name].towards(-1.0) for name in signed)
 
 
 def test_the_negative_is_the_directors_or_the_one_the_model_was_published_with():

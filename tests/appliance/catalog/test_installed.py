@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from appliance.catalog.installed import facts_of, prove
+from appliance.catalog.installed import read_package, verify_data
 from models.card import TINY
 from models.errors import BadInput
 from models.weight_files.package_header import FORMAT, card_to_json
@@ -30,11 +30,11 @@ def write(path, header=None, data=DATA, **metadata):
 
 
 def test_facts_and_proof(tmp_path):
-    facts = facts_of(write(tmp_path / "model.safetensors", licence="Apache-2.0"))
+    facts = read_package(write(tmp_path / "model.safetensors", licence="Apache-2.0"))
     assert (facts.card, facts.parameters) == ("tiny", 512 + 64)
     assert facts.bytes_by_type == {"I8": 512, "F32": 256}
     assert facts.metadata["licence"] == "Apache-2.0"
-    assert prove(facts) == hashlib.sha256(DATA).hexdigest()
+    assert verify_data(facts) == hashlib.sha256(DATA).hexdigest()
 
 
 def test_one_changed_byte_is_found(tmp_path):
@@ -43,7 +43,7 @@ def test_one_changed_byte_is_found(tmp_path):
     whole[-1] ^= 1
     path.write_bytes(whole)
     with pytest.raises(BadInput, match="damaged"):
-        prove(facts_of(path))
+        verify_data(read_package(path))
 
 
 @pytest.mark.parametrize("cut", [1, 100, 700])
@@ -51,7 +51,7 @@ def test_a_file_that_is_cut_short(tmp_path, cut):
     path = write(tmp_path / "model.safetensors")
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(BadInput, match="cut off"):
-        facts_of(path)
+        read_package(path)
 
 
 @pytest.mark.parametrize(
@@ -64,20 +64,20 @@ def test_a_file_that_is_something_else(tmp_path, content):
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
     with pytest.raises(BadInput) as refused:
-        facts_of(path)
+        read_package(path)
     assert "\n" not in str(refused.value) and str(path) in str(refused.value)
 
 
 def test_a_header_that_claims_the_world_is_not_read(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes((2**60).to_bytes(8, "little") + b"{}")
-    with pytest.raises(BadInput, match="not whole"):
-        facts_of(path)
+    with pytest.raises(BadInput, match="is incomplete"):
+        read_package(path)
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
     with pytest.raises(BadInput, match="RUSHES_WEIGHTS"):
-        facts_of(tmp_path / "nothing.safetensors")
+        read_package(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -85,4 +85,4 @@ def test_a_file_that_may_not_be_read(tmp_path):
     path = write(tmp_path / "model.safetensors")
     path.chmod(stat.S_IWUSR)
     with pytest.raises(BadInput, match="cannot be read"):
-        facts_of(path)
+        read_package(path)

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: real processes, exit codes, one readable line for every error."""
+"""The command line in real processes: exit codes, output, one readable line for every error."""
 
 import contextlib
 import json
@@ -23,21 +23,21 @@ SHOT = ROOT / "appliance" / "examples" / "mara_crosses.toml"
 
 @pytest.fixture
 def rushes(python, tmp_path):
-    """Runs a verb in a house of its own; the working folder is empty."""
+    """Runs a verb in a new installation; the working folder is empty."""
     work = tmp_path / "work"
     work.mkdir()
 
     def run(*arguments, **env):
-        return python("-m", "appliance", *arguments, cwd=work, RUSHES_HOME=str(tmp_path / "house"), **env)
+        return python("-m", "appliance", *arguments, cwd=work, RUSHES_HOME=str(tmp_path / "home"), **env)
 
-    run.home = tmp_path / "house"
+    run.home = tmp_path / "home"
     run.work = work
     return run
 
 
 @pytest.fixture
 def queued(rushes):
-    """Two takes wait in the house."""
+    """Two takes are queued."""
     with Library.open(rushes.home / "library.db") as library:
         for action in ("Mara crosses", "雨夜 \x1b[31mred"):
             library.queue(from_plain({"scene": "12", "setup": "C", "seed": 7, "text": {"action": action}}))
@@ -45,20 +45,20 @@ def queued(rushes):
 
 
 def refused(run, code):
-    """The one line of an error."""
+    """The line of an error."""
     assert run.returncode == code, run.stderr
     assert run.stderr.startswith("rushes: ") and run.stderr.count("\n") == 1, run.stderr
     assert "Traceback" not in run.stderr
     return run.stderr
 
 
-def test_a_new_house_is_empty_and_says_what_to_do(rushes):
+def test_a_new_installation_is_empty_and_says_what_to_do(rushes):
     assert "rushes example" in rushes("takes").stdout
     assert "rushes shoot" in rushes("board").stdout
     assert json.loads(rushes("takes", "--json").stdout) == []
 
 
-def test_takes_and_board_show_what_waits(queued):
+def test_takes_and_board_show_the_queue(queued):
     listed = queued("takes")
     assert listed.returncode == 0 and "12C T2" in listed.stdout and "雨夜" in listed.stdout
     assert "\x1b" not in listed.stdout
@@ -90,19 +90,14 @@ def test_a_take_that_is_not_there(queued, verb):
     assert "99" in refused(queued(verb, "99"), 2)
 
 
-def test_a_quote_says_what_it_costs(rushes):
+def test_a_quote_says_what_it_costs_and_options_replace_the_values_of_the_file(rushes):
     quote = rushes("quote", SHOT)
     assert quote.returncode == 0 and "33 frames of 224x128" in quote.stdout
     (document,) = json.loads(rushes("quote", SHOT, "--json").stdout)
     assert document["fits"] and document["quote"]["frames"] == 33
     assert document["quote"]["seed"] == tomllib.loads(SHOT.read_text())["seed"]
-
-
-def test_overrides_of_a_quote(rushes):
-    (document,) = json.loads(rushes("quote", SHOT, "--json", "--seed", "5", "--quality", "draft").stdout)
-    assert document["quote"]["seed"] == 5
-    (usual,) = json.loads(rushes("quote", SHOT, "--json").stdout)
-    assert document["quote"]["steps"] < usual["quote"]["steps"]
+    (draft,) = json.loads(rushes("quote", SHOT, "--json", "--seed", "5", "--quality", "draft").stdout)
+    assert draft["quote"]["seed"] == 5 and draft["quote"]["steps"] < document["quote"]["steps"]
 
 
 def test_a_preview_is_a_film_and_a_picture(rushes):
@@ -137,7 +132,7 @@ PLAN = {
 
 
 def test_the_keys_of_every_json_document_stay(queued):
-    """Scripts read these: a key may be added here, and none is ever taken away."""
+    """Scripts read these: keys may be added, none may be removed."""
 
     def document(*arguments, code=0):
         run = queued(*arguments, "--json")
@@ -151,11 +146,13 @@ def test_the_keys_of_every_json_document_stay(queued):
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
     assert not refusal["fits"] and refusal["quote"].keys() == {"reason", "remedies"}
     assert all(take.keys() == TAKE for take in (*document("takes"), *document("board")))
-    assert document("take", "1").keys() == TAKE | {"events", "measures"}
-    assert document("take", "1")["events"][0].keys() == {"id", "take_id", "at", "kind", "text"}
+    take = document("take", "1")
+    assert take.keys() == TAKE | {"events", "measures"}
+    assert take["events"][0].keys() == {"id", "take_id", "at", "kind", "text"}
     assert document("cancel", "1").keys() == TAKE
-    assert document("doctor").keys() == {"ok", "checks", "machine", "remarks"}
-    assert document("doctor")["checks"][0].keys() == {"name", "ok", "found", "remedy"}
+    doctor = document("doctor")
+    assert doctor.keys() == {"ok", "checks", "machine", "remarks"}
+    assert doctor["checks"][0].keys() == {"name", "ok", "found", "remedy"}
     models = document("models")
     assert models.keys() == {"shipped", "house", "unfinished", "known"}
     assert models["shipped"].keys() >= {"path", "card", "parameters", "file_bytes", "bytes_by_type", "metadata"}
@@ -180,7 +177,7 @@ def test_a_narrow_terminal_is_not_overrun(queued, command):
     )
     os.close(slave)
     shown = b""
-    with contextlib.suppress(OSError):  # a terminal's way of saying that its last writer is gone
+    with contextlib.suppress(OSError):  # EIO: the last writer has closed the terminal
         while piece := os.read(master, 4096):
             shown += piece
     os.close(master)
@@ -188,11 +185,11 @@ def test_a_narrow_terminal_is_not_overrun(queued, command):
     assert all(cells(line) <= 40 for line in shown.decode().splitlines()), shown.decode()
 
 
-def test_a_quote_prices_models_that_have_no_package_and_says_so(rushes):
+def test_a_quote_estimates_models_that_are_not_installed_and_says_so(rushes):
     page = rushes("quote", SHOT, "--model", "wan2.2-t2v-a14b", "--on", "RTX 3060 12GB", "--ram", "32")
     assert page.returncode == 0, page.stderr
-    assert "no package of wan2.2-t2v-a14b is here" in page.stdout and "blocks stay" in page.stdout
-    assert "of the machine's own" in page.stdout and "text-only" in page.stdout
+    assert "wan2.2-t2v-a14b is not installed" in page.stdout and "blocks stay" in page.stdout
+    assert "of main memory" in page.stdout and "text-only" in page.stdout
     wrong = rushes("quote", SHOT, "--model", "wan9")
     assert wrong.returncode == 2 and "wan2.1-t2v-1.3b" in wrong.stderr
 
@@ -204,15 +201,15 @@ def test_the_board_and_a_quote_say_when_the_queue_will_be_done(queued):
     for verb in ("board", "takes"):
         assert "3 takes to go: done in about 1 h 00 min" in queued(verb).stdout
     page = queued("quote", SHOT).stdout
-    assert "4 takes to go: done in about 1 h 00 min" in page and "2 not quoted, with this one" in page
+    assert "4 takes to go: done in about 1 h 00 min" in page and "2 not quoted, including this one" in page
 
 
-def test_a_quote_for_another_card_says_that_it_is_one(rushes):
+def test_a_quote_for_another_gpu_says_that_it_is_one(rushes):
     page = rushes("quote", SHOT, "--on", "rtx 3060 (12 gb)", "--ram", "32")
     assert page.returncode == 0, page.stderr
     words = "another machine, estimated from the datasheet of NVIDIA GeForce RTX 3060 12GB"
     assert words in page.stdout and "29 GiB of 32 GiB RAM" in page.stdout
-    assert "by the datasheet alone" in page.stdout and "on cuda:0" in page.stdout
+    assert "from the datasheet alone" in page.stdout and "on cuda:0" in page.stdout
     (document,) = json.loads(rushes("quote", SHOT, "--on", "RTX 3060 12GB", "--json").stdout)
     assert document["on"]["gpus"][0]["uuid"] == "datasheet" and not document["quote"]["measured"]
     assert document["quote"]["device"] == "cuda:0"
@@ -231,19 +228,19 @@ def test_a_quote_for_another_card_says_that_it_is_one(rushes):
         (("--on", "L4", "--device", "cpu"), "device is 'cpu'"),
     ],
 )
-def test_a_quote_for_no_such_machine_is_bad_input(rushes, arguments, words):
+def test_a_quote_for_an_unknown_machine_is_bad_input(rushes, arguments, words):
     run = rushes("quote", SHOT, *arguments)
     assert run.returncode == 2 and run.stdout == "" and words in run.stderr and run.stderr.count("\n") == 1
 
 
-def test_doctor_finds_weights_that_are_none(rushes):
+def test_doctor_finds_damaged_weights(rushes):
     (rushes.work / "model.safetensors").write_bytes(b"PK")
     doctor = rushes("doctor", "--json", RUSHES_WEIGHTS=str(rushes.work / "model.safetensors"))
     assert doctor.returncode == 1
     assert [check["name"] for check in json.loads(doctor.stdout)["checks"] if not check["ok"]] == ["weights"]
 
 
-def test_debug_shows_where(rushes):
+def test_debug_shows_the_traceback(rushes):
     rushes.home.mkdir()
     (rushes.home / "library.db").write_bytes(b"no database at all" * 40)
     for arguments in (("--debug", "takes"), ("takes", "--debug")):
@@ -255,7 +252,7 @@ def test_debug_shows_where(rushes):
     "arguments",
     [("shot", SHOT), (), ("takes", "--limit", "0"), ("shoot",), ("shoot", SHOT, "--seed", "-1"), ("take",)],
 )
-def test_a_command_that_is_wrong_exits_2_and_says_where_help_is(rushes, arguments):
+def test_a_wrong_command_exits_2_and_names_the_help(rushes, arguments):
     assert "--help" in refused(rushes(*arguments), 2)
 
 
@@ -263,7 +260,7 @@ def test_the_nearest_verb_is_offered(rushes):
     assert "rushes shoot" in rushes("shot", SHOT).stderr
 
 
-def test_a_reader_that_leaves_is_no_failure(queued):
+def test_a_reader_that_closes_the_pipe_is_no_failure(queued):
     environment = {**os.environ, "RUSHES_HOME": str(queued.home), "PYTHONPATH": str(ROOT)}
     run = subprocess.Popen(
         [sys.executable, "-P", "-m", "appliance", "takes"],
@@ -291,7 +288,7 @@ def test_interrupted_is_130_and_leaves_nothing_half_written(rushes):
     assert [path.name for path in rushes.work.iterdir()] == ["long.toml"]
 
 
-def test_doctor_looks_at_everything_and_says_so(rushes):
+def test_doctor_checks_everything_and_says_so(rushes):
     doctor = rushes("doctor")
     assert doctor.returncode == 0 and doctor.stdout.endswith("This machine can shoot.\n")
     assert "this machine\n" in doctor.stdout and "  processor " in doctor.stdout and "  memory " in doctor.stdout
@@ -302,7 +299,7 @@ def test_doctor_looks_at_everything_and_says_so(rushes):
     assert names == checks
 
 
-def test_models_tell_what_is_here_from_the_header_alone(rushes):
+def test_models_are_listed_from_their_headers_alone(rushes):
     document = json.loads(rushes("models", "--json").stdout)
     assert document["shipped"]["card"] == "previs" and document["shipped"]["parameters"] > 1e6
     assert [card["name"] for card in document["known"] if card["ships"]] == ["previs"]

@@ -1,4 +1,4 @@
-"""A checkpoint is brought in, listed, proved and priced, and what the importing process says reaches people."""
+"""A checkpoint is imported, listed, checked and quoted, and errors of the importing process are reported."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from appliance.catalog import importer as bringing
-from appliance.catalog.importer import Shown
-from appliance.catalog.installed import house, priced
+from appliance.catalog import importer
+from appliance.catalog.importer import ProgressView
+from appliance.catalog.installed import card_and_package, packages_here
 from appliance.units import bytes_words
 from models.card import CARDS, WAN_14B
 from models.errors import BadInput, RushesError
@@ -45,36 +45,25 @@ def rushes(python, home: Path, *arguments: object):
     return python("-m", "appliance", *arguments, RUSHES_HOME=str(home))
 
 
-def test_a_model_is_imported_listed_proved_and_priced(python, tmp_path, checkpoint):
-    asked = rushes(python, tmp_path, "models", "import", checkpoint, "--card", "wan2.1-t2v-14b")
-    assert asked.returncode == 2 and "say --partial" in asked.stderr and asked.stderr.count("\n") == 1
-    brought = rushes(
-        python,
-        tmp_path,
-        "models",
-        "import",
-        "--partial",
-        "--name",
-        "ours",
-        "--card",
-        "wan2.1-t2v-14b",
-        checkpoint,
-        "--json",
-    )
-    assert brought.returncode == 0, brought.stderr
-    done = json.loads(brought.stdout)
-    assert done["path"] == str(tmp_path / "models" / "ours.safetensors") and "converting 100%" in brought.stderr
+def test_a_model_is_imported_listed_checked_and_quoted(python, tmp_path, checkpoint):
+    incomplete = rushes(python, tmp_path, "models", "import", checkpoint, "--card", "wan2.1-t2v-14b")
+    assert incomplete.returncode == 2 and "use --partial" in incomplete.stderr and incomplete.stderr.count("\n") == 1
+    options = ("--partial", "--name", "ours", "--card", "wan2.1-t2v-14b", "--json")
+    imported = rushes(python, tmp_path, "models", "import", *options, checkpoint)
+    assert imported.returncode == 0, imported.stderr
+    done = json.loads(imported.stdout)
+    assert done["path"] == str(tmp_path / "models" / "ours.safetensors") and "converting 100%" in imported.stderr
     assert {row["form"] for row in done["report"]} == {"int8", "bf16"}
     listed = json.loads(rushes(python, tmp_path, "models", "--json").stdout)
     (own,) = listed["house"]
     assert (own["name"], own["card"], own["precision"], own["parts"], own["trouble"]) == (
         "ours", "wan2.1-t2v-14b-256x2", "int8", ["transformer"], "",
     )  # fmt: skip
-    assert "the house's own" in rushes(python, tmp_path, "models").stdout
-    proved = rushes(python, tmp_path, "models", "check", "ours")
-    assert proved.returncode == 0 and "sha256" in proved.stdout and "Apache-2.0" in proved.stdout
-    said = json.loads(rushes(python, tmp_path, "models", "check", "ours", "--json").stdout)
-    assert said["whole"] and said["data_sha256"] == done["data_sha256"] and len(said["report"]) == 27
+    assert "imported\n" in rushes(python, tmp_path, "models").stdout
+    checked = rushes(python, tmp_path, "models", "check", "ours")
+    assert checked.returncode == 0 and "sha256" in checked.stdout and "Apache-2.0" in checked.stdout
+    document = json.loads(rushes(python, tmp_path, "models", "check", "ours", "--json").stdout)
+    assert document["whole"] and document["data_sha256"] == done["data_sha256"] and len(document["report"]) == 27
     quote = rushes(python, tmp_path, "quote", SHOT, "--model", "ours")
     package = tmp_path / "models" / "ours.safetensors"
     weights = f"ours, {bytes_words(package.stat().st_size)} on disk, in int8"
@@ -88,16 +77,16 @@ def test_a_model_is_imported_listed_proved_and_priced(python, tmp_path, checkpoi
     assert unknown.returncode == 2 and "it must be one of previs, ours" in unknown.stderr
 
 
-def test_what_is_no_package_is_told_and_not_hidden(tmp_path, monkeypatch):
+def test_a_file_that_is_no_package_is_listed_with_the_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
-    assert house() == []
+    assert packages_here() == []
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "bad.safetensors").write_bytes(b"nothing at all")
-    (one,) = house()
+    (one,) = packages_here()
     assert one.name == "bad" and "not a safetensors file" in one.trouble
-    with pytest.raises(BadInput, match="there is no model 'bad': previs can be shot with"):
-        priced("bad")
-    assert priced("wan2.1-t2v-14b") == (CARDS["wan2.1-t2v-14b"], None)
+    with pytest.raises(BadInput, match="there is no model 'bad': you can shoot with previs"):
+        card_and_package("bad")
+    assert card_and_package("wan2.1-t2v-14b") == (CARDS["wan2.1-t2v-14b"], None)
 
 
 def test_an_importing_process_that_dies_is_reported(tmp_path, monkeypatch):
@@ -105,15 +94,15 @@ def test_an_importing_process_that_dies_is_reported(tmp_path, monkeypatch):
     for code, says in (
         ("import os; os.kill(os.getpid(), 9)", "was killed"),
         ("import sys; sys.exit(3)", "ended with exit code 3"),
-        ("print('x')", "something that is no report"),
+        ("print('x')", "a line that is not an event"),
         ('print(\'{"event": "error", "text": "no", "code": 1}\')', "^no$"),
     ):
-        monkeypatch.setattr(bringing.process, "module_command", lambda *_, code=code: [sys.executable, "-c", code])
+        monkeypatch.setattr(importer.processes, "module_command", lambda *_, code=code: [sys.executable, "-c", code])
         with pytest.raises(RushesError, match=says):
-            bringing.bring_in([], [], io.StringIO())
+            importer.import_model([], [], io.StringIO())
 
 
-def test_ctrl_c_ends_the_process_and_keeps_what_is_done(tmp_path, checkpoint):
+def test_ctrl_c_ends_the_process_and_keeps_finished_work(tmp_path, checkpoint):
     env = {**os.environ, "PYTHONPATH": str(ROOT), "RUSHES_HOME": str(tmp_path), "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "appliance", "models", "import", str(checkpoint), "--partial"]
     run = subprocess.Popen(
@@ -124,12 +113,12 @@ def test_ctrl_c_ends_the_process_and_keeps_what_is_done(tmp_path, checkpoint):
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)
     out, err = run.communicate(timeout=30)
-    if run.returncode != 0:  # it may have been quicker than we
-        assert run.returncode == 130 and b"the same command goes on" in out and err == b"rushes: interrupted\n"
+    if run.returncode != 0:  # else it had finished before the signal
+        assert run.returncode == 130 and b"the same command resumes" in out and err == b"rushes: interrupted\n"
 
 
 class Terminal(io.StringIO):
-    """A terminal that remembers."""
+    """A terminal that records its output."""
 
     def isatty(self) -> bool:
         return True
@@ -139,7 +128,7 @@ def test_progress_is_a_bar_on_a_terminal_and_tenths_elsewhere():
     events = [{"event": "progress", "what": "hashing a b", "done": n, "of": 100} for n in range(0, 101)]
     lines, bar = io.StringIO(), Terminal()
     for out in (lines, bar):
-        shown = Shown(out)
+        shown = ProgressView(out)
         for event in [
             *events,
             {"event": "found", "part": "vae", "path": "x\x1b[2J", "layout": "original", "stored": "f32"},

@@ -1,4 +1,4 @@
-"""What the command line prints is aligned, bounded and harmless."""
+"""What the command line prints is aligned, no wider than the terminal, and free of control characters."""
 
 import json
 from dataclasses import dataclass

@@ -70,6 +70,6 @@ def test_what_a_take_saved_goes_when_it_ends_and_no_sooner(library, status):
     assert folders(library) == {f"{other.id}.1"}
 
 
-def test_a_house_that_never_rendered_has_nothing_to_sweep(library):
+def test_an_installation_that_never_rendered_has_nothing_to_sweep(library):
     checkpoints.sweep(library)
     assert not (library.path.parent / "checkpoints").exists()

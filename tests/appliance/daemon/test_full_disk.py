@@ -30,9 +30,9 @@ def wait(what):
     return seen
 
 serve = (
-    "from appliance.daemon import Patience, serve; import sys;"
+    "from appliance.daemon.attempt import Timeouts; from appliance.daemon.serve import serve; import sys;"
     "serve(worker_command=[sys.executable, '-P', sys.argv[1]],"
-    " patience=Patience(poll_s=0.05, beat_s=0.2, disk_floor_bytes=2**20))"
+    " timeouts=Timeouts(poll_s=0.05, beat_s=0.2, disk_floor_bytes=2**20))"
 )
 with Library.open(home / "library.db") as library:
     shot = {"scene": "1", "setup": "A", "time": {"duration_s": 0.5}, "format": {"width": 64, "height": 64}}
@@ -78,7 +78,7 @@ def namespaces_are_allowed():
 
 @pytest.mark.skipif(not namespaces_are_allowed(), reason="needs unshare(1) and user namespaces to mount a small disk")
 def test_a_disk_that_fills_up_costs_time_and_nothing_else(tmp_path):
-    home = tmp_path / "house"
+    home = tmp_path / "installation"
     home.mkdir()
     worker = ROOT / "tests" / "appliance" / "small_worker.py"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SMALL_WORKER_GO": str(tmp_path / "go")}
@@ -87,5 +87,5 @@ def test_a_disk_that_fills_up_costs_time_and_nothing_else(tmp_path):
         capture_output=True, text=True, timeout=120, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "no room to write the library" in done.stdout or "the disk refused" in done.stdout
+    assert "the disk is full, the library" in done.stdout or "the disk refused" in done.stdout
     assert "Traceback" not in done.stderr

@@ -199,7 +199,7 @@ def test_load_names_the_file(tmp_path):
     for path, part in (
         (tmp_path / "none.toml", "no such file"),
         (tmp_path, "it is a folder"),
-        ("a\0b", "cannot be read"),
+        (Path("a\0b"), "cannot be read"),
     ):
         with pytest.raises(BadInput) as caught:
             load_file(path)

@@ -120,7 +120,7 @@ def test_several_first_openers_make_one_library(tmp_path):
     )
     openers = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path / "house" / "library.db")],
+            [sys.executable, "-c", script, str(tmp_path / "installation" / "library.db")],
             stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         for _ in range(4)
@@ -128,7 +128,7 @@ def test_several_first_openers_make_one_library(tmp_path):
     for opener in openers:
         _, errors = opener.communicate(timeout=60)
         assert opener.returncode == 0, errors.decode()
-    with Library.open(tmp_path / "house" / "library.db") as library:
+    with Library.open(tmp_path / "installation" / "library.db") as library:
         assert len(library.rows("SELECT * FROM migrations")) == len(STEPS)
 
 
@@ -137,7 +137,7 @@ def test_a_full_disk_loses_nothing_and_is_forgotten_when_there_is_room(tmp_path)
         library.queue(shot())
         pages = library.rows("PRAGMA page_count")[0][0]
         library.rows(f"PRAGMA max_page_count = {pages + 2}")  # SQLite's own SQLITE_FULL
-        with pytest.raises(LibraryFull, match="no room"):
+        with pytest.raises(LibraryFull, match="the disk is full"):
             for _ in range(200):
                 library.queue(shot("long words " * 20))
         kept = len(library.takes(limit=1000))
@@ -173,7 +173,7 @@ def test_a_write_that_the_system_refuses_is_one_line_and_keeps_what_was_acknowle
     done = python("-c", FILE_LIMIT, tmp_path / "library.db")
     acknowledged, line = done.stdout.splitlines()
     assert done.stderr == ""
-    assert "what was written before is whole" in line or "nothing was lost" in line
+    assert "what was written before is intact" in line or "nothing was lost" in line
     with Library.open(tmp_path / "library.db") as library:
         assert library.faults() == []
         assert len(library.takes(limit=1000)) == int(acknowledged) < 500

@@ -1,9 +1,9 @@
-"""Words that were read are found again by text, encoder and length; the longest unused go; nonsense is not kept."""
+"""Embeddings are found by text, encoder and length; the least recently used go; wrong sizes are refused."""
 
 import pytest
 
 from appliance.library import embeddings
-from appliance.library.embeddings import Reader, has, keep, known
+from appliance.library.embeddings import Reader, has, known, store
 from appliance.library.library import Library
 from models.errors import RushesError
 from models.events import Embedding
@@ -26,7 +26,7 @@ def texts(library):
 
 
 def test_what_was_read_is_known_by_its_text_its_encoder_and_its_length(library):
-    keep(library, READER, [embedding("rain", fill=3), embedding("", tokens=1)])
+    store(library, READER, [embedding("rain", fill=3), embedding("", tokens=1)])
     assert known(library, READER, ["rain", "snow", "rain"]) == (embedding("rain", fill=3),)
     assert has(library, READER, ["rain", ""]) and not has(library, READER, ["rain", "snow"])
     assert not has(library, Reader("b" * 64, 512, 4), ["rain"])
@@ -34,24 +34,24 @@ def test_what_was_read_is_known_by_its_text_its_encoder_and_its_length(library):
 
 
 def test_what_is_read_again_takes_its_place(library):
-    keep(library, READER, [embedding("rain", fill=3)])
-    keep(library, READER, [embedding("rain", tokens=3, fill=4)])
+    store(library, READER, [embedding("rain", fill=3)])
+    store(library, READER, [embedding("rain", tokens=3, fill=4)])
     assert known(library, READER, ["rain"]) == (embedding("rain", tokens=3, fill=4),)
 
 
 def test_the_least_recently_used_go_when_there_are_too_many(library, monkeypatch):
     monkeypatch.setattr(embeddings, "MOST_BYTES", 8 * (1 + 2 + 4))
     for tokens, text in ((1, "one"), (2, "two"), (4, "four")):
-        keep(library, READER, [embedding(text, tokens)])
+        store(library, READER, [embedding(text, tokens)])
     assert texts(library) == [1, 2, 4], "they just fit"
     known(library, READER, ["one"])
-    keep(library, READER, [embedding("three", 3)])
+    store(library, READER, [embedding("three", 3)])
     assert texts(library) == [1, 3], "two went, then four: one had been used since"
 
 
 def test_one_that_is_larger_than_all_may_be_is_not_kept(library, monkeypatch):
     monkeypatch.setattr(embeddings, "MOST_BYTES", 8)
-    keep(library, READER, [embedding("two", 2)])
+    store(library, READER, [embedding("two", 2)])
     assert texts(library) == []
 
 
@@ -59,6 +59,6 @@ def test_one_that_is_larger_than_all_may_be_is_not_kept(library, monkeypatch):
     "wrong", [Embedding("x", 0, b""), Embedding("x", 513, b"\0" * 8 * 513), Embedding("x", 2, b"")]
 )
 def test_what_no_encoder_makes_is_refused(library, wrong):
-    with pytest.raises(RushesError, match="not kept"):
-        keep(library, READER, [embedding("good"), wrong])
+    with pytest.raises(RushesError, match="not cached"):
+        store(library, READER, [embedding("good"), wrong])
     assert texts(library) == []

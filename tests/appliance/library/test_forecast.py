@@ -32,6 +32,6 @@ def test_takes_that_nobody_quoted_are_said():
     assert forecast([unquoted], NOW).words(NOW) == "1 take to go, none of them quoted"
 
 
-def test_an_empty_house_says_nothing_and_tomorrow_has_a_date():
+def test_an_empty_queue_says_nothing_and_tomorrow_has_a_date():
     assert forecast([], NOW).words(NOW) == ""
     assert forecast([replace(WAITING, predicted_seconds=86_400.0)], NOW).at(NOW) == "2026-03-03 12:00"

@@ -1,4 +1,4 @@
-"""The library keeps what it was told, lets one renderer hold a take, and says in one line what is wrong."""
+"""The library stores what it is given, gives a take to one worker at a time, and says in one line what is wrong."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from appliance.direction.document import from_json
 from appliance.direction.shot import from_plain
 from appliance.library.connection import connect
 from appliance.library.library import Fenced, Library
-from appliance.library.machines import calibrations, keep_rates, machines, measured_rates, note_machine
+from appliance.library.machines import calibrations, machines, measured_rates, note_machine, store_rates
 from appliance.library.migrations import STEPS, migrate
 from appliance.library.take import TRANSITIONS, Status
 from appliance.machine.rates import Calibration, Rates
@@ -176,7 +176,7 @@ def test_the_most_memory_that_a_take_took_over_its_prediction_is_remembered(libr
 
 def test_takes_before_the_rates_were_measured_say_nothing_of_predictions_by_them(library):
     rendered(library, 20.0)
-    keep_rates(library, "box", {"cpu": {"rates": {"flops_int8": 1e12, "copy_bytes_s": None}}})
+    store_rates(library, "box", {"cpu": {"rates": {"flops_int8": 1e12, "copy_bytes_s": None}}})
     assert calibrations(library, "previs", "box") == {}
     rendered(library, 12.0)
     assert calibrations(library, "previs", "box") == {("int8", "cpu"): Calibration(1.2, takes=1)}
@@ -186,11 +186,11 @@ def test_rates_belong_to_a_machine_and_its_places(library):
     assert measured_rates(library, "box") == {}
     note_machine(library, "box", {"cores": 2})
     odd = {"flops_int8": float("inf"), "flops_bf16": -1, "copy_bytes_s": "fast", "upload_bytes_s": True}
-    keep_rates(library, "box", {"cpu": {"rates": {"flops_int8": 1e12, "flops_bf16": 2e12}}, "cuda:0": {"rates": odd}})
+    store_rates(library, "box", {"cpu": {"rates": {"flops_int8": 1e12, "flops_bf16": 2e12}}, "cuda:0": {"rates": odd}})
     note_machine(library, "box", {"cores": 4})  # what was measured outlives another look at the machine
     assert measured_rates(library, "box") == {"cpu": Rates(flops_int8=1e12, flops_bf16=2e12), "cuda:0": Rates()}
     assert measured_rates(library, "another") == {}
-    keep_rates(library, "another", {"cpu": {}})
+    store_rates(library, "another", {"cpu": {}})
     assert measured_rates(library, "another") == {"cpu": Rates()}
 
 
@@ -210,7 +210,7 @@ def test_a_library_of_the_first_format_keeps_its_takes_and_forgets_how_they_were
         assert library.rows("SELECT nominal_seconds FROM takes")[0][0] is None
 
 
-def test_a_house_can_move_to_another_disk(tmp_path):
+def test_an_installation_can_move_to_another_disk(tmp_path):
     with Library.open(tmp_path / "old" / "library.db") as library:
         library.queue(shot())
         library.change(library.claim(HERE, 60), Status.DELIVERED, path=library.takes_folder / "12C" / "a.mp4")
@@ -219,7 +219,7 @@ def test_a_house_can_move_to_another_disk(tmp_path):
         assert library.take(1).path == tmp_path / "new" / "takes" / "12C" / "a.mp4"
 
 
-def test_a_film_outside_the_house_is_not_recorded(library):
+def test_a_film_outside_the_installation_is_not_recorded(library):
     library.queue(shot())
     take = library.claim(HERE, 60)
     with pytest.raises(ValueError):
@@ -272,9 +272,9 @@ def test_who_was_overtaken_is_fenced_off(library):
 
 def test_a_second_crash_is_a_failure_with_its_reason(library):
     library.queue(shot())
-    again = library.release(library.claim(HERE, 60), "the renderer crashed (SIGSEGV)")
+    again = library.release(library.claim(HERE, 60), "the worker crashed (SIGSEGV)")
     assert (again.status, again.attempt) == (Status.QUEUED, 1)
-    failed = library.release(library.claim(HERE, 60), "the renderer crashed (SIGSEGV)")
+    failed = library.release(library.claim(HERE, 60), "the worker crashed (SIGSEGV)")
     assert failed.status is Status.FAILED
     assert "SIGSEGV" in failed.error and "rushes retake 1" in failed.error
 
@@ -313,7 +313,7 @@ def test_a_wish_to_cancel_reaches_whoever_renders_and_survives_a_crash(library):
     assert library.heartbeat(take, 60) is False
     assert library.request_cancel(1).cancel_requested
     assert library.heartbeat(take, 60) is True
-    assert library.release(take, "the renderer crashed").status is Status.CANCELLED
+    assert library.release(take, "the worker crashed").status is Status.CANCELLED
     with pytest.raises(BadInput, match="already cancelled"):
         library.request_cancel(1)
 

@@ -1,4 +1,4 @@
-"""Many renderers, one queue: nothing is rendered twice, nothing is lost, whoever stalls is fenced off."""
+"""Many workers, one queue: nothing is rendered twice, nothing is lost, a worker that stalls is fenced off."""
 
 import os
 import random
@@ -21,7 +21,7 @@ from models.errors import BadInput, RushesError
 ROOT = Path(__file__).resolve().parents[3]
 SHOT = from_plain({"scene": "12", "setup": "C"})
 
-RENDERER = """
+WORKER = """
 import random, sys, time
 from pathlib import Path
 from appliance.library.library import Fenced, Library
@@ -47,23 +47,23 @@ while True:
 """
 
 
-def test_a_race_of_renderers_with_kills_and_stalls(tmp_path):
+def test_a_race_of_workers_with_kills_and_stalls(tmp_path):
     path, takes = tmp_path / "library.db", 80
     with Library.open(path) as library:
         for _ in range(takes):
             library.queue(SHOT)
     chance, started = random.Random(5), 0
 
-    def renderer():
+    def worker():
         nonlocal started
         started += 1
         said = tmp_path / f"said-{started}"
         return subprocess.Popen(
-            [sys.executable, "-c", RENDERER, str(path), str(started), str(said)],
+            [sys.executable, "-c", WORKER, str(path), str(started), str(said)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
-    running, kills, deadline = [renderer() for _ in range(3)], 0, time.monotonic() + 60
+    running, kills, deadline = [worker() for _ in range(3)], 0, time.monotonic() + 60
     while any(process.poll() is None for process in running):
         assert time.monotonic() < deadline, "the queue did not empty"
         time.sleep(0.15)
@@ -72,7 +72,7 @@ def test_a_race_of_renderers_with_kills_and_stalls(tmp_path):
             victim.send_signal(signal.SIGKILL)
             victim.wait()
             kills += 1
-            running[running.index(victim)] = renderer()
+            running[running.index(victim)] = worker()
     lines = [line.split() for said in tmp_path.glob("said-*") for line in said.read_text().splitlines()]
     delivered = [int(line[0]) for line in lines if line[2] == "delivered"]
     assert kills >= 4
@@ -90,7 +90,7 @@ def test_a_race_of_renderers_with_kills_and_stalls(tmp_path):
     assert any(line[2] == "fenced" for line in lines), "nobody stalled past a lease: the race proved nothing"
 
 
-class Renderers(RuleBasedStateMachine):
+class Workers(RuleBasedStateMachine):
     """Any order of calls, by holders new and old, against a model of what may happen."""
 
     @initialize(folder=st.uuids())
@@ -198,5 +198,5 @@ class Renderers(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-TestRenderers = Renderers.TestCase
-TestRenderers.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+TestWorkers = Workers.TestCase
+TestWorkers.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

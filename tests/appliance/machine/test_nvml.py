@@ -178,7 +178,7 @@ def test_memory_that_may_not_be_asked_for_is_unknown_and_not_the_machines():
         ("LIBRARY_NOT_FOUND", "no NVIDIA driver is installed"),
         ("DRIVER_NOT_LOADED", "modprobe nvidia"),
         ("LIB_RM_VERSION_MISMATCH", "restart the machine"),
-        ("UNKNOWN", "the NVIDIA driver says: Unknown Error"),
+        ("UNKNOWN", "the NVIDIA driver reports: Unknown Error"),
     ],
 )
 def test_no_driver_or_a_dead_one_is_an_answer(init, words):

@@ -40,8 +40,8 @@ def test_all_that_is_known_is_told():
     assert rows["encoders"] == "libx264, h264_nvenc"
     assert rows["cuda:0"].split("\n") == [
         "NVIDIA GeForce RTX 3060, capability 8.6, driver 570.86.15, CUDA 12.8",
-        "11 GiB of 12 GiB free, 200 MiB kept by the driver, 360 GB/s over 192 bits",
-        "28 multiprocessors at up to 2.10 GHz, by the datasheet at most 102 TOPS int8",
+        "11 GiB of 12 GiB free, 200 MiB reserved by the driver, 360 GB/s over 192 bits",
+        "28 multiprocessors at up to 2.10 GHz, at most 102 TOPS int8 by its datasheet",
         "PCIe 4.0 x16, 14 of 170 W, 41 °C",
     ]
 
@@ -62,9 +62,9 @@ def test_a_machine_that_is_well_is_not_remarked_on():
     assert noted(replace(HOST, gpus=(WELL,))) == [] and noted(HOST) == []
 
 
-@pytest.mark.parametrize("card", sheets(), ids=lambda card: card.name)
-def test_no_card_of_the_table_is_remarked_on_as_it_ships(card):
-    assert noted(replace(HOST, gpus=(replace(card.gpu, free_bytes=card.gpu.total_bytes),))) == []
+def test_no_gpu_of_the_table_is_remarked_on_as_it_ships():
+    whole = {card.name: replace(card.gpu, free_bytes=card.gpu.total_bytes) for card in sheets()}
+    assert not {name: words for name, gpu in whole.items() if (words := noted(replace(HOST, gpus=(gpu,))))}
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_no_card_of_the_table_is_remarked_on_as_it_ships(card):
     [
         ({"pcie_width": 8}, "8 of 16 PCIe lanes: streamed weights take 2 times as long"),
         ({"pcie_width": 4, "pcie_width_max": 4}, "4 of 16 PCIe lanes"),  # the slot has no more, the datasheet knows
-        ({"pcie_gen_max": 3}, "its slot gives PCIe 3.0, the card could do 4.0"),
-        ({"pcie_gen": 2, "performance_state": 2}, "link runs at PCIe 2.0 of 4.0 though it works"),
+        ({"pcie_gen_max": 3}, "its slot gives PCIe 3.0, the GPU has 4.0"),
+        ({"pcie_gen": 2, "performance_state": 2}, "link runs at PCIe 2.0 of 4.0 under load"),
         ({"power_limit_w": 100}, "capped at 100 of 170 W"),
         ({"temperature_c": 93}, "slows down at 95"),
         ({"ecc": True, "total_bytes": 15 * GIB, "free_bytes": 15 * GIB}, "error correction takes 1.0 GiB"),

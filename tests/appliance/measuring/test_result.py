@@ -80,11 +80,11 @@ def test_people_are_shown_what_was_measured(library, python):
 
 
 def test_the_desk_shows_them_too(library):
-    from tui.live.watcher import Watcher, look_at_machine
+    from tui.live.watcher import Watcher, probe_machine
     from tui.wording.take_lines import details
 
     library.change(library.claim("test 0 1", 60), Status.DELIVERED, measured=(PAN, LOST))
-    watcher = Watcher(lambda message: None, None, look_at_machine)
+    watcher = Watcher(lambda message: None, None, probe_machine)
     snapshot = watcher._read(library, "")
     (take,) = snapshot.ended
     rows = dict(details(take, take.queued_at, snapshot.measures[take.id]))

@@ -1,4 +1,4 @@
-"""What doctor says of a machine's kernels: nothing is needed without a GPU; with one, how they are launched."""
+"""The doctor's check of kernels: nothing is needed without a GPU; with one, how they are launched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kernels.toolchain import driver
 
 @pytest.fixture
 def with_gpu() -> Device:
-    """This machine, were there a card in it and a torch for it."""
+    """This machine, with a GPU added and a CUDA build of torch."""
     return replace(probe(), gpus=(named("RTX 3060 12GB"),), no_gpu=None, torch="2.13.0+cu130")
 
 
@@ -27,16 +27,16 @@ def test_without_a_gpu_no_kernel_is_needed(with_gpu) -> None:
 
 
 @pytest.mark.skipif(driver.driver_source() is None, reason="Triton is not installed")
-def test_with_a_gpu_the_way_is_told(with_gpu, tmp_path, monkeypatch) -> None:
+def test_with_a_gpu_the_driver_is_named(with_gpu, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
-    expected = driver.way(tmp_path / "kernels")
+    expected = driver.launcher_source(tmp_path / "kernels")
     found = checks.kernels_of(with_gpu)
-    assert (found.ok, found.found, found.remedy) == (expected.kind != "none", expected.words, expected.remedy)
+    assert (found.ok, found.found, found.remedy) == (expected.kind != "none", expected.text, expected.remedy)
 
 
 @pytest.mark.skipif(driver.driver_source() is None, reason="Triton is not installed")
-def test_a_machine_that_cannot_launch_is_told_what_to_do(with_gpu, tmp_path, monkeypatch) -> None:
-    if driver.way(tmp_path / "kernels").kind == "prebuilt":
+def test_a_machine_that_cannot_launch_has_a_remedy(with_gpu, tmp_path, monkeypatch) -> None:
+    if driver.launcher_source(tmp_path / "kernels").kind == "prebuilt":
         pytest.skip("this Triton and Python have a module that ships")
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "")

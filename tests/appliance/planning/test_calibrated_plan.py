@@ -7,8 +7,10 @@ import pytest
 from appliance.direction.shot import from_plain
 from appliance.machine.device import Device, Gpu
 from appliance.machine.rates import Calibration, MachineHistory, Rates
-from appliance.planning.calibrated_plan import CREDIBLE, OutOfMemory, lessened, planned
+from appliance.planning import calibrated_plan
+from appliance.planning.calibrated_plan import CREDIBLE, OutOfMemory, reduced_after
 from appliance.planning.plan import Plan, Refusal
+from appliance.planning.request import PlanRequest
 from models.card import PREVIS, WAN_14B
 
 GIB = 2**30
@@ -22,7 +24,12 @@ SHOT = from_plain({"seed": 1, "time": {"duration_s": 2.0}, "format": {"width": 2
 FILM = from_plain({"seed": 1, "time": {"duration_s": 5.0}, "format": {"width": 832, "height": 480}})
 
 
-def test_rates_are_those_of_the_place_that_is_planned():
+def planned(direction, machine, card, history, device_request=None, miss=None):
+    request = PlanRequest(direction=direction, machine=machine, card=card, device_request=device_request)
+    return calibrated_plan.planned(request, history, miss)
+
+
+def test_rates_are_those_of_the_device_that_is_planned():
     fast, slow = Rates(flops_int8=1e12, flops_bf16=1e12), Rates(flops_int8=1e10, flops_bf16=1e10)
     quick, _ = planned(SHOT, BARE, PREVIS, MachineHistory({"cpu": fast, "cuda:0": slow}))
     dull, _ = planned(SHOT, BARE, PREVIS, MachineHistory({"cpu": slow, "cuda:0": fast}))
@@ -51,9 +58,7 @@ def test_memory_that_takes_took_beyond_their_prediction_is_not_counted_on_again(
     )
     second, _ = planned(FILM, BOX, WAN_14B, known, "gpu")
     assert first.memory_bytes > BOX.gpus[0].free_bytes / 1.5 >= second.memory_bytes
-    assert (
-        "one of them took 50% more memory than was predicted: so much less of what is free is counted on" in second.why
-    )
+    assert "a take here used 50% more memory than predicted: so much less of what is free is counted on" in second.why
     stage, _ = planned(SHOT, BARE, PREVIS, MachineHistory({}, {("int8", "cpu"): Calibration(1.0, 3, memory=1.5)}))
     assert not any("more memory" in words for words in stage.why), "the stage takes what is free"
 
@@ -70,10 +75,10 @@ def test_after_a_miss_the_next_plan_is_smaller_and_then_it_is_the_cpu():
     assert isinstance(refused, Refusal)
 
 
-def test_a_miss_lessens_only_the_place_where_memory_ran_out():
+def test_a_miss_lessens_only_the_device_where_memory_ran_out():
     two = replace(BOX, gpus=(*BOX.gpus, replace(BOX.gpus[0], index=1)))
-    less = lessened(two, OutOfMemory("cuda:1", 20 * GIB))
+    less = reduced_after(two, OutOfMemory("cuda:1", 20 * GIB))
     assert [gpu.free_bytes for gpu in less.gpus] == [23 * GIB, 17 * GIB] and less.ram_free_bytes == 60 * GIB
-    assert lessened(two, OutOfMemory("cpu", 20 * GIB)) == replace(two, ram_free_bytes=17 * GIB)
-    assert lessened(two, OutOfMemory("cuda:1", 90 * GIB)) == two  # what is free now may be less than what was then
-    assert lessened(two, OutOfMemory("cuda:5", GIB)) == two  # a card that was taken out
+    assert reduced_after(two, OutOfMemory("cpu", 20 * GIB)) == replace(two, ram_free_bytes=17 * GIB)
+    assert reduced_after(two, OutOfMemory("cuda:1", 90 * GIB)) == two  # what is free now may be less than what was then
+    assert reduced_after(two, OutOfMemory("cuda:5", GIB)) == two  # a card that was taken out

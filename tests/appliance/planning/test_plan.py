@@ -1,4 +1,4 @@
-"""What machines promise: a table of real sizes against directions, and ways out that are true."""
+"""Plans and refusals of plain machines, and what they say."""
 
 import json
 import re
@@ -13,11 +13,13 @@ from appliance.direction.shot import ShotDirection
 from appliance.machine.device import Device, Gpu
 from appliance.machine.rates import Calibration, Rates
 from appliance.planning.fit import DISK_RESERVE_BYTES, disk_bytes
-from appliance.planning.plan import Plan, Refusal, plan
+from appliance.planning.plan import Plan, Refusal
+from appliance.planning.plan import plan as plan_of
+from appliance.planning.request import PlanRequest
 from models.card import CARDS, PREVIS, WAN_1_3B, WAN_14B, few_steps, steps_of
-from models.cost.footprint import footprint
 from models.errors import BadInput
 from models.geometry import Geometry
+from models.placement import Placement
 
 MIB, GIB = 2**20, 2**30
 
@@ -33,6 +35,10 @@ def machine(*gpus, cores=8, ram_gib=32.0, disk_gib=100.0, torch="2.13.0"):
         ram_free_bytes=int(ram_gib * GIB), disk_free_bytes=int(disk_gib * GIB), gpus=gpus, torch=torch,
         no_gpu=None if gpus else "no NVIDIA driver is installed",
     )  # fmt: skip
+
+
+def plan(direction, machine, card=PREVIS, **known):
+    return plan_of(PlanRequest(direction=direction, machine=machine, card=card, **known))
 
 
 def shot(seconds=2.0, width=224, height=128, fps=16.0, quality="take", handles=0, seed=7):
@@ -59,17 +65,12 @@ DEFAULT, SD, HD = {}, {"seconds": 5, "width": 832, "height": 480}, {"seconds": 5
         (WAN_14B, 48, HD, "cuda:0", None),
     ],
 )
-def test_what_a_card_holds(card, memory_gib, direction, outcome, stays):
-    """What is too large for a card passes through it from 64 GiB of machine memory; `stays` None is all, 0 is some."""
+def test_what_a_gpu_holds(card, memory_gib, direction, outcome, stays):
+    """What is too large for a GPU is streamed to it from 64 GiB of system memory; `stays` None is all, 0 is some."""
     made = plan(shot(**direction), machine(gpu(memory_gib), ram_gib=64), card)
     assert isinstance(made, Plan) and made.device == outcome
     assert (made.placement.resident_blocks is None) == (stays is None)
-    needed = footprint(
-        card, Geometry(made.frames, made.height, made.width), made.precision, made.device, made.placement,
-        made.attention, made.text, made.batch,
-    )  # fmt: skip
-    assert made.footprint == needed and made.memory_bytes == needed.total_bytes and made.host_bytes == needed.host_bytes
-    assert (needed.total_bytes <= memory_gib * GIB) or outcome == "cpu"
+    assert made.memory_bytes <= (64 if outcome == "cpu" else memory_gib) * GIB
     if outcome == "cpu":
         assert any("cuda:0" in line and "needs" in line for line in made.why)
 
@@ -80,7 +81,7 @@ def test_the_default_shot_on_a_plain_machine():
     assert (made.card, made.steps, made.solver, made.seed) == ("previs", 4, "unipc", 7)
     assert (made.device, made.precision, made.measured) == ("cpu", "int8", False)
     assert made.seconds_low < made.seconds < made.seconds_high
-    assert made.disk_bytes == disk_bytes(PREVIS, Geometry(33, 128, 224))
+    assert made.disk_bytes == 3_721_216  # as test_plan_bytes.py works it out
     assert "8 cores" in made.why[-1]
 
 
@@ -92,11 +93,11 @@ def test_the_quality_dial(quality, steps):
     assert {steps_of(q, few_steps(WAN_14B, "lightx2v")) for q in ("draft", "take", "print")} == {4}
 
 
-def test_a_house_model_is_walked_as_its_card_says():
+def test_an_imported_model_is_sampled_as_its_card_says():
     made = plan(shot(seconds=5, width=840, height=488, fps=16), machine(gpu(24), ram_gib=64), CARDS["wan2.2-ti2v-5b"])
     assert (made.frames, made.width, made.height, made.solver, made.batch) == (81, 832, 480, "unipc", made.batch)
     assert any("840x488 asked, 832x480 made: the model works in multiples of 32" in line for line in made.why)
-    assert any("16 fps: wan2.2-ti2v-5b knows motion at 24 fps" in line for line in made.why)
+    assert any("16 fps: wan2.2-ti2v-5b was trained at 24 fps" in line for line in made.why)
     distilled = few_steps(WAN_1_3B, "lightx2v")
     assert plan(shot(**SD), machine(gpu(24)), distilled).solver == "euler"
     long = plan(shot(seconds=20, width=480, height=320), machine(gpu(24)), WAN_1_3B)
@@ -121,18 +122,18 @@ def test_whatever_is_snapped_is_said():
 
 
 def test_what_the_model_has_not_seen_is_said():
-    assert not [line for line in plan(shot(), machine()).why if "trained" in line or "knows" in line]
+    assert not [line for line in plan(shot(), machine()).why if "trained" in line]
     made = plan(shot(seconds=5, width=640, height=352, fps=24), machine())
     assert any("trained on 33" in line for line in made.why)
     assert any("trained at 224x128" in line for line in made.why)
     assert any("24 fps" in line for line in made.why)
 
 
-def test_the_card_with_the_most_free_memory_is_taken_and_named():
+def test_the_gpu_with_the_most_free_memory_is_taken_and_named():
     made = plan(shot(), machine(gpu(4, 24), gpu(20, 24, index=1)))
     assert made.device == "cuda:1" and any("GPU-00000001" in line for line in made.why)
-    assert plan(shot(), machine(gpu(4, 24), gpu(20, 24, index=1)), request_device="cuda:0").device == "cuda:0"
-    assert plan(shot(), machine(gpu(20)), request_device="cpu").device == "cpu"
+    assert plan(shot(), machine(gpu(4, 24), gpu(20, 24, index=1)), device_request="cuda:0").device == "cuda:0"
+    assert plan(shot(), machine(gpu(20)), device_request="cpu").device == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_the_card_with_the_most_free_memory_is_taken_and_named():
     [
         (machine(gpu(24), torch="2.13.0+cpu"), "no CUDA"),
         (machine(gpu(24, capability=(7, 0))), "capability 7.0 is below the 7.5"),
-        (machine(gpu(24), ram_gib=1.5), "machine's own memory"),
+        (machine(gpu(24), ram_gib=1.5), "system memory"),
     ],
 )
 def test_a_gpu_that_cannot_be_used_is_left_and_the_plan_says_why(device, words):
@@ -148,16 +149,16 @@ def test_a_gpu_that_cannot_be_used_is_left_and_the_plan_says_why(device, words):
     assert made.device == "cpu" and any(words in line for line in made.why)
 
 
-@pytest.mark.parametrize("request_device", ["gpu", "cuda:0", "cuda:3"])
-def test_a_gpu_asked_for_but_absent_is_refused_with_ways_out(request_device):
-    made = plan(shot(), machine(), request_device=request_device)
+@pytest.mark.parametrize("device_request", ["gpu", "cuda:0", "cuda:3"])
+def test_a_gpu_asked_for_but_absent_is_refused_with_ways_out(device_request):
+    made = plan(shot(), machine(), device_request=device_request)
     assert isinstance(made, Refusal)
-    assert request_device in made.reason and "no GPU" in made.reason and "driver" in made.reason
+    assert device_request in made.reason and "no GPU" in made.reason and "driver" in made.reason
     assert len(made.remedies) >= 3 and any("cpu" in way for way in made.remedies)
 
 
 def test_another_gpu_asked_for_than_is_there_names_those_that_are():
-    made = plan(shot(), machine(gpu(24)), request_device="cuda:3")
+    made = plan(shot(), machine(gpu(24)), device_request="cuda:3")
     assert isinstance(made, Refusal) and "cuda:0 (RTX 0)" in made.reason
     assert "ask for one that is here: cuda:0" in made.remedies
 
@@ -226,7 +227,7 @@ def test_takes_that_were_measured_correct_the_estimate_and_narrow_it():
     assert bare.seconds_high / bare.seconds_low > once.seconds_high / once.seconds_low
     assert once.seconds_high / once.seconds_low > often.seconds_high / often.seconds_low
     assert often.seconds_low < often.seconds < often.seconds_high
-    assert often.why == (*bare.why, "the time is corrected by 25 takes made here: 0.5 times what was worked out")
+    assert often.why == (*bare.why, "the time is corrected by 25 takes made here: 0.5 times the estimate")
     plain = {"seconds": 0, "seconds_low": 0, "seconds_high": 0, "measured": False, "why": ()}
     assert replace(often, **plain) == replace(bare, **plain)
     for wrong in (Calibration(0.0, 1), Calibration(-1.0, 1), Calibration(float("nan"), 1), Calibration(1.0, 0)):
@@ -238,6 +239,16 @@ def test_a_plan_survives_json():
     for made in (plan(shot(), machine()), plan(shot(seed=None), machine(gpu(24)), calibration=Calibration(1.25, 3))):
         text = made.to_json()
         assert Plan.from_json(text) == made and json.loads(text)["footprint"]["weights_bytes"] > 0
+
+
+def test_plans_of_older_libraries_are_read():
+    made = plan(shot(), machine(gpu(8)))
+    old = json.loads(made.to_json())
+    for name in ("placement", "attention", "text", "batch", "cache", "host_bytes"):
+        del old[name]
+    old["footprint"] = {"weights_bytes": 5, "activation_bytes": 7, "vae_bytes": 11, "reserve_bytes": 13}
+    read = Plan.from_json(json.dumps(old))
+    assert read.placement == Placement() and read.footprint.total_bytes == 5 + 11 + 13
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"card": "previs"}', "null", '{"footprint": {}, "why": []}'])
@@ -253,12 +264,12 @@ def test_a_film_too_long_for_the_cpu_may_be_asked_for_by_name():
     assert isinstance(slow, Refusal) and "on the CPU, 2 cores, it would take about" in slow.reason
     assert any(way.startswith("ask for cpu by name (--device cpu): about") for way in slow.remedies)
     assert not any("of free memory" in way for way in slow.remedies), "more memory would not make it quicker"
-    assert isinstance(plan(film, machine(cores=2), WAN_1_3B, request_device="cpu"), Plan)
+    assert isinstance(plan(film, machine(cores=2), WAN_1_3B, device_request="cpu"), Plan)
     quick = plan(film, machine(cores=2), WAN_1_3B, rates={"cpu": Rates(flops_int8=1e14, flops_bf16=1e14)})
     assert isinstance(quick, Plan), "what was measured here counts"
 
 
-def test_rates_are_those_of_each_place():
+def test_rates_are_those_of_each_device():
     two = machine(gpu(24), gpu(24, index=1))
     fast, slow = Rates(flops_int8=3e14, flops_bf16=1e14), Rates(flops_int8=1e13, flops_bf16=1e13)
     for place, rates in (("cuda:0", {"cuda:0": fast, "cuda:1": slow}), ("cuda:1", {"cuda:0": slow, "cuda:1": fast})):
@@ -267,11 +278,16 @@ def test_rates_are_those_of_each_place():
 
 
 def test_planning_is_fast_enough_for_every_keystroke():
-    direction, device = shot(30, 1920, 1080, 30), machine(gpu(8), ram_gib=4)  # the slowest: a refusal with its search
-    plan(direction, device)
-    spent = []
-    for _ in range(20):
-        begun = time.process_time()
-        plan(direction, device)
-        spent.append(time.process_time() - begun)
-    assert min(spent) < 0.005
+    """A refusal with its search is the slowest; the largest models have the most candidates."""
+
+    def fastest_s(direction, device, card):
+        spent = []
+        for _ in range(20):
+            begun = time.process_time()
+            plan(direction, device, card)
+            spent.append(time.process_time() - begun)
+        return min(spent)
+
+    assert fastest_s(shot(30, 1920, 1080, 30), machine(gpu(8), ram_gib=4), PREVIS) < 0.005
+    for card in (PREVIS, WAN_1_3B, CARDS["wan2.2-ti2v-5b"], WAN_14B, CARDS["wan2.2-t2v-a14b"]):
+        assert fastest_s(shot(**HD), machine(gpu(12)), card) < 0.1

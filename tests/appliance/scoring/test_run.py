@@ -104,7 +104,7 @@ def test_the_page_and_the_picture(tmp_path):
     made = document(tmp_path)
     rows = table_rows(made)
     assert len(rows) == 2 and {len(row) for row in rows} == {len(HEAD)}
-    assert rows[0][-1] == "ok" and rows[1][-1].startswith("OFF") and "no better than untold" in rows[1][-1]
+    assert rows[0][-1] == "ok" and rows[1][-1].startswith("OFF") and "no better than uncontrolled" in rows[1][-1]
     (tmp_path / "page.png").write_bytes(picture(made))
     with Image.open(tmp_path / "page.png") as page:
         assert page.size == (2 * 236 + 16, 206 + 48)

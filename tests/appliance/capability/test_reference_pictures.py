@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from appliance.capability import reference_pictures
 from appliance.capability.reference_pictures import read_picture
-from appliance.delivery.media import stills as pictures
 from models.errors import BadInput
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8)
@@ -47,9 +47,9 @@ def test_what_is_no_picture_or_too_large_is_refused_in_one_line(tmp_path, monkey
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     Image.fromarray(RGB).save(tmp_path / "a.gif")
     for name in ("text.png", "cut.png", "a.gif", "gone.png"):
-        with pytest.raises(BadInput, match="no picture that can be read") as refused:
+        with pytest.raises(BadInput, match="not a picture that can be read") as refused:
             read_picture(tmp_path / name)
         assert "\n" not in str(refused.value)
-    monkeypatch.setattr(pictures, "_MOST_PIXELS", 23)
+    monkeypatch.setattr(reference_pictures, "_MOST_PIXELS", 23)
     with pytest.raises(BadInput, match="4x6 pixels, the most is 23: make it smaller"):
         read_picture(tmp_path / "whole.png")
