@@ -1,12 +1,12 @@
-# Shared by try.sh and test.sh: finds a Python, keeps a private venv, installs Rushes into it once.
-# Sourced, not run. Sets: repo (where the code is), venv (its private environment).
+# Shared by try.sh and test.sh: finds a Python, makes a virtual environment, installs Rushes into it once.
+# Sourced, not run. Sets: repo (the folder of the code), venv (its virtual environment).
 
 say() {
     if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi
 }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
-# The first Python that really is 3.11 or newer, with venv and pip to give.
+# The first Python that is 3.11 or newer and has venv and pip.
 find_python() {
     local candidate
     for candidate in ${RUSHES_PYTHON:+"$RUSHES_PYTHON"} python3 python3.12 python3.11 python3.13; do
@@ -21,7 +21,7 @@ find_python() {
         "or name one: RUSHES_PYTHON=/path/to/python $0"
 }
 
-# A folder of our own outside the clone, also where HOME is empty or not set.
+# A cache folder outside the clone, also where HOME is empty or not set.
 cache_folder() {
     local base="${XDG_CACHE_HOME:-}"
     [ -n "$base" ] || { [ -n "${HOME:-}" ] && [ -d "${HOME:-}" ] && [ -w "${HOME:-}" ] && base="$HOME/.cache"; }
@@ -29,8 +29,8 @@ cache_folder() {
     printf '%s/rushes' "$base"
 }
 
-# Installing leaves files in the tree: a clone that cannot be written to is used through a copy.
-choose_places() {
+# Installing writes files into the tree, so a read-only clone is copied first.
+choose_folders() {
     local script_folder
     script_folder="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
     repo="$(dirname "$script_folder")"
@@ -46,31 +46,31 @@ choose_places() {
     venv="${RUSHES_VENV:-$repo/.venv}"
 }
 
-# install_rushes EXTRA: "" or "[dev]". A stamp of what was asked for makes the second run skip pip.
+# install_rushes EXTRA: "" or "[dev]". A stamp file makes the second run skip pip.
 install_rushes() {
     local extra="$1" python stamp want
     stamp="$venv/.rushes-installed${extra:+-dev}"
     if [ -x "$venv/bin/python" ] && "$venv/bin/python" -c '' 2>/dev/null; then
         want="$(fingerprint "$venv/bin/python")"
-        # The dev installation holds all that the plain one does.
+        # The dev installation includes the plain one.
         if grep -qsx "$want" "$stamp" "$venv/.rushes-installed-dev"; then
             say "Already installed in $venv"
             return
         fi
     else
         python="$(find_python)"
-        say "Making a private environment in $venv with $("$python" --version 2>&1)"
-        "$python" -m venv --clear "$venv" || die "could not make $venv; is there space, and may you write there?"
+        say "Making a virtual environment in $venv with $("$python" --version 2>&1)"
+        "$python" -m venv --clear "$venv" || die "could not make $venv; check that there is free space and that you may write there"
         want="$(fingerprint "$venv/bin/python")"
     fi
     rm -f "$stamp"
-    say "Installing Rushes and what it needs (PyTorch is the large one; a few minutes, once)"
+    say "Installing Rushes and what it needs (a few minutes, once; PyTorch is large)"
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$repo$extra" ||
-        die "pip could not install; its own message is above. Run this again to continue where it stopped."
+        die "pip could not install; its message is above. Run this script again to continue."
     printf '%s\n' "$want" >"$stamp"
 }
 
-# What an installation depends on: the project file, the place of the code, the Python.
+# What an installation depends on: the project file, the folder of the code, the Python.
 fingerprint() {
     "$1" - "$repo" <<'PY'
 import hashlib, pathlib, sys

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the dev extra privately and passes the tests: lint, types, behaviour. Arguments go to pytest.
+# Installs the dev extra into a virtual environment and runs lint, types and tests. Arguments go to pytest.
 set -euo pipefail
 # shellcheck source=install/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-choose_places
+choose_folders
 install_rushes "[dev]"
 cd "$repo"
 

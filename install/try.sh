@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Installs Rushes privately, shoots the example with the shipped model, and says where the take is.
+# Installs Rushes into a virtual environment, shoots the example with the shipped model, and prints where the take is.
 # Needs Python 3.11 or newer with venv and pip; no root, no GPU. Safe to run again: it then starts in seconds.
 set -euo pipefail
 # shellcheck source=install/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-choose_places
+choose_folders
 install_rushes ""
 if [ -z "${HOME:-}" ] && [ -z "${RUSHES_HOME:-}" ] && [ -z "${XDG_DATA_HOME:-}" ]; then
     RUSHES_HOME="$(cache_folder)/home"
@@ -20,8 +20,8 @@ cat <<TEXT
 
 What to do next
   the desk               $venv/bin/rushes desk
-  every take so far      $venv/bin/rushes takes
-  a new seed             $venv/bin/rushes retake 12C
+  all takes              $venv/bin/rushes takes
+  retake with a new seed $venv/bin/rushes retake 12C
   your own shot          $venv/bin/rushes example mara_crosses --out my_shot.toml, edit it, then
                          $venv/bin/rushes quote my_shot.toml     what it will cost
                          $venv/bin/rushes preview my_shot.toml   the blocking, at once

@@ -1,7 +1,7 @@
-"""What people get wrong, for real: one clear line, the right exit code, nothing half-written, the library whole.
+"""What people get wrong, for real: one clear line, the right exit code, nothing half-written, the library intact.
 
-Every command runs as it does for a person, in a house where one take waits. A `torch` that refuses to be imported lies
-first on its path: nobody waits seconds for a machine to notice a wrong number.
+Every command runs as it does for a person, in an installation where one take is queued. A `torch` that refuses to be
+imported comes first on its path: nobody waits seconds for a machine to notice a wrong number.
 """
 
 import json
@@ -25,8 +25,21 @@ UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 AS_ANYBODY = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]  # root that obeys permissions
 
 
-class House:
-    """A working folder, a house with one take in its queue, and the command line in them."""
+ONE_AFTER_ANOTHER = """
+import contextlib, io, json, os, sys
+from appliance.cli.main import main
+done = []
+for arguments, environment in json.load(sys.stdin):
+    os.environ.update(environment)
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(arguments)
+    done.append((arguments, code, out.getvalue(), err.getvalue()))
+json.dump(done, sys.stdout)
+"""
+
+
+class Installation:
+    """A working folder, an installation with one take in its queue, and the command line in them."""
 
     def __init__(self, folder: Path) -> None:
         self.work, self.home = folder / "work", folder / "home"
@@ -49,6 +62,17 @@ class House:
             env=self.environment | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
 
+    def one_after_another(self, *commands: tuple) -> list[subprocess.CompletedProcess]:
+        """Commands in one process, which saves its start for each; a last argument that is a dict is environment."""
+        lines = [([str(each) for each in command if not isinstance(each, dict)], command[-1]) for command in commands]
+        text = json.dumps([(arguments, last if isinstance(last, dict) else {}) for arguments, last in lines])
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", ONE_AFTER_ANOTHER], cwd=self.work, env=self.environment, input=text,
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        return [subprocess.CompletedProcess(*each) for each in json.loads(done.stdout)]
+
     def files(self) -> list[Path]:
         return sorted([*self.work.rglob("*"), *self.home.rglob("*.mp4"), *self.home.rglob("*.part")])
 
@@ -59,8 +83,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path):
-    return House(tmp_path)
+def installation(tmp_path):
+    return Installation(tmp_path)
 
 
 def refused(run, code, *words):
@@ -101,13 +125,14 @@ SHOTS = {
 }
 
 
-@pytest.mark.parametrize("name", SHOTS)
-def test_a_shot_that_is_wrong(house, name):
-    text, *words = SHOTS[name]
-    bad = house.work / "bad.toml"
-    bad.write_bytes(text.encode("latin-1"))
-    refused(house.rushes("shoot", SHOT, "bad.toml"), 2, "bad.toml: ", *words)
-    assert house.files() == [bad] and house.whole()
+def test_shots_that_are_wrong(installation):
+    files = {name: installation.work / f"{number}.toml" for number, name in enumerate(SHOTS)}
+    for name, path in files.items():
+        path.write_bytes(SHOTS[name][0].encode("latin-1"))
+    runs = installation.one_after_another(*(("shoot", SHOT, path.name) for path in files.values()))
+    for (name, path), run in zip(files.items(), runs, strict=True):
+        refused(run, 2, f"{path.name}: ", *SHOTS[name][1:])
+    assert installation.files() == sorted(files.values()) and installation.whole()
 
 
 COMMANDS = {
@@ -123,17 +148,17 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_that_is_wrong(house, name):
+def test_a_command_that_is_wrong(installation, name):
     arguments, code, *words = COMMANDS[name]
-    refused(house.rushes(*arguments), code, *words)
-    assert house.files() == [] and house.whole()
+    refused(installation.rushes(*arguments), code, *words)
+    assert installation.files() == [] and installation.whole()
 
 
-def test_a_shot_that_no_machine_holds_says_what_would_fit(house):
-    shot = house.work / "big.toml"
+def test_a_shot_that_no_machine_holds_says_what_would_fit(installation):
+    shot = installation.work / "big.toml"
     shot.write_text("[time]\nduration_s = 30\n[format]\nwidth = 1920\nheight = 1088\n")
-    refused(house.rushes("shoot", "big.toml"), 1, "big.toml: ", "time.duration_s = ", "format.width = ")
-    assert house.files() == [shot] and house.whole()
+    refused(installation.rushes("shoot", "big.toml"), 1, "big.toml: ", "time.duration_s = ", "format.width = ")
+    assert installation.files() == [shot] and installation.whole()
 
 
 def package(metadata=None) -> bytes:
@@ -154,22 +179,23 @@ WEIGHTS = {
 }
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_weights_that_are_wrong(house, name):
-    content, *words = WEIGHTS[name]
-    weights = house.work / "model.safetensors"
-    if content is not None:
-        weights.write_bytes(content)
-    before = house.files()
-    for command in (("shoot", SHOT), ("retake", "1")):
-        refused(house.rushes(*command, RUSHES_WEIGHTS=str(weights)), 2, str(weights), *words)
-    assert house.files() == before and house.whole()
+@pytest.mark.parametrize("command", [("shoot", SHOT), ("retake", "1")], ids=lambda c: c[0])
+def test_weights_that_are_wrong(installation, command):
+    files = {name: installation.work / f"{number}.safetensors" for number, name in enumerate(WEIGHTS)}
+    for name, path in files.items():
+        if (content := WEIGHTS[name][0]) is not None:
+            path.write_bytes(content)
+    before = installation.files()
+    runs = installation.one_after_another(*((*command, {"RUSHES_WEIGHTS": str(path)}) for path in files.values()))
+    for (name, path), run in zip(files.items(), runs, strict=True):
+        refused(run, 2, str(path), *WEIGHTS[name][1:])
+    assert installation.files() == before and installation.whole()
 
 
 def test_weights_with_one_changed_byte_fail_the_take_and_leave_no_film(tmp_path):
     """Only a render reads all of a package, so this one is seen there; its daemon ends with the test."""
-    house = House(tmp_path)
-    shutil.rmtree(house.home)
+    installation = Installation(tmp_path)
+    shutil.rmtree(installation.home)
     weights = tmp_path / "model.safetensors"
     shutil.copyfile(PACKAGE, weights)
     with open(weights, "r+b") as file:
@@ -178,13 +204,13 @@ def test_weights_with_one_changed_byte_fail_the_take_and_leave_no_film(tmp_path)
         file.seek(-1, os.SEEK_END)
         file.write(bytes([last ^ 1]))
     try:
-        run = house.rushes("shoot", SHOT, "--json", RUSHES_WEIGHTS=str(weights), PYTHONPATH=str(ROOT))
+        run = installation.rushes("shoot", SHOT, "--json", RUSHES_WEIGHTS=str(weights), PYTHONPATH=str(ROOT))
         assert run.returncode == 1
         (take,) = json.loads(run.stdout)
         assert take["status"] == "failed" and str(weights) in take["error"] and "damaged" in take["error"]
-        assert take["files"] == {} and house.files() == []
+        assert take["files"] == {} and installation.files() == []
     finally:
-        if pid := daemon_pid(house.home / "daemon.lock"):
+        if pid := daemon_pid(installation.home / "daemon.lock"):
             os.kill(pid, signal.SIGTERM)
 
 
@@ -209,22 +235,22 @@ def a_folder_for_a_database(home: Path) -> None:
     (home / "library.db").mkdir(parents=True)
 
 
-HOUSES = {
-    a_file: ("a file stands where its folder should be", "RUSHES_HOME"),
+BROKEN_HOMES = {
+    a_file: ("a file has the name of its folder", "RUSHES_HOME"),
     no_database: ("is not a Rushes library", "RUSHES_HOME"),
     a_damaged_database: ("damaged", "backup"),
     a_folder_for_a_database: ("a folder has that name",),
 }
 
 
-@pytest.mark.parametrize("make", HOUSES)
+@pytest.mark.parametrize("make", BROKEN_HOMES)
 @pytest.mark.parametrize("command", [("takes",), ("shoot", SHOT), ("serve", "--until-idle")], ids=lambda c: c[0])
-def test_a_house_that_is_none(house, tmp_path, make, command):
+def test_a_home_that_is_no_installation(installation, tmp_path, make, command):
     home = tmp_path / "other"
     make(home)
     before = {path: path.is_file() and path.read_bytes() for path in (home, *home.rglob("*"))}
-    run = house.rushes(*command, RUSHES_HOME=str(home))
-    refused(run, 1, str(home), *(HOUSES[make] if command[0] != "serve" else ()))
+    run = installation.rushes(*command, RUSHES_HOME=str(home))
+    refused(run, 1, str(home), *(BROKEN_HOMES[make] if command[0] != "serve" else ()))
     after = {path: path.is_file() and path.read_bytes() for path in (home, *home.rglob("*"))}
     assert {path: after[path] for path in before} == before
     assert {path.name for path in after.keys() - before.keys()} <= {"daemon.lock"}
@@ -237,15 +263,15 @@ def may(command: list[str]) -> bool:
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not may(AS_ANYBODY), reason="root here cannot give up its right to write")
-def test_without_permission(house):
+def test_without_permission(installation):
     anybody = tuple(AS_ANYBODY) if os.geteuid() == 0 else ()
-    secret = house.work / "secret.toml"
+    secret = installation.work / "secret.toml"
     shutil.copyfile(SHOT, secret)
     secret.chmod(0o200)
-    (house.home / "library.db").chmod(0o440)
-    before = house.files()
+    (installation.home / "library.db").chmod(0o440)
+    before = installation.files()
     try:
-        for folder in (house.home, house.work):
+        for folder in (installation.home, installation.work):
             folder.chmod(0o550)
         for command, code, words in (
             (("takes",), 1, ("library.db", "permission", "RUSHES_HOME")),
@@ -254,15 +280,15 @@ def test_without_permission(house):
             (("quote", "secret.toml"), 2, ("secret.toml", "permission denied")),
             (("example", "whisper"), 1, ("whisper.toml", "permission denied", "--out")),
         ):
-            refused(house.rushes(*command, before=anybody), code, *words)
-        new = str(house.home / "new")
-        refused(house.rushes("shoot", SHOT, before=anybody, RUSHES_HOME=new), 1, new, "permission denied")
-        assert house.rushes("doctor", before=anybody).returncode == 1
+            refused(installation.rushes(*command, before=anybody), code, *words)
+        new = str(installation.home / "new")
+        refused(installation.rushes("shoot", SHOT, before=anybody, RUSHES_HOME=new), 1, new, "permission denied")
+        assert installation.rushes("doctor", before=anybody).returncode == 1
     finally:
-        for folder in (house.home, house.work):
+        for folder in (installation.home, installation.work):
             folder.chmod(0o770)
-        (house.home / "library.db").chmod(0o660)
-    assert house.files() == before and house.whole()
+        (installation.home / "library.db").chmod(0o660)
+    assert installation.files() == before and installation.whole()
 
 
 FULL = """
@@ -278,11 +304,16 @@ rm "$RUSHES_HOME/ballast" && ls -A "$RUSHES_HOME"
 
 
 @pytest.mark.skipif(not may(UNSHARE), reason="needs unshare(1) and user namespaces to mount a small disk")
-def test_a_full_disk(house):
-    shutil.copyfile(house.home / "library.db", house.work / "library.db")
-    environment = house.environment | {"PYTHON": sys.executable, "SHOT": str(SHOT)}
+def test_a_full_disk(installation):
+    shutil.copyfile(installation.home / "library.db", installation.work / "library.db")
+    environment = installation.environment | {"PYTHON": sys.executable, "SHOT": str(SHOT)}
     run = subprocess.run(
-        [*UNSHARE, "sh", "-c", FULL], cwd=house.work, env=environment, capture_output=True, text=True, timeout=120
+        [*UNSHARE, "sh", "-c", FULL],
+        cwd=installation.work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     lines = run.stderr.splitlines()
     assert len(lines) == 6 and lines[1::2] == ["1"] * 3, run.stderr

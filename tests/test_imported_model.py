@@ -1,5 +1,5 @@
-"""A house's own checkpoint, small and never trained, all the way: from a shot file, by the command line, to a film; its
-words are read once; a render that is cut off goes on.
+"""An imported model, small and with random weights, all the way: from a shot file, by the command line, to a film. Its
+prompt is encoded once; a render that is cut off goes on.
 """
 
 import json
@@ -24,6 +24,7 @@ from appliance.library.library import Library
 from appliance.library.take import Status
 from appliance.processes import module_command, owner
 from appliance.shooting.quote import read
+from appliance.worker.protocol import Progress
 from models.card import WAN_14B
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,9 +56,9 @@ def made(path, card, spiece):
     from models.card import TextCard
     from models.dit.wan import Transformer
     from models.encoders.umt5 import TextEncoder
-    from models.loading.quantize import SCHEME, quantize
+    from models.loading.quantize import quantize
     from models.vae.wan import KINDS, WanVAE
-    from models.weight_files.package_header import card_to_json
+    from models.weight_files.package_header import SCHEME_INT8, card_to_json
     from models.weight_files.tensors import save
 
     text = TextCard("umt5-xxl", words=800, dim=64, ffn=128, heads=4, layers=2)
@@ -73,14 +74,14 @@ def made(path, card, spiece):
     sizes = {name: value for name, value in asdict(text).items() if name != "kept_blocks"}
     coded = {"kind": "wan2.1", "encoder_width": 8, "decoder_width": 8}
     facts = {"card": card_to_json(card), "text": json.dumps(sizes), "vae": json.dumps(coded)}
-    save(path, tensors, facts | {"scheme": SCHEME, "licence": "Apache-2.0", "training": "{}"})
+    save(path, tensors, facts | {"scheme": SCHEME_INT8, "licence": "Apache-2.0", "training": "{}"})
     return path
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory, package):
-    """A house that brought the package; its daemon stays between the tests and ends with them."""
-    folder = tmp_path_factory.mktemp("house")
+def installation(tmp_path_factory, package):
+    """An installation with the package; its daemon stays between the tests and ends with them."""
+    folder = tmp_path_factory.mktemp("installation")
     (folder / "home" / "models").mkdir(parents=True)
     os.link(package, folder / "home" / "models" / "ours.safetensors")
     (folder / "shot.toml").write_text(SHOT.format(action="Rain on a mountain road."))
@@ -93,12 +94,17 @@ def house(tmp_path_factory, package):
             time.sleep(0.05)
 
 
-def rushes(house, *arguments):
-    """The one take that a verb of `--json` tells of, and its page."""
-    environment = {**os.environ, "RUSHES_HOME": str(house / "home"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def rushes(installation, *arguments):
+    """The one take that a verb with `--json` prints, and its sidecar."""
+    environment = {
+        **os.environ,
+        "RUSHES_HOME": str(installation / "home"),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
     run = subprocess.run(
         [sys.executable, "-P", "-m", "appliance", *arguments, "--json"],
-        cwd=house, env=environment, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=300,
+        cwd=installation, env=environment, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=300,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr + run.stdout
     (take,) = json.loads(run.stdout)
@@ -106,11 +112,11 @@ def rushes(house, *arguments):
 
 
 @pytest.fixture(scope="module")
-def first(house):
-    return rushes(house, "shoot", "shot.toml")
+def first(installation):
+    return rushes(installation, "shoot", "shot.toml")
 
 
-def test_a_shot_becomes_a_film_of_the_houses_own_model(first, package):
+def test_a_shot_becomes_a_film_of_an_imported_model(first, package):
     take, page = first
     assert (take["status"], take["model"], take["plan"]["card"]) == ("delivered", "ours", CARD.name)
     film = probe_video(Path(take["files"]["film"]))
@@ -120,50 +126,51 @@ def test_a_shot_becomes_a_film_of_the_houses_own_model(first, package):
     assert take["model_sha256"] and len(page["weights_sha256"]) == 64 != page["weights_sha256"]
 
 
-def test_its_words_are_read_once_and_the_film_is_the_same(house, first):
+def test_its_prompt_is_encoded_once_and_the_film_is_the_same(installation, first):
     take, page = first
     assert take["plan"]["text"] == "cpu" and page["timings_s"]["reading"] > 0
-    again, its_page = rushes(house, "retake", str(take["id"]), "--seed", "7")
+    again, its_page = rushes(installation, "retake", str(take["id"]), "--seed", "7")
     assert again["plan"]["text"] == "cached" and its_page["timings_s"]["reading"] == 0, "the encoder was loaded"
     assert np.array_equal(pictures(take["files"]["film"]), pictures(again["files"]["film"]))
 
 
-def test_other_words_are_another_film(house, first):
-    (house / "other.toml").write_text(SHOT.format(action="A quiet room."))
-    other, page = rushes(house, "shoot", "other.toml")
+def test_another_prompt_is_another_film(installation, first):
+    (installation / "other.toml").write_text(SHOT.format(action="A quiet room."))
+    other, page = rushes(installation, "shoot", "other.toml")
     assert page["timings_s"]["reading"] > 0
     assert apart(pictures(first[0]["files"]["film"]), pictures(other["files"]["film"])) > 2
 
 
-def test_the_models_take_turns_in_one_worker(house, first):
-    take, _ = rushes(house, "shoot", "shot.toml", "--model", "previs", "--quality", "draft")
+def test_the_models_take_turns_in_one_worker(installation, first):
+    take, _ = rushes(installation, "shoot", "shot.toml", "--model", "previs", "--quality", "draft")
     assert (take["status"], take["model"], take["plan"]["card"]) == ("delivered", "previs", "previs")
 
 
-def test_a_film_begins_with_a_picture_where_the_model_reads_one(house, first, spiece):
+def test_a_film_begins_with_a_picture_where_the_model_reads_one(installation, first, spiece):
     """And follows the stage's depth: a small VACE, with a picture and without."""
     vace = replace(CARD, name="wan2.1-vace-14b-64x2", vace_layers=(0,), vace_channels=96, steps=2)
-    made(house / "home" / "models" / "vace.safetensors", vace, spiece)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)).save(house / "first.png")
+    made(installation / "home" / "models" / "vace.safetensors", vace, spiece)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)).save(installation / "first.png")
     films = []
     for name, refs in (("with.toml", '[refs]\nfirst = "first.png"\n'), ("without.toml", "")):
-        (house / name).write_text(SHOT.format(action="Rain.") + refs)
-        take, page = rushes(house, "shoot", name, "--model", "vace")
+        (installation / name).write_text(SHOT.format(action="Rain.") + refs)
+        take, page = rushes(installation, "shoot", name, "--model", "vace")
         assert (take["model"], page["asked"].get("refs.first", "exact")) == ("vace", "exact")
         films.append(pictures(take["files"]["film"]))
     assert apart(*films) > 0.5
 
 
-def test_a_render_that_is_cut_off_goes_on_with_its_words(house, first, monkeypatch, tmp_path):
+def test_a_render_that_is_cut_off_goes_on_with_its_embeddings(installation, first, monkeypatch, tmp_path):
     monkeypatch.setenv("RUSHES_HOME", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (tmp_path / "models").mkdir()
-    os.link(house / "home" / "models" / "ours.safetensors", tmp_path / "models" / "ours.safetensors")
+    os.link(installation / "home" / "models" / "ours.safetensors", tmp_path / "models" / "ours.safetensors")
     with Library.open() as library:
-        take = library.queue(read(house / "shot.toml"))
-        assert attempt(library, tmp_path, kill_after=2).status is Status.QUEUED
-        done = attempt(library, tmp_path)
+        take = library.queue(read(installation / "shot.toml"))
+        workers = [Mortal(step, tmp_path / "worker.log") for step in (2, None)]  # both load torch at the same time
+        assert attempt(library, workers[0]).status is Status.QUEUED
+        done = attempt(library, workers[1])
         assert done.status is Status.DELIVERED, done.error
         notes = [event.text for event in library.events(take.id)]
         assert any(text.startswith("resumed after step ") for text in notes), notes
@@ -181,11 +188,10 @@ def apart(one, other):
     return np.abs(one - other).mean()
 
 
-def attempt(library, folder, kill_after=None):
-    """One attempt at the take that waits, by a worker that dies after a step; the take as it stands then."""
+def attempt(library, worker):
+    """One attempt of a worker at the take that is queued; the take as it is then."""
     rendering = RenderTake(library, library.claim(owner(), 60), Timeouts(), StopFlag())
     assert rendering.plan()
-    worker = Mortal(kill_after, folder / "worker.log")
     try:
         rendering.with_worker(worker)
     finally:
@@ -194,7 +200,7 @@ def attempt(library, folder, kill_after=None):
 
 
 class Mortal(WorkerProcess):
-    """A worker that is killed when it has reported a step."""
+    """A worker that is killed when it has reported a step (None: never)."""
 
     def __init__(self, step, log):
         super().__init__(module_command("appliance.worker"), log)
@@ -202,7 +208,7 @@ class Mortal(WorkerProcess):
 
     def reports(self, wait_s):
         reports = super().reports(wait_s)
-        if self.step and any(report.get("step", 0) >= self.step for report in reports):
+        if self.step and any(isinstance(report, Progress) and report.step >= self.step for report in reports):
             os.kill(self.pid, signal.SIGKILL)
             self.step = None
         return reports

@@ -1,4 +1,4 @@
-"""What is in the tree is what is installed."""
+"""The wheel contains what the tree contains."""
 
 import os
 import subprocess
@@ -43,14 +43,14 @@ def test_data_files_ship():
     for package, folder in folders.items():
         if package.startswith("rushes."):
             for path in folder.rglob("*"):
-                # What was measured is kept with the code; an appliance has no use for it.
+                # Benchmark results stay in the repository; an installation does not need them.
                 left = {"__pycache__", "measured"} & set(path.parts)
                 if path.suffix in {".toml", ".tcss", ".json", ".safetensors", ".so"} and not left:
                     assert path in listed, f"{path.relative_to(ROOT)} is in no package-data"
 
 
 def test_the_installed_entry_runs_the_cli_from_another_folder(tmp_path):
-    """As the wheel lays it out: one folder `rushes` that holds the four packages, and nothing of ours beside it."""
+    """Laid out as in the wheel: one folder `rushes` that holds the four packages, and nothing of ours next to it."""
     home = tmp_path / "site" / "rushes"
     home.mkdir(parents=True)
     for package, folder in shipped_folders().items():

@@ -1,4 +1,4 @@
-"""The desk: the application around the screens. Rendering belongs to the daemon, so a lost line costs nothing."""
+"""The desk: the application around the screens. The daemon renders, so a lost connection costs nothing."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from tui.live.messages import MachineSeen
-from tui.live.watcher import look_at_machine
+from tui.live.watcher import probe_machine
 from tui.output_filter import CleanLines, NoColours
 from tui.screens.board import Board
 
-# A cutting room after hours: near-black, warm paper for text, tungsten for what is alive.
+# Near-black background, warm white text, tungsten orange for what is active.
 RUSHES_THEME = Theme(
     name="rushes",
     primary="#e0a458",
@@ -52,21 +52,21 @@ class Desk(App[None]):
     ]
 
     def __init__(
-        self, clock: Callable[[], float] = time.time, look: Callable[[], MachineSeen] = look_at_machine
+        self, clock: Callable[[], float] = time.time, probe: Callable[[], MachineSeen] = probe_machine
     ) -> None:
         super().__init__()
         self._clock = clock
-        self._look = look
+        self._probe = probe
         self._last_filters: list[LineFilter] = [CleanLines()]
         if os.environ.get("NO_COLOR"):
             self._last_filters.append(NoColours())
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's own filters, and ours last: nothing passes it unclean."""
+        """Textual's own filters, then ours: whatever they let through is cleaned."""
         return [*super().get_line_filters(), *self._last_filters]
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """Two colours of ours, solid because rows are drawn without blending: quiet text, and the row of the cursor."""
+        """Our two colours, for quiet text and the cursor's row; solid, because rows are drawn without blending."""
         return {"quiet": "#938c80", "row": "#40341f"}
 
     def on_mount(self) -> None:
@@ -77,4 +77,4 @@ class Desk(App[None]):
             loop = asyncio.get_running_loop()
             for name in (signal.SIGHUP, signal.SIGTERM):
                 loop.add_signal_handler(name, self.exit)
-        self.push_screen(Board(self._clock, self._look))
+        self.push_screen(Board(self._clock, self._probe))

@@ -1,7 +1,7 @@
-"""The last gate before the terminal: no text, from whatever file or person, may command it.
+"""Filters for every line before it is written to the terminal: no escape sequences, and no colour under NO_COLOR.
 
-Textual writes what a widget shows as it is; escape sequences in a shot's text would set another operator's window
-title or clipboard. Text is cleaned on its way into and out of the library too; this holds where those were forgotten.
+Textual writes the text of a widget unchanged, so escape sequences in a shot's text would set another operator's window
+title or clipboard. Text is cleaned on its way into and out of the library too; this filter is the last defence.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from appliance.safe_text import clean
 
 
 class CleanLines(LineFilter):
-    """Every unsafe character of every line drawn becomes U+FFFD; Textual's own control codes pass."""
+    """Replaces every control or direction-changing character by U+FFFD; Textual's own control segments pass."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same segments, harmless."""
+        """The segments with their text cleaned."""
         return [
             segment if segment.control or (segment.text.isascii() and segment.text.isprintable())
             else Segment(clean(segment.text), segment.style)
@@ -26,10 +26,10 @@ class CleanLines(LineFilter):
 
 
 class NoColours(LineFilter):
-    """NO_COLOR means none: Textual's own filter sends greys. Bold, underline and the words are left."""
+    """Removes every colour; Textual's own NO_COLOR filter still sends greys. Bold and underline are kept."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same segments without any colour."""
+        """The segments without colour."""
         return [
             Segment(segment.text, segment.style.without_color if segment.style else None, segment.control)
             for segment in segments

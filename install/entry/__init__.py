@@ -1,4 +1,4 @@
-"""Entry point of the installed appliance: puts its four packages on the path, then runs the CLI."""
+"""Entry point of the wheel: puts the folder of its four packages on sys.path, then runs the command line."""
 
 import sys
 from importlib.util import find_spec

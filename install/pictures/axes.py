@@ -1,4 +1,4 @@
-"""Makes axes.png: one direction varied along four axes, the shipped model's own last frames.
+"""Makes axes.png: one direction varied along four axes, last frames of the shipped model.
 
 .venv/bin/python install/pictures/axes.py
 """
@@ -52,7 +52,7 @@ LABEL = 14  # pixels under each frame
 
 
 def main() -> None:
-    """Render every dose, and write the picture beside this file."""
+    """Render every value, and write the picture next to this file."""
     rows = []
     for axis, (doses, label) in ROWS.items():
         row = []

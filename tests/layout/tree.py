@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDER = (
     "kernels", "kernels.rowwise", "kernels.vae", "kernels.linear", "kernels.attention", "kernels.ops",
     "kernels.toolchain", "kernels.bench",
-    "models", "models.stage", "models.cost", "models.weight_files", "models.dit", "models.vae", "models.controls",
+    "models", "models.stage", "models.controls", "models.cost", "models.weight_files", "models.dit", "models.vae",
     "models.encoders", "models.loading", "models.importing", "models.rendering", "models.training.shots",
     "models.training", "models.bench",
     "appliance", "appliance.direction", "appliance.blocking", "appliance.capability", "appliance.machine",

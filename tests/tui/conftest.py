@@ -1,4 +1,4 @@
-"""A house with a real library in it, whose clock stands still, so that every screen is the same on every day."""
+"""An installation with a real library and a fixed clock, so that every screen is the same on every day."""
 
 import os
 import time
@@ -16,16 +16,16 @@ NOON = 1_800_000_000.0  # a Friday in January 2027, 08:00 UTC
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty house that nothing outside the test can see; times are shown in UTC."""
-    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "house"))
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty installation in the test's own folder; times are shown in UTC."""
+    monkeypatch.setenv("RUSHES_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.chdir(tmp_path)
     before = os.environ.get("TZ")
     os.environ["TZ"] = "UTC"
     time.tzset()
-    yield tmp_path / "house"
+    yield tmp_path / "home"
     os.environ.pop("TZ")
     if before is not None:
         os.environ["TZ"] = before
@@ -33,7 +33,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def full_house(house: Path) -> Path:
+def full_library(installation: Path) -> Path:
     """Seven takes: one renders, two wait, two are done, one failed, one was cancelled."""
     mara = {
         "frame": {"size": "MS", "subject": "mara"},
@@ -63,7 +63,7 @@ def full_house(house: Path) -> Path:
     database.execute("UPDATE takes SET ended_at = queued_at + 100 WHERE ended_at IS NOT NULL")
     database.execute("UPDATE takes SET started_at = ? - 24 WHERE status = 'rendering'", (NOON,))
     database.close()
-    return house
+    return installation
 
 
 def _queue(library, scene, setup, action, more=None):

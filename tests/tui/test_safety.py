@@ -1,4 +1,4 @@
-"""The desk shows any text and obeys none of it, and ends as a terminal program should."""
+"""The desk shows any text without executing its control sequences, and restores the terminal when it ends."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def test_markup_in_facts_is_text():
 
 
 class Terminal:
-    """The real desk in a real pseudo-terminal."""
+    """The real desk in a pseudo-terminal."""
 
     def __init__(self, home: Path, **env: str) -> None:
         self.master, slave = pty.openpty()
@@ -72,7 +72,7 @@ class Terminal:
         return self.seen
 
     def end(self) -> int:
-        """The exit code, after reading what is left."""
+        """The exit code, after reading the remaining output."""
         deadline = time.monotonic() + 10
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self.master], [], [], 0.1)[0]:
@@ -89,8 +89,8 @@ class Terminal:
 
 @pytest.fixture
 def hostile_home(tmp_path, monkeypatch) -> Path:
-    """A house whose library somebody else wrote into, past every check."""
-    home = tmp_path / "house"
+    """An installation with control sequences written into its library past every check."""
+    home = tmp_path / "home"
     monkeypatch.setenv("RUSHES_HOME", str(home))
     with Library.open() as library:
         library.queue(from_plain({"scene": "12", "setup": "C", "text": {"action": "Mara"}}))

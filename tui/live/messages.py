@@ -1,4 +1,4 @@
-"""What the watcher and the desk's threads post. Stale news is replaced by newer: a flood cannot lag the screen."""
+"""Messages that the watcher and other threads post. A newer one replaces an older in the queue, so none pile up."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from appliance.measuring.result import Measured
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The library at one moment: what the board shows."""
+    """The library at one moment, as the board shows it."""
 
-    live: tuple[Take, ...] = ()  # rendering, then waiting in their order
-    ended: tuple[Take, ...] = ()  # newest first, narrowed by `words`
-    words: str = ""  # what was searched for
-    measures: Mapping[int, tuple[Measured, ...]] = field(default_factory=dict)  # by take: asked and measured
+    live: tuple[Take, ...] = ()  # rendering, then queued in their order
+    ended: tuple[Take, ...] = ()  # newest first; only those that match `words`
+    words: str = ""  # of the search
+    measures: Mapping[int, tuple[Measured, ...]] = field(default_factory=dict)  # by take id
 
     @property
     def takes(self) -> tuple[Take, ...]:
-        """Every take on the board in the order shown."""
+        """Every take in the order shown."""
         return self.live + self.ended
 
 
 class LibraryChanged(Message):
-    """The library was read again after somebody committed, or after the words changed."""
+    """The library was read again: another process committed, or the search changed."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
         self.snapshot = snapshot
 
     def can_replace(self, message: Message) -> bool:
-        """A newer reading makes an older one worthless."""
+        """A newer snapshot replaces an older."""
         return isinstance(message, LibraryChanged)
 
 
 class MachineSeen(Message):
-    """What the machine is and whether a daemon serves it, in words."""
+    """The machine and the state of its daemon, in words."""
 
-    def __init__(self, machine: str, engine: str) -> None:
+    def __init__(self, machine: str, daemon: str) -> None:
         super().__init__()
         self.machine = machine
-        self.engine = engine
+        self.daemon = daemon
 
     def can_replace(self, message: Message) -> bool:
-        """Only the newest look counts."""
+        """A newer reading replaces an older."""
         return isinstance(message, MachineSeen)
 
 
 class Notice(Message):
-    """Something that the person at the desk should read: what was done, or why not."""
+    """A line for the person at the desk: what was done, or why it failed."""
 
     def __init__(self, text: str, failed: bool = False) -> None:
         super().__init__()

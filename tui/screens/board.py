@@ -1,9 +1,11 @@
-"""The board: what renders now, every take with its state, and the take under the cursor; start, cancel, retake."""
+"""The board: what renders now, every take with its state, and the details of the take under the cursor."""
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on, work
@@ -18,20 +20,20 @@ from appliance.library.forecast import forecast
 from appliance.library.take import Status, Take
 from appliance.measuring.result import Measured
 from appliance.safe_text import clean
-from appliance.shooting import requests as doing
+from appliance.shooting.take_words import cancel_words
 from appliance.text_width import cells, cut
 from models.errors import RushesError
 from tui.live.messages import LibraryChanged, MachineSeen, Notice, Snapshot
-from tui.live.watcher import Watcher, look_at_machine
+from tui.live.watcher import Watcher, probe_machine
 from tui.screens.dialogs import Confirm, Page
 from tui.widgets.facts import facts, key_table
 from tui.widgets.take_list import TakeList
 from tui.wording.take_lines import details, in_full, now_line
 
-COMPACT_CELLS = 68  # below these the keys in the footer stand closer
-DETAILS_CELLS = 48  # of the pane beside the list; desk.tcss says the same
-EMPTY = "No takes yet.  Press n to choose a shot; some come with Rushes."
-NOTHING_FOUND = "No take holds these words.  Press esc to see all."
+COMPACT_CELLS = 68  # in narrower terminals the footer's keys are set closer
+DETAILS_CELLS = 48  # width of the details pane next to the list, as in desk.tcss
+EMPTY = "No takes yet.  Press n to choose a shot; Rushes ships with examples."
+NOTHING_FOUND = "No take matches.  Press esc to see all takes."
 
 
 class Board(Screen[None]):
@@ -48,47 +50,47 @@ class Board(Screen[None]):
     ]
 
     def __init__(
-        self, clock: Callable[[], float] = time.time, look: Callable[[], MachineSeen] = look_at_machine
+        self, clock: Callable[[], float] = time.time, probe: Callable[[], MachineSeen] = probe_machine
     ) -> None:
         super().__init__()
         self._clock = clock
-        self._look = look
+        self._probe = probe
         self._watcher: Watcher | None = None
         self._snapshot: Snapshot | None = None
         self._machine = ""
-        self._engine = "..."
+        self._daemon = "..."
 
     def compose(self) -> ComposeResult:
-        """Header, what renders, the list beside or above the details, footer."""
+        """Header, rendering take, list, details next to or below it, footer."""
         yield Static(id="head")
         yield Static(id="now")
         with Container(id="middle"):
             with Vertical(id="left"):
                 yield Static(id="count")
-                yield Input(placeholder="words of the slate, the action or the state; esc shows all", id="find")
+                yield Input(placeholder="words in the slate, action or state; esc shows all takes", id="find")
                 yield TakeList(self._clock, id="takes")
             with VerticalScroll(id="details", can_focus=False):
                 yield Static(id="facts")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Paint first; the watcher brings the library a moment later."""
+        """Start the watcher thread after the first paint; it posts the library a moment later."""
         self.query_one("#find", Input).cursor_blink = False
         self.query_one("#find").display = False
         self.query_one(TakeList).focus()
         self.set_interval(1.0, self._tick)
         self._draw()
         gone = None if self.app.is_headless else lambda: self.app.call_from_thread(self.app.exit)
-        self._watcher = Watcher(self.post_message, gone, self._look)
+        self._watcher = Watcher(self.post_message, gone, self._probe)
         self._watcher.start()
 
     def on_unmount(self) -> None:
-        """The thread ends with the screen."""
+        """Stop the watcher thread."""
         if self._watcher is not None:
             self._watcher.stop()
 
     def on_resize(self) -> None:
-        """Bars and rules follow the width."""
+        """Fit the footer and the progress bar to the width."""
         self.query_one(Footer).compact = self.size.width < COMPACT_CELLS
         self._draw()
 
@@ -100,11 +102,11 @@ class Board(Screen[None]):
 
     @on(MachineSeen)
     def _machine_seen(self, message: MachineSeen) -> None:
-        self._machine, self._engine = message.machine, message.engine
+        self._machine, self._daemon = message.machine, message.daemon
         self._draw_head()
 
     @on(Notice)
-    def _told(self, message: Notice) -> None:
+    def _notice(self, message: Notice) -> None:
         text = clean(message.text)
         if message.failed:
             self.notify(text, severity="error", timeout=8, markup=False)
@@ -135,60 +137,85 @@ class Board(Screen[None]):
 
         def chosen(shot: Chosen | None) -> None:
             if shot is not None:
-                self._do(doing.queue, *shot)
+                self._queue(*shot)
 
         self.app.push_screen(Start(), chosen)
 
     def action_cancel(self) -> None:
-        """Cancel the take under the cursor; one that renders is asked about first."""
+        """Cancel the take under the cursor; if it renders, ask first."""
         take = self._current()
         if take is None:
             return
         if take.ended:
-            self._told(Notice(f"{take.slate} is {take.status} already: nothing to cancel"))
+            self._notice(Notice(f"{take.slate} is already {take.status}: there is nothing to cancel"))
         elif take.status is Status.QUEUED:
-            self._do(doing.cancel, take.id)
+            self._cancel(take.id)
         else:
-            question = Confirm(f"Stop {take.slate}? What it has rendered so far is lost.", "Stop it", "Render on")
+            question = Confirm(
+                f"Stop {take.slate}? What it has rendered so far is lost.", "Stop it", "Continue rendering"
+            )
 
             def answered(yes: bool | None) -> None:
                 if yes:
-                    self._do(doing.cancel, take.id)
+                    self._cancel(take.id)
 
             self.app.push_screen(question, answered)
 
     def action_retake(self) -> None:
-        """The direction under the cursor again, with a new seed."""
+        """Queue the direction of the take under the cursor again, with a new seed."""
         take = self._current()
         if take is not None:
-            self._do(doing.retake, take.id)
+            self._retake(take.id)
 
     def action_find(self) -> None:
-        """Type words; the list narrows with every key."""
+        """Search: the list narrows with every key."""
         find = self.query_one("#find", Input)
         find.display = True
         find.focus()
 
     def action_clear(self) -> None:
-        """Back to every take."""
+        """End the search and show every take."""
         find = self.query_one("#find", Input)
         find.value = ""
         find.display = False
         self.query_one(TakeList).focus()
 
     def action_help(self) -> None:
-        """Every key of this screen, from the bindings themselves."""
+        """Every key of this screen, from its bindings."""
         self.app.push_screen(Page("Keys of the board", key_table(type(self), TakeList)))
 
     def action_leave(self) -> None:
-        """Close the desk; what renders goes on."""
+        """Close the desk; the daemon continues to render."""
         self.app.exit()
 
     @work(thread=True, exit_on_error=False)
-    def _do(self, deed: Callable[..., str], *args: object) -> None:
-        """Run a deed on a thread and tell how it went."""
+    def _queue(self, path: Path, model: str | None) -> None:
+        from appliance.shooting import requests  # start-up
+
+        with self._reported():
+            (queued,) = requests.queue([path], requests.Overrides(model=model))
+            self.post_message(Notice(f"{queued.take.slate}  queued"))
+
+    @work(thread=True, exit_on_error=False)
+    def _retake(self, take_id: int) -> None:
+        from appliance.shooting import requests  # start-up
+
+        with self._reported():
+            self.post_message(Notice(f"{requests.retake(take_id).take.slate}  queued, with a new seed"))
+
+    @work(thread=True, exit_on_error=False)
+    def _cancel(self, take_id: int) -> None:
+        from appliance.shooting import requests  # start-up
+
+        with self._reported():
+            take = requests.cancel(take_id)
+            self.post_message(Notice(f"{take.slate}  {cancel_words(take)}"))
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """An error of a request is shown as a notice. Requests run on threads, because they wait for the disk."""
         try:
-            self.post_message(Notice(deed(*args)))
+            yield
         except (RushesError, OSError) as error:
             self.post_message(Notice(str(error), failed=True))
 
@@ -196,7 +223,7 @@ class Board(Screen[None]):
         return self.query_one(TakeList).current
 
     def _tick(self) -> None:
-        """Countdowns move; an idle board sends nothing."""
+        """Redraw countdowns; an idle board sends nothing to the terminal."""
         if self._snapshot and any(take.status is Status.RENDERING for take in self._snapshot.live):
             self._draw_now()
             self.query_one(TakeList).tick()
@@ -212,8 +239,8 @@ class Board(Screen[None]):
         width = self.size.width
         title = " RUSHES  the board"
         machine = clean(self._machine)
-        # What does not fit is left out from its end: the disk, then the machine. The engine always shows.
-        rights = (f"{machine}   {self._engine} ", f"{machine.split('   ')[0]}   {self._engine} ", f"{self._engine} ")
+        # In a narrow terminal the disk is left out, then the machine; the daemon is always shown.
+        rights = (f"{machine}   {self._daemon} ", f"{machine.split('   ')[0]}   {self._daemon} ", f"{self._daemon} ")
         right = next((text for text in rights if cells(title) + cells(text) + 2 <= width), rights[-1])
         space = " " * max(1, width - cells(title) - cells(right))
         self.query_one("#head", Static).update(
@@ -225,12 +252,14 @@ class Board(Screen[None]):
         now, width = self._clock(), self.size.width
         if not going:
             waiting = len(self._snapshot.live) if self._snapshot else 0
-            text = f" {waiting} waiting for the engine" if waiting else " Nothing renders."
+            text = f" {waiting} queued, waiting for the daemon" if waiting else " Nothing is rendering."
             content = Content.styled(text if self._snapshot else " ...", "$quiet")
         else:
             take = going[0]
             slate = f" NOW  {clean(take.slate)}"
-            what = cut(f"  {clean(take.action)}", width - cells(slate))  # a second line would push the bar out
+            what = cut(
+                f"  {clean(take.action)}", width - cells(slate)
+            )  # one line only: a second one would hide the bar
             done, to_do, words = now_line(take, now, width)
             content = Content.assemble((slate, "bold"), what, "\n      ", (done, "$accent"), (to_do, "$quiet"), words)
         self.query_one("#now", Static).update(content)
@@ -241,10 +270,10 @@ class Board(Screen[None]):
             text = " TAKES   reading the library ..."
         else:
             waiting = sum(take.status is Status.QUEUED for take in snapshot.live)
-            held = f'   with "{clean(snapshot.words)}"' if snapshot.words else ""
+            search = f'   matching "{clean(snapshot.words)}"' if snapshot.words else ""
             left = forecast(snapshot.live, self._clock())
-            done = f"   done about {left.at(self._clock())}" if left.takes and not left.unknown else ""
-            text = f" TAKES   {waiting} waiting   {len(snapshot.ended)} ended{done}{held}"
+            done = f"   done at about {left.at(self._clock())}" if left.takes and not left.unknown else ""
+            text = f" TAKES   {waiting} queued   {len(snapshot.ended)} ended{done}{search}"
         self.query_one("#count", Static).update(Content.styled(text, "bold $quiet"))
 
     def _draw_details(self) -> None:

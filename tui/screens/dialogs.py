@@ -1,4 +1,4 @@
-"""Small dialogs: one question, every key, one take in full."""
+"""Dialogs: a question, and a page of facts (a take in full, the keys)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui.widgets.facts import facts
 
 
 class Confirm(ModalScreen[bool]):
-    """One question, asked only about what cannot be undone."""
+    """One question, asked only before what cannot be undone."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", show=False),
@@ -29,7 +29,7 @@ class Confirm(ModalScreen[bool]):
         self._question, self._yes, self._no = question, yes, no
 
     def compose(self) -> ComposeResult:
-        """The question and its two answers; focus starts on the harmless one."""
+        """The question and its two answers; focus starts on the one that changes nothing."""
         with Vertical(classes="dialog"):
             yield Static(Content(clean(self._question)))
             with Horizontal(classes="buttons"):
@@ -59,7 +59,7 @@ class Page(ModalScreen[None]):
         self._title, self._rows = clean(title), rows
 
     def compose(self) -> ComposeResult:
-        """Title, rows, and how to leave."""
+        """Title, rows, and the keys that close it."""
         with Vertical(classes="page"):
             yield Static(Content(self._title), classes="title")
             with VerticalScroll():
@@ -67,12 +67,12 @@ class Page(ModalScreen[None]):
             yield Static(Content("esc or q closes"), classes="hint")
 
     def on_mount(self) -> None:
-        """The rows scroll by the arrow keys at once."""
+        """Focus the rows, so that the arrow keys scroll them."""
         self.query_one(VerticalScroll).focus()
 
     def on_resize(self) -> None:
-        """Rows are wrapped to the page."""
-        room = min(100, int(self.size.width * 0.96)) - 8  # the page's width, less border, padding and scroll bar
+        """Wrap the rows to the width of the page."""
+        room = min(100, int(self.size.width * 0.96)) - 8  # width of the page without border, padding and scroll bar
         self.query_one("#rows", Static).update(facts(self._rows, room))
 
     def action_scroll(self, by: int) -> None:

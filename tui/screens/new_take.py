@@ -1,6 +1,6 @@
-"""Choose a shot file: type its path or pick one that lies here or ships with Rushes, read its quote, queue it.
+"""Choose a shot file by its path, from the current folder or from the examples, read its quote, and queue it.
 
-Where the house has models of its own, another than the shot's can be chosen.
+Where models have been imported, another than the shot's can be chosen.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from appliance.safe_text import clean
 from models.errors import RushesError
 from tui.widgets.facts import facts
 
-Chosen = tuple[Path, str | None]  # a shot file, and the model to shoot it with; None: as it says itself
-OFFERS = 200  # shot files of the current folder that are offered
+Chosen = tuple[Path, str | None]  # a shot file, and the model to shoot it with; None: the one it states
+OFFERS = 200  # shot files of the current folder that are listed
 
 
 class Start(ModalScreen[Chosen | None]):
-    """Returns the shot to queue and with which model, or None."""
+    """Returns the shot to queue and its model, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+g", "dismiss(None)", "Back", show=False),
@@ -37,14 +37,14 @@ class Start(ModalScreen[Chosen | None]):
     ]
 
     class Quoted(Message):
-        """What the shot at a path would cost with a model, or why it cannot be shot."""
+        """The quote of a shot file with a model, or why it cannot be shot."""
 
         def __init__(self, asked: tuple[str, str | None], rows: list[tuple[str, str]], fits: bool) -> None:
             super().__init__()
             self.asked, self.rows, self.fits = asked, rows, fits
 
     class Models(Message):
-        """The models that are here."""
+        """Names of the models that are installed."""
 
         def __init__(self, names: list[str]) -> None:
             super().__init__()
@@ -55,25 +55,25 @@ class Start(ModalScreen[Chosen | None]):
         self._offers = offers(Path.cwd())
         self._models: list[str | None] = [None]
         self._model: str | None = None
-        self._fits: tuple[str, str | None] = ("", None)  # the path and model whose quote says yes
-        self._wanted: tuple[str, str | None] = ("", None)  # what enter was pressed on before its quote had come
+        self._fits: tuple[str, str | None] = ("", None)  # the path and model whose quote fits
+        self._wanted: tuple[str, str | None] = ("", None)  # enter was pressed on these before their quote came
 
     def compose(self) -> ComposeResult:
-        """Path, offers, quote, and what to press."""
+        """Path, shot files to pick, model, quote, keys."""
         with Vertical(id="start"):
-            yield Static(Content("A new take: which shot?"), classes="title")
+            yield Static(Content("New take: choose a shot"), classes="title")
             yield Input(placeholder="path of a shot file (.toml)", id="path")
             yield OptionList(*(Option(Content(clean(name))) for name, _ in self._offers), id="offers")
             yield Static(Content(""), id="model")
             yield Static(Content(""), id="quote")
-            yield Static(Content("enter queues it   tab types a path   esc leaves"), classes="hint")
+            yield Static(Content("enter queues it   tab moves to the path   esc closes"), classes="hint")
 
     def on_mount(self) -> None:
-        """Offers first: most people pick."""
+        """Focus the list: most people pick from it."""
         self.query_one("#path", Input).cursor_blink = False
         self.query_one("#model").display = False
         self.query_one("#offers" if self._offers else "#path").focus()
-        self._look_for_models()
+        self._find_models()
 
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
@@ -105,19 +105,19 @@ class Start(ModalScreen[Chosen | None]):
 
     @work(thread=True, exclusive=True, group="quote", exit_on_error=False)
     def _quote(self, asked: tuple[str, str | None]) -> None:
-        """Read and plan on a thread: it loads numpy the first time."""
-        from appliance.shooting.quote import quote  # start-up
+        """Read and plan on a thread: the first time it loads the planner, which takes a moment."""
+        from appliance.shooting.requests import Overrides, quote  # start-up
 
         try:
-            quoted = quote(Path(asked[0]).expanduser(), asked[1])
+            (quoted,) = quote([Path(asked[0]).expanduser()], Overrides(model=asked[1]))
             self.post_message(self.Quoted(asked, quoted.rows(), quoted.fits))
         except (RushesError, OSError) as error:
-            self.post_message(self.Quoted(asked, [("no", str(error))], False))
+            self.post_message(self.Quoted(asked, [("refused", str(error))], False))
 
     @on(Quoted)
     def _quoted(self, message: Quoted) -> None:
         if message.asked != self._asked:
-            return  # the quote of what was asked before
+            return  # an older request
         self._fits = message.asked if message.fits else ("", None)
         if message.fits and message.asked == self._wanted:
             self._done(message.asked)
@@ -125,7 +125,7 @@ class Start(ModalScreen[Chosen | None]):
         self.query_one("#quote", Static).update(facts(message.rows, min(100, int(self.size.width * 0.96)) - 8))
 
     def action_queue(self) -> None:
-        """Queue what has a quote that says yes; otherwise the quote already says why not."""
+        """Queue the shot if its quote fits; otherwise the quote already shows why not."""
         self._wanted = self._asked
         if self._wanted[0] and self._fits == self._wanted:
             self._done(self._fits)
@@ -134,8 +134,8 @@ class Start(ModalScreen[Chosen | None]):
         self.dismiss((Path(asked[0]).expanduser(), asked[1]))
 
     @work(thread=True, group="models", exit_on_error=False)
-    def _look_for_models(self) -> None:
-        """The packages of the house, on a thread: they may lie on a slow disk."""
+    def _find_models(self) -> None:
+        """List the installed models on a thread: they may be on a slow disk."""
         from appliance.catalog.model import names  # start-up
 
         self.post_message(self.Models(names()))
@@ -146,7 +146,7 @@ class Start(ModalScreen[Chosen | None]):
         self._show_model()
 
     def action_model(self) -> None:
-        """The next of the models that are here."""
+        """Switch to the next installed model."""
         if len(self._models) > 1:
             self._model = self._models[(self._models.index(self._model) + 1) % len(self._models)]
             self._show_model()
@@ -155,12 +155,12 @@ class Start(ModalScreen[Chosen | None]):
     def _show_model(self) -> None:
         line, count = self.query_one("#model", Static), len(self._models) - 1
         line.display = count > 0
-        name = clean(self._model) if self._model else "as the shot says"
-        line.update(Content.assemble("model  ", (name, "bold"), (f"   F4 takes the next of {count}", "$quiet")))
+        name = clean(self._model) if self._model else "as the shot states"
+        line.update(Content.assemble("model  ", (name, "bold"), (f"   F4 switches to the next of {count}", "$quiet")))
 
 
 def offers(folder: Path) -> list[tuple[str, Path]]:
-    """(what to show, path) of the shot files in a folder, then of those that ship with Rushes."""
+    """(label, path) of the shot files in a folder, then of the examples that ship with Rushes."""
     from appliance.shooting.quote import examples  # start-up
 
     here = sorted(path for path in folder.glob("*.toml") if path.name != "pyproject.toml")[:OFFERS]

@@ -2,5 +2,5 @@
 
 May import: appliance, appliance.library, tui.wording.
     facts     Facts and keys as two-column tables
-    take_list The list of takes: one row each, drawn line by line, so that ten thousand cost what forty do
+    take_list The list of takes with a cursor; only visible rows are drawn
 """

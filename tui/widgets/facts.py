@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from appliance.safe_text import clean
-from appliance.text_width import wrap
+from appliance.text_width import two_columns
 
 _KEY_NAMES = {
     "slash": "/",
@@ -19,20 +19,15 @@ _KEY_NAMES = {
 
 
 def facts(rows: Sequence[tuple[str, str]], width: int) -> Content:
-    """Two columns in `width` cells: names in the quiet colour, then what they are, wrapped beneath itself."""
-    names = max((len(name) for name, _ in rows), default=0)
-    room = max(8, width - names - 2)
-    lines: list[Content] = []
-    for name, text in rows:
-        shown = [part for line in clean(text, keep_newlines=True).split("\n") for part in wrap(line, room)]
-        for index, line in enumerate(shown):
-            head = name if index == 0 else ""
-            lines.append(Content.assemble((f"{head:<{names}}  ", "$quiet"), line))
-    return Content("\n").join(lines)
+    """Two columns in `width` cells: names in the quiet colour, texts wrapped beneath themselves."""
+    shown = [(name, clean(text, keep_newlines=True)) for name, text in rows]
+    return Content("\n").join(
+        Content.assemble((f"{name}  ", "$quiet"), line) for name, line in two_columns(shown, width)
+    )
 
 
 def key_table(*sources: type) -> list[tuple[str, str]]:
-    """(keys, what they do) of the bindings of screens and widgets; help can never disagree with what keys do."""
+    """(keys, description) of the bindings of screens and widgets: the help page lists exactly the keys that work."""
     rows = []
     for source in sources:
         for binding in source.__dict__["BINDINGS"]:

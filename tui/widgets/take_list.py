@@ -1,4 +1,4 @@
-"""The list of takes: one row each, drawn line by line, so that ten thousand cost what forty do."""
+"""The list of takes: one row each. Only visible rows are drawn, so ten thousand takes cost no more than forty."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from appliance.library.take import Take
 from appliance.safe_text import clean
 from appliance.text_width import cells, cut, pad
 from appliance.units import when
-from tui.wording.take_lines import state, time_words
+from tui.wording.take_lines import STATE_CELLS, state, time_words
 
 STYLES = ("head", "cursor", "waiting", "render", "done", "failed", "quiet")
 
 
 class TakeList(ScrollView, can_focus=True):
-    """Takes with a cursor. The cursor stays on its take when rows come and go above it."""
+    """Takes with a cursor. The cursor stays on its take when rows above it are added or removed."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"takelist--{name}" for name in STYLES}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,14 +40,14 @@ class TakeList(ScrollView, can_focus=True):
     cursor: reactive[int] = reactive(0, repaint=False)
 
     class Highlighted(Message):
-        """The cursor stands on another take, or on one that changed."""
+        """The cursor moved to another take, or the take under it changed."""
 
         def __init__(self, take: Take | None) -> None:
             super().__init__()
             self.take = take
 
     class Opened(Message):
-        """Somebody wants to see a take in full."""
+        """The take under the cursor was opened."""
 
         def __init__(self, take: Take) -> None:
             super().__init__()
@@ -65,21 +65,21 @@ class TakeList(ScrollView, can_focus=True):
         return self._takes[self.cursor] if self.cursor < len(self._takes) else None
 
     def show(self, takes: Sequence[Take], hint: str = "") -> None:
-        """Replace the rows; `hint` is said where there are none."""
+        """Replace the rows; `hint` is shown when there are none."""
         self._hint = hint
         here = self.current
         self._takes = tuple(takes)
         ids = [take.id for take in self._takes]
         if here is not None and self.cursor > 0 and here.id in ids:
             self.cursor = ids.index(here.id)
-        else:  # nobody has moved yet, or the take is gone: the top is where the newest work is
+        else:  # the cursor has not been moved, or its take is gone: stay at the top, where the newest work is
             self.cursor = max(0, min(self.cursor, len(ids) - 1))
         self.virtual_size = Size(self.size.width, len(ids))
         self.refresh()
         self.post_message(self.Highlighted(self.current))
 
     def tick(self) -> None:
-        """Redraw the rows that count down."""
+        """Redraw the rows with a countdown."""
         for y, take in enumerate(self._takes):
             if take.ended:
                 break
@@ -90,7 +90,7 @@ class TakeList(ScrollView, can_focus=True):
         self.virtual_size = Size(event.size.width, len(self._takes))
 
     def watch_cursor(self, old: int, new: int) -> None:
-        """Redraw two rows and tell."""
+        """Redraw the two rows and post Highlighted."""
         self._refresh_row(old)
         self._refresh_row(new)
         if self.size.height:
@@ -135,7 +135,7 @@ class TakeList(ScrollView, can_focus=True):
         mark = ">" if here and self.has_focus else "-" if here else " "
         left = [
             (f"{mark} {pad(cut(clean(take.slate), 9), 9)} ", base),
-            (f"{words:<11} ", base + self._tone(tone)),
+            (f"{words:<{STATE_CELLS}} ", base + self._tone(tone)),
         ]
         time_text = time_words(take, self._clock())
         moment = when(take.ended_at or take.started_at or take.queued_at, self._clock())[-5:]
@@ -147,7 +147,7 @@ class TakeList(ScrollView, can_focus=True):
         return Strip(segments).adjust_cell_length(width, base)
 
     def on_focus(self) -> None:
-        """The mark before the row tells focus, not only its colour."""
+        """Redraw the row: the mark before it shows the focus, for terminals without colour."""
         self._refresh_row(self.cursor)
 
     def on_blur(self) -> None:

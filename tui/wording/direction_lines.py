@@ -1,10 +1,11 @@
-"""A direction in the words of the set, a line for each department: frame, camera, lens, light, cast, set."""
+"""A direction as lines of text, one for each department: frame, camera, lens, light, cast, set, quality."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from appliance.direction.fields import is_keyed, tidy
+from appliance.direction.vocabulary import MOVES
 from appliance.units import count_words
 
 if TYPE_CHECKING:
@@ -12,22 +13,9 @@ if TYPE_CHECKING:
     from appliance.direction.shot import ShotDirection
     from appliance.direction.staging import Lamp
 
-# The unit and the words for + and - of a move's amount.
-_WAYS = {
-    "pan": ("right", "left"),
-    "tilt": ("up", "down"),
-    "roll": ("clockwise", "counter-clockwise"),
-    "truck": ("right", "left"),
-    "pedestal": ("up", "down"),
-    "dolly": ("in", "out"),
-    "dolly_zoom": ("in", "out"),
-    "arc": ("right", "left"),
-    "crane": ("up", "down"),
-}
-
 
 def lines(direction: ShotDirection) -> list[tuple[str, str]]:
-    """(department, what was asked); a department that was left to the defaults says so in one word."""
+    """(department, what the direction states); a department left to its defaults is one word."""
     length = f"{_number(direction.time.duration_s)} s"
     return [
         ("frame", _frame(direction)),
@@ -44,7 +32,8 @@ def _frame(direction: ShotDirection) -> str:
     frame, camera = direction.frame, direction.camera
     if camera.pos_m is not None:
         return f"camera at {_value(camera.pos_m, 'm')}"
-    words = [frame.size or "MWS", (frame.angle or "eye").replace("_", " ")]
+    angle = frame.angle or "eye"
+    words = [frame.size or "MWS", "eye level" if angle == "eye" else angle.replace("_", " ")]
     if frame.side:
         words.append(frame.side.replace("_", " "))
     if frame.subject:
@@ -55,11 +44,10 @@ def _frame(direction: ShotDirection) -> str:
 
 
 def _move(move: Move, duration_s: float) -> str:
-    name = move.type.replace("_", " ")
+    kind, name = MOVES[move.type], move.type.replace("_", " ")
     for amount, unit in ((move.amount_deg, " deg"), (move.amount_m, " m")):
-        if amount is not None and move.type in _WAYS:
-            way = _WAYS[move.type][0 if amount >= 0 else 1]
-            name = f"{name} {way} {_number(abs(amount))}{unit}"
+        if amount is not None and kind.signed:
+            name = f"{name} {kind.towards(amount)} {_number(abs(amount))}{unit}"
         elif amount is not None:
             name = f"{name} {_number(amount)}{unit}"
     if move.amount_x is not None:
@@ -84,8 +72,8 @@ def _light(direction: ShotDirection) -> str:
     light = direction.light
     words = [light.preset.replace("_", " ")]
     for name, lamp in (("key", light.key), ("fill", light.fill), ("rim", light.rim)):
-        if said := _lamp(lamp):
-            words.append(f"{name} {said}")
+        if text := _lamp(lamp):
+            words.append(f"{name} {text}")
     if light.ratio_stops is not None:
         words.append(f"ratio {_number(light.ratio_stops)} stops")
     if light.exposure_ev:

@@ -1,10 +1,11 @@
-"""Choosing a shot: offers, its quote, and the queue; nothing is queued that cannot be shot."""
+"""Choosing a shot: the list, its quote, and the queue; nothing is queued that cannot be shot."""
 
 import shutil
 from dataclasses import replace
 
 import pytest
 
+from appliance.daemon.instance import only_daemon
 from appliance.library.library import Library
 from appliance.shooting.quote import EXAMPLES
 from models.card import WAN_14B
@@ -36,7 +37,7 @@ async def open_start(desk, pilot):
     await until(pilot, lambda: isinstance(desk.screen, Start))
 
 
-def test_offers_are_the_shots_that_lie_here_and_those_that_ship(tmp_path):
+def test_offers_are_the_shots_of_this_folder_and_the_examples(tmp_path):
     shutil.copy(EXAMPLES / "mara_crosses.toml", tmp_path / "mine.toml")
     (tmp_path / "pyproject.toml").write_text("")
     names = [name for name, _ in offers(tmp_path)]
@@ -45,13 +46,13 @@ def test_offers_are_the_shots_that_lie_here_and_those_that_ship(tmp_path):
     assert not any("pyproject" in name for name in names)
 
 
-async def test_the_first_offer_is_quoted_at_once(house, desk):
+async def test_the_first_offer_is_quoted_at_once(installation, desk):
     async with desk.run_test(size=(100, 40)) as pilot:
         await open_start(desk, pilot)
         await until(pilot, lambda: "frames of 224x128" in quote_of(desk))
 
 
-async def test_a_shot_that_is_wrong_says_why_and_is_not_queued(house, desk, tmp_path):
+async def test_a_shot_with_an_error_shows_it_and_is_not_queued(installation, desk, tmp_path):
     bad = tmp_path / "bad.toml"
     bad.write_text('scene = "1"\n[[moves]]\ntype = "pan"\namount_deg = 4000\n')
     async with desk.run_test(size=(100, 40)) as pilot:
@@ -66,7 +67,7 @@ async def test_a_shot_that_is_wrong_says_why_and_is_not_queued(house, desk, tmp_
         await until(pilot, lambda: isinstance(desk.screen, Board))
 
 
-async def test_missing_weights_are_said_and_nothing_is_queued(house, desk, monkeypatch, tmp_path):
+async def test_missing_weights_are_a_notice_and_nothing_is_queued(installation, desk, monkeypatch, tmp_path):
     monkeypatch.setenv("RUSHES_WEIGHTS", str(tmp_path / "none.safetensors"))
     async with desk.run_test(size=(100, 40)) as pilot:
         await open_start(desk, pilot)
@@ -77,23 +78,23 @@ async def test_missing_weights_are_said_and_nothing_is_queued(house, desk, monke
         assert Library.open().takes() == []
 
 
-async def test_a_model_of_the_house_is_chosen_and_the_take_is_shot_with_it(house, desk, empty_package, monkeypatch):
+async def test_an_imported_model_is_chosen_and_the_take_is_shot_with_it(installation, desk, empty_package):
     card = replace(WAN_14B, name="wan2.1-t2v-14b-64x2", dim=64, ffn=128, heads=2, layers=2, text_dim=64, steps=4)
-    empty_package(house / "models" / "ours.safetensors", card)
-    monkeypatch.setattr("appliance.daemon.instance.ensure_running", lambda: None)
-    async with desk.run_test(size=(100, 40)) as pilot:
-        await open_start(desk, pilot)
-        model = desk.screen.query_one("#model")
-        await until(pilot, lambda: model.display)
-        assert "as the shot says   F4 takes the next of 2" in str(model.render())
-        await pilot.press("f4", "f4")
-        await until(pilot, lambda: f"{card.name}, 4 steps" in quote_of(desk))
-        assert "ours" in str(model.render())
-        await pilot.press("enter")
-        await until(pilot, lambda: [take.model for take in Library.open().takes()] == ["ours"])
+    empty_package(installation / "models" / "ours.safetensors", card)
+    with only_daemon():  # this process is the daemon: none is started, and the take stays queued
+        async with desk.run_test(size=(100, 40)) as pilot:
+            await open_start(desk, pilot)
+            model = desk.screen.query_one("#model")
+            await until(pilot, lambda: model.display)
+            assert "as the shot states   F4 switches to the next of 2" in str(model.render())
+            await pilot.press("f4", "f4")
+            await until(pilot, lambda: f"{card.name}, 4 steps" in quote_of(desk))
+            assert "ours" in str(model.render())
+            await pilot.press("enter")
+            await until(pilot, lambda: [take.model for take in Library.open().takes()] == ["ours"])
 
 
-async def test_the_model_line_is_not_there_without_a_choice(house, desk):
+async def test_the_model_line_is_not_there_without_a_choice(installation, desk):
     async with desk.run_test(size=(100, 40)) as pilot:
         await open_start(desk, pilot)
         await until(pilot, lambda: "frames of 224x128" in quote_of(desk))

@@ -1,4 +1,4 @@
-"""How the desk looks: any change to a screen is a change to a picture in this folder, to be looked at and accepted."""
+"""How the desk looks: a change of a screen changes a picture in this folder, which is to be reviewed."""
 
 import pytest
 
@@ -12,7 +12,7 @@ SIZES = [(80, 24), (120, 40)]
 
 def desk() -> Desk:
     """The desk at noon on a machine that never changes."""
-    return Desk(clock=lambda: NOON, look=lambda: MachineSeen("no GPU, 2 cores, 19 GiB free", "engine on"))
+    return Desk(clock=lambda: NOON, probe=lambda: MachineSeen("no GPU, 2 cores, 19 GiB free", "daemon running"))
 
 
 async def _settle(pilot, *keys: str) -> None:
@@ -26,24 +26,24 @@ async def _settle(pilot, *keys: str) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_the_board(full_house, snap_compare, size):
+def test_the_board(full_library, snap_compare, size):
     assert snap_compare(desk(), terminal_size=size, run_before=_settle)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_an_empty_house(house, snap_compare, size):
+def test_an_empty_library(installation, snap_compare, size):
     assert snap_compare(desk(), terminal_size=size, run_before=_settle)
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_the_keys(house, snap_compare, size):
+def test_the_keys(installation, snap_compare, size):
     assert snap_compare(desk(), terminal_size=size, run_before=lambda pilot: _settle(pilot, "question_mark"))
 
 
-def test_the_question_before_a_render_is_stopped(full_house, snap_compare):
+def test_the_question_before_a_render_is_stopped(full_library, snap_compare):
     assert snap_compare(desk(), terminal_size=(80, 24), run_before=lambda pilot: _settle(pilot, "x"))
 
 
-def test_the_board_without_colour(full_house, snap_compare, monkeypatch):
+def test_the_board_without_colour(full_library, snap_compare, monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     assert snap_compare(desk(), terminal_size=(80, 24), run_before=_settle)
