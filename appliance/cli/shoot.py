@@ -17,6 +17,7 @@ from appliance.machine.datasheets import elsewhere
 from appliance.machine.device import Device
 from appliance.machine.probe import probe
 from appliance.shooting import requests
+from appliance.shooting.checks import warnings
 from appliance.shooting.quote import examples, read
 from appliance.shooting.requests import Overrides, QueuedTake
 from appliance.units import seconds_words
@@ -77,10 +78,12 @@ def preview(args: Namespace) -> int:
     target = Path(args.out or ".")
     if target.is_dir():
         target /= f"{source.stem}{SKETCH}"
-    film = render_previs(read(source), target)
+    direction = read(source)
+    film = render_previs(direction, target)
     if args.json:
         say_json(film)
     else:
+        say(*map(_warning, warnings(direction)))
         facts([("previs", str(film.path)), ("filmstrip", str(film.filmstrip)), ("film", film.words)])
     return 0
 
@@ -116,7 +119,7 @@ def _follow(queued: Sequence[QueuedTake], args: Namespace) -> int:
     """Print the quotes, then wait for the takes, unless --detach is given. Exit code 1 when one was not delivered."""
     takes = [each.take for each in queued]
     if not args.json:
-        say(*(each.quote.headline() for each in queued))
+        say(*(line for each in queued for line in (each.quote.headline(), *map(_warning, each.quote.warnings))))
     if args.detach:
         if args.json:
             say_json([record(take) for take in takes])
@@ -133,6 +136,10 @@ def _follow(queued: Sequence[QueuedTake], args: Namespace) -> int:
                 say("", take.slate)
                 facts((f"  {name}", str(path)) for name, path in files(take))
     return 0 if all(take.status is Status.DELIVERED for take in ended) else 1
+
+
+def _warning(text: str) -> str:
+    return f"     warning: {text}"
 
 
 def _first_comment(path: Path) -> str:

@@ -21,6 +21,7 @@ from appliance.machine.probe import probe
 from appliance.planning.calibrated_plan import planned
 from appliance.planning.plan import Plan, Refusal, plan
 from appliance.planning.request import PlanRequest
+from appliance.shooting.checks import check_direction, warnings
 from appliance.shooting.plan_words import (
     datasheet_words,
     duration_words,
@@ -49,6 +50,7 @@ class Quoted:
     card: str = "previs"  # name of the model's card
     ahead: QueueForecast | None = None  # the queue before this shot
     package: InstalledPackage | None = None  # the imported model; None: the shipped one, or not installed
+    warnings: tuple[str, ...] = ()  # what the film will not show of what is directed
 
     @property
     def fits(self) -> bool:
@@ -87,6 +89,7 @@ class Quoted:
             ("film", film_words(facts)),
             ("plan", render_words(facts)),
             ("why", "\n".join(plan.why)),
+            *([("warning", "\n".join(self.warnings))] if self.warnings else []),
             *obeyed_rows(levels_of_stated(self.direction, plan.card)),
             *self._weights(),
         ]
@@ -108,7 +111,7 @@ class Quoted:
             "file": self.path, "slate": self.direction.slate, "fits": self.fits, "quote": self.outcome,
             "obeyed": levels_of_stated(self.direction, self.card),
             "on": self.on, "model": self.card, "ahead": self.ahead,
-            "package": self.package and self.package.summary(),
+            "package": self.package and self.package.summary(), "warnings": self.warnings,
         }  # fmt: skip
 
 
@@ -116,7 +119,7 @@ def read(path: Path, seed: int | None = None, quality: str | None = None, model:
     """The direction of a shot file; a seed, quality or model given here replaces the file's.
 
     Relative paths of reference pictures are resolved against the file's own folder, because the daemon that reads them
-    runs elsewhere. Raises BadInput.
+    runs elsewhere. Raises BadInput, also for a blocking that cannot be solved and a picture that is not there.
     """
     given: dict[str, Any] = {"seed": seed, "quality": quality, "model": model}
     direction = replace(load_file(path), **{name: value for name, value in given.items() if value is not None})
@@ -124,7 +127,12 @@ def read(path: Path, seed: int | None = None, quality: str | None = None, model:
     stated = {name: value for name in ("first", "last") if (value := getattr(refs, name)) is not None}
     resolved: dict[str, Any] = {name: str((folder / value).resolve()) for name, value in stated.items()}
     resolved["keyframes"] = tuple(replace(key, path=str((folder / key.path).resolve())) for key in refs.keyframes)
-    return replace(direction, refs=replace(refs, **resolved))
+    direction = replace(direction, refs=replace(refs, **resolved))
+    try:
+        check_direction(direction)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+    return direction
 
 
 def plan_direction(path: Path, direction: ShotDirection, device: str | None, on: Device | None = None) -> Quoted:
@@ -133,6 +141,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
     `on` describes another machine (appliance/machine/datasheets.py, elsewhere); measurements made here do not apply.
     """
     direction, card, own = resolve_model(direction)
+    hidden = warnings(direction)
     held = None if own is None else own.precision
     if device is not None and not DEVICE.fullmatch(device):
         raise BadInput(f"device is {device!r}: it must be cpu, gpu or cuda:N; `rushes doctor` lists what is here")
@@ -144,7 +153,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
             packages=cards_here(),
         )  # fmt: skip
         there = plan(request)
-        return Quoted(path, direction, there, on, card.name, None, own)
+        return Quoted(path, direction, there, on, card.name, None, own, hidden)
     with Library.open() as library:
         known, live = machine_history(library, card), library.board(recent=0)
         read_before = own is not None and text_is_cached(library, model_named(own.name), direction)
@@ -153,7 +162,7 @@ def plan_direction(path: Path, direction: ShotDirection, device: str | None, on:
         packages=cards_here(), text_cached=read_before,
     )  # fmt: skip
     outcome, _ = planned(request, known)
-    return Quoted(path, direction, outcome, None, card.name, forecast(live, time.time()), own)
+    return Quoted(path, direction, outcome, None, card.name, forecast(live, time.time()), own, hidden)
 
 
 def check_shootable(*quotes: Quoted) -> None:

@@ -14,6 +14,11 @@ from models.errors import BadInput, RushesError
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # Neither torch's CPU allocator nor a thread without room for its stack raises a class of its own.
 _OUT_OF_MEMORY = ("can't allocate memory", "can't start new thread")
+# A full GPU under its other names: the CUDA runtime (torch.AcceleratorError is a RuntimeError), cuBLAS, cuDNN, Triton.
+_GPU_OUT_OF_MEMORY = (
+    "CUDA error: out of memory", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED",
+    "Triton Error [CUDA]: out of memory",
+)  # fmt: skip
 
 
 def kind_of(error: BaseException) -> FailureKind:
@@ -25,7 +30,7 @@ def kind_of(error: BaseException) -> FailureKind:
         return FailureKind.DISK
     if isinstance(error, RushesError):
         return FailureKind.FAILED
-    if any(isinstance(cause, (MemoryError, torch.OutOfMemoryError)) for cause in causes):
+    if any(isinstance(cause, MemoryError) or _gpu_is_full(cause) for cause in causes):
         return FailureKind.MEMORY
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY):
         return FailureKind.MEMORY
@@ -34,8 +39,14 @@ def kind_of(error: BaseException) -> FailureKind:
 
 def device_of(error: BaseException, order: RenderOrder | FilmOrder) -> str:
     """The device whose memory ran out: the plan's GPU, or "cpu"."""
-    on_gpu = any(isinstance(cause, torch.OutOfMemoryError) for cause in [error, *_causes(error)])
+    on_gpu = any(map(_gpu_is_full, [error, *_causes(error)]))
     return json.loads(order.plan)["device"] if on_gpu else "cpu"
+
+
+def _gpu_is_full(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _GPU_OUT_OF_MEMORY)
 
 
 def sentence(error: BaseException) -> str:

@@ -140,7 +140,7 @@ def test_the_keys_of_every_json_document_stay(queued):
         return json.loads(run.stdout)
 
     (quote,) = document("quote", SHOT)
-    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on", "model", "ahead", "package"}
+    assert quote.keys() == {"file", "slate", "fits", "quote", "obeyed", "on", "model", "ahead", "package", "warnings"}
     assert quote["quote"].keys() == PLAN
     assert quote["obeyed"]["text.action"] == "ignored" and quote["obeyed"]["moves[0].amount_deg"] == "exact"
     (refusal,) = document("quote", SHOT, "--device", "cuda:9", code=1)
