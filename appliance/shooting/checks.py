@@ -32,5 +32,5 @@ def warnings(direction: ShotDirection) -> tuple[str, ...]:
     if not found:
         return ()
     change = remedy(direction)
-    advice = f"; with {change} nothing is hidden" if change else ""
+    advice = f"; {change} avoids it" if change else ""
     return (*(str(each) for each in found[:-1]), f"{found[-1]}{advice}")

@@ -55,7 +55,7 @@ def test_one_bad_file_keeps_all_from_the_queue(home, capsys):
 def test_what_the_film_will_not_show_is_a_warning_of_the_quote_and_the_preview(home, capsys):
     file = home / "wall.toml"
     file.write_text(SHOT + '[set]\nname = "room"\n[frame]\nsize = "WS"\nside = "back"\n[lens]\nfocal_mm = 50\n')
-    hidden = 'mara is hidden by the set in 33 of 33 frames; with frame.side = "front" nothing is hidden'
+    hidden = 'mara is hidden by the set in 33 of 33 frames; frame.side = "front" avoids it'
     assert main(["quote", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["warnings"] == [hidden]
     assert main(["quote", str(file)]) == 0
