@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 from pathlib import Path
 
@@ -15,7 +16,10 @@ def home() -> Path:
         return Path(chosen).expanduser().absolute()
     if data := os.environ.get("XDG_DATA_HOME"):
         return Path(data).expanduser().absolute() / "rushes"
-    return Path.home() / ".local" / "share" / "rushes"
+    account = Path.home()  # an empty HOME gives "/" or "."
+    if account in (Path("/"), Path(".")) or not account.is_absolute():
+        account = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    return account / ".local" / "share" / "rushes"
 
 
 def library() -> Path:

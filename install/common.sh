@@ -1,6 +1,11 @@
 # Shared by try.sh and test.sh: finds a Python, makes a virtual environment, installs Rushes into it once.
 # Sourced, not run. Sets: repo (the folder of the code), venv (its virtual environment).
 
+# A studio's settings for its own Python and pip must not reach this installation: PYTHONPATH puts other packages before
+# ours, PIP_USER or PIP_TARGET install beside the virtual environment. Where packages come from stays theirs.
+unset PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONPLATLIBDIR PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON \
+    PIP_NO_DEPS PIP_DRY_RUN PIP_REQUIREMENT PIP_EDITABLE PIP_ONLY_BINARY PIP_NO_BINARY PIP_REQUIRE_HASHES
+
 say() {
     if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then printf '\033[1m==>\033[0m %s\n' "$*"; else printf '==> %s\n' "$*"; fi
 }
@@ -65,7 +70,7 @@ install_rushes() {
     fi
     rm -f "$stamp"
     say "Installing Rushes and what it needs (a few minutes, once; PyTorch is large)"
-    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$repo$extra" ||
+    "$venv/bin/python" -m pip install --no-user --disable-pip-version-check --no-input -e "$repo$extra" ||
         die "pip could not install; its message is above. Run this script again to continue."
     printf '%s\n' "$want" >"$stamp"
 }

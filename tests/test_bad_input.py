@@ -276,7 +276,7 @@ def test_without_permission(installation):
         for command, code, words in (
             (("takes",), 1, ("library.db", "permission", "RUSHES_HOME")),
             (("shoot", SHOT), 1, ("library.db", "permission", "RUSHES_HOME")),
-            (("serve", "--until-idle"), 1, ("daemon.lock", "permission", "RUSHES_HOME")),
+            (("serve", "--until-idle"), 1, ("library.db", "permission", "RUSHES_HOME")),
             (("quote", "secret.toml"), 2, ("secret.toml", "permission denied")),
             (("example", "whisper"), 1, ("whisper.toml", "permission denied", "--out")),
         ):

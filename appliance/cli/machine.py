@@ -75,6 +75,11 @@ def desk(args: Namespace) -> int:
         raise BadInput(
             f"this terminal's encoding is {sys.stderr.encoding}, but the desk needs UTF-8: try LC_ALL=C.UTF-8"
         )
+    if (terminal := os.environ.get("TERM", "")) in ("", "dumb"):
+        raise RushesError(
+            f"the desk draws on the whole screen, which this terminal cannot (TERM={terminal or 'not set'}): set TERM "
+            "to what it is, for example xterm-256color; `rushes takes` prints the list of takes as lines"
+        )
     # Set before Textual is imported: its extended keyboard protocol loses text from Chinese input methods.
     os.environ.setdefault("TEXTUAL_DISABLE_KITTY_KEY", "1")
     # Run by name: appliance must not import tui, which imports appliance.

@@ -42,7 +42,8 @@ def serve(
     `worker_command` runs another worker than ours; it must speak the protocol of appliance/worker/protocol.py.
     Raises RushesError when another daemon serves the installation, or the library cannot be used.
     """
-    with stop_signals() as stop, only_daemon() as lock, Library.open() as library:
+    # The library first: whoever sees the lock held (`ensure_running`) may rely on a daemon that can read the queue.
+    with stop_signals() as stop, Library.open() as library, only_daemon() as lock:
         command = worker_command or processes.module_command("appliance.worker")
         daemon = _Daemon(lock, library, command, timeouts or Timeouts(), stop, until_idle)
         try:

@@ -11,5 +11,6 @@ May import: models, models.stage, appliance.
     parsing       Supplied values read by their spec, or refused in one line
     shot          A shot as it was asked for
     staging       What is in front of the camera: light, people, the set
+    toml_slips    TOML whose errors show the line and name usual slips
     vocabulary    Film terms as numbers: shot sizes, angles, sides, moves, easings
 """

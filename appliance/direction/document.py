@@ -7,13 +7,13 @@ UTF-8, no NaN, no key twice, and every value read by its spec.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from appliance.direction.fields import plain
 from appliance.direction.shot import ShotDirection, from_plain
+from appliance.direction.toml_slips import load_toml
 from appliance.safe_text import one_line
 from models.errors import BadInput
 
@@ -51,7 +51,7 @@ def load_file(path: Path) -> ShotDirection:
 
 def from_toml(text: str) -> ShotDirection:
     """A direction from TOML. Raises BadInput."""
-    return from_plain(_parse(tomllib.loads, text, "TOML"))
+    return from_plain(_parse(load_toml, text, "TOML"))
 
 
 def from_json(text: str) -> ShotDirection:
@@ -79,7 +79,7 @@ def _parse(parse, text: str, form: str) -> Any:
     except RecursionError:
         raise BadInput(f"the {form} is nested too deeply for a direction; flatten it") from None
     except ValueError as error:  # what both parsers raise; the text names only the position
-        raise BadInput(f"it is not valid {form}: {one_line(str(error), 160)}; fix it") from error
+        raise BadInput(f"it is not valid {form}: {one_line(str(error), 320)}") from error
 
 
 def _strict_json(text: str) -> Any:

@@ -75,7 +75,7 @@ class Device:
     store_read_bytes_s: float | None = None  # of the model store, without the page cache; None until it was measured
     wsl: bool = False  # Linux inside Windows
     container: str | None = None  # "docker", "podman", "kubernetes", ...
-    encoders: tuple[str, ...] = ()  # of H.264 that av is built with; asked for only by a thorough probe
+    encoders: tuple[str, ...] = ()  # of H.264 that open here; asked for only by a thorough probe
     unusable: tuple[str, ...] = ()  # GPUs of the machine that cannot be used, and why
 
     @property

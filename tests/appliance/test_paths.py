@@ -1,5 +1,7 @@
 """Whatever a scene is called, its film stays inside the folder of takes."""
 
+import os
+import pwd
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -18,6 +20,15 @@ def test_home_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_DATA_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert paths.home() == tmp_path / ".local" / "share" / "rushes"
+
+
+def test_an_empty_home_variable_never_writes_to_the_root_folder(monkeypatch):
+    """As in a service without a login; the account's own folder is what the system's list of accounts says."""
+    monkeypatch.delenv("RUSHES_HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    for empty in ("", "."):
+        monkeypatch.setenv("HOME", empty)
+        assert paths.home() == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "share" / "rushes"
 
 
 def test_weights_can_be_replaced(monkeypatch, tmp_path):

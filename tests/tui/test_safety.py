@@ -127,6 +127,13 @@ def test_a_signal_ends_it_with_the_terminal_restored(hostile_home, number):
     assert b"\x1b[?1049l" in terminal.seen, "the alternate screen was not left"
 
 
+@pytest.mark.parametrize("kind", ["dumb", ""])
+def test_a_terminal_that_cannot_be_drawn_on_is_told_so_and_gets_no_control_sequence(tmp_path, kind):
+    terminal = Terminal(tmp_path, TERM=kind)
+    shown = terminal.read_until(b"as lines")
+    assert terminal.end() == 1 and b"set TERM" in shown and b"\x1b" not in terminal.seen
+
+
 def test_without_a_terminal_it_says_so(tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "appliance", "desk"], cwd=ROOT, capture_output=True, text=True,

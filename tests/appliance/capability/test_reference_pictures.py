@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from appliance.capability import reference_pictures
 from appliance.capability.reference_pictures import read_picture
@@ -22,6 +22,50 @@ def test_grey_and_transparent_ones_become_rgb(tmp_path):
     assert np.array_equal(read_picture(tmp_path / "grey.png"), np.repeat(RGB[..., :1], 3, -1))
     Image.fromarray(np.dstack([RGB, RGB[..., 0]])).save(tmp_path / "clear.png")
     assert read_picture(tmp_path / "clear.png").shape == (6, 4, 3)
+
+
+def test_greys_of_more_than_8_bits_keep_their_tones(tmp_path):
+    """A ramp from black to white; Pillow's own conversion makes the first two white and the last black."""
+    ramp = np.linspace(0, 1, 60).reshape(6, 10)
+    wanted = np.repeat(np.rint(ramp * 255).astype(np.uint8)[..., None], 3, -1)
+    Image.fromarray(np.rint(ramp * 65535).astype(np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(np.rint(ramp * 65535).astype(np.uint16)).save(tmp_path / "b.tiff")
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "c.tiff")
+    for name in ("a.png", "b.tiff", "c.tiff"):
+        assert np.array_equal(read_picture(tmp_path / name), wanted), name
+
+
+@pytest.mark.parametrize("value", [255.0, -1.0, float("nan")])
+def test_decimal_numbers_that_are_no_picture_of_0_to_1_are_refused(tmp_path, value):
+    Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(BadInput, match="where 0 to 1 is black to white: save it as"):
+        read_picture(tmp_path / "a.tiff")
+
+
+def test_a_colour_profile_is_followed(tmp_path):
+    """In linear codes 0.2158 is the light of 128 in sRGB (IEC 61966-2-1). A profile of sRGB itself changes nothing."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    linear = with_linear_curves(srgb)
+    Image.fromarray(np.full((4, 4, 3), 55, np.uint8)).save(tmp_path / "linear.png", icc_profile=linear)
+    assert np.abs(read_picture(tmp_path / "linear.png").astype(int) - 128).max() <= 1
+    for name in ("own.png", "own.tiff"):
+        Image.fromarray(RGB).save(tmp_path / name, icc_profile=srgb)
+        assert np.abs(read_picture(tmp_path / name).astype(int) - RGB).max() <= 1
+    Image.fromarray(RGB).save(tmp_path / "damaged.png", icc_profile=b"no profile")
+    assert np.array_equal(read_picture(tmp_path / "damaged.png"), RGB)
+    Image.fromarray(np.dstack([RGB, RGB[..., 0]])).save(tmp_path / "clear.png", icc_profile=srgb)
+    assert np.abs(read_picture(tmp_path / "clear.png").astype(int) - RGB).max() <= 1
+
+
+def with_linear_curves(profile: bytes) -> bytes:
+    """An RGB profile whose curves are gamma 1: "curv" with a count of 0 entries (ICC.1:2022, 10.6)."""
+    changed = bytearray(profile)
+    for at in range(132, 132 + 12 * int.from_bytes(profile[128:132]), 12):
+        if profile[at : at + 4] in (b"rTRC", b"gTRC", b"bTRC"):
+            offset = int.from_bytes(profile[at + 4 : at + 8])
+            changed[offset : offset + 12] = b"curv" + bytes(8)
+            changed[at + 8 : at + 12] = (12).to_bytes(4)
+    return bytes(changed)
 
 
 def test_a_picture_far_larger_than_its_film_is_made_smaller_and_not_below_twice_its_size(tmp_path):

@@ -155,6 +155,35 @@ def test_the_record_restates_what_a_later_default_could_change():
 
 
 @pytest.mark.parametrize(
+    ("line", "advice"),
+    [
+        ("duration_s = 2,5", "2,5 has a decimal comma: write a point"),
+        ("size = “CU”", '“ is a typographic quotation mark: write a straight one, "'),
+        ("size = ‘CU’", '‘ is a typographic quotation mark: write a straight one, "'),
+        ('size ＝ "CU"', "＝ is a full-width character: write the narrow one, ="),
+        ('moves = ["pan"，"tilt"]', "， is a full-width character: write the narrow one, ,"),
+        ("fps = ２５", "２５ is in full-width digits: write 25"),
+        ('size\u00a0= "CU"', "a space in it (U+00A0) is not the space bar's"),
+        ("amount_deg = −20", "− is a dash: write a minus, -"),
+        ('size: "CU"', "between a name and its value stands =, not a colon"),
+        ("size = close-up", 'a text stands between quotation marks: "close-up"'),
+        ('size = # "CU"', "a value is missing after ="),
+    ],
+)
+def test_a_slip_is_shown_with_its_line_and_what_to_write(line, advice):
+    """The line is the third; the same characters in a text or in a comment before it are legal."""
+    with pytest.raises(BadInput) as caught:
+        from_toml(f'scene = "“１２”: a，b" # − ＝\n\n{line}\nsetup = "B"')
+    assert "it is not valid TOML: line 3, " in str(caught.value)
+    assert advice in str(caught.value)
+
+
+def test_without_a_known_slip_the_line_is_shown_with_what_the_parser_says():
+    with pytest.raises(BadInput, match=r'line 2, setup = "B: .*column 11'):
+        from_toml('scene = "1"\r\nsetup = "B\r\n')
+
+
+@pytest.mark.parametrize(
     ("text", "part"),
     [
         ("moves = [", "not valid TOML"),
