@@ -104,6 +104,7 @@ def _opens(encoder: str) -> bool:
 
     try:
         context = av.codec.CodecContext.create(encoder, "w")
+        assert isinstance(context, av.VideoCodecContext)
         context.width, context.height = 256, 256  # hardware encoders refuse less than about 145
         context.pix_fmt, context.time_base = "yuv420p", Fraction(1, 25)
         context.open()
