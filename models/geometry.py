@@ -15,8 +15,11 @@ PATCH = 2
 
 
 def snap_frames(seconds: float, fps: float) -> int:
-    """The nearest 4n+1 count of frames, at least 5: 2.0 s at 16 fps are 32 frames and give 33."""
-    return max(1, round((seconds * fps - 1) / TIME_STRIDE)) * TIME_STRIDE + 1
+    """The least 4n+1 count of frames that holds the length, at least 5: 3 s at 25 fps are 75 frames and give 77.
+
+    Never less than was asked: a cut needs every frame, and one too many is trimmed by an editor in a moment.
+    """
+    return max(1, -(-(round(seconds * fps) - 1) // TIME_STRIDE)) * TIME_STRIDE + 1
 
 
 def snap_pixels(pixels: int, stride: int = SPACE_STRIDE) -> int:

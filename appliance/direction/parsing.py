@@ -15,6 +15,7 @@ from appliance.safe_text import clean
 from models.errors import BadInput
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
+_RATE = re.compile(r"\s*(\d{1,9})\s*/\s*([1-9]\d{0,8})\s*")
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _EXP = re.compile(r"exp\((-?\d{1,3}(?:\.\d{1,6})?)\)")
 MOST_KEYS = 64
@@ -173,6 +174,8 @@ def _several(spec: Spec, value: Any, path: str) -> tuple[Any, ...]:
 
 
 def _number(spec: Spec, value: Any, path: str) -> float:
+    if spec.unit == "frames/s" and isinstance(value, str) and (rate := _RATE.fullmatch(value)):
+        value = int(rate[1]) / int(rate[2])  # "24000/1001", as editing programs write it
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise refuse(
             path, value, spec.allowed(), "write a number without quotes" if isinstance(value, str) else "write a number"

@@ -95,7 +95,7 @@ class ShotDirection:
 
     @property
     def frames(self) -> int:
-        """Frames to render, handles included, snapped to 4n+1."""
+        """Frames to render, handles included: at least the length, on the model's grid of 4n+1."""
         return snap_frames(self.time.duration_s + 2 * self.time.handles_f / self.time.fps, self.time.fps)
 
     def frame_at(self, t_s: float) -> int:

@@ -107,8 +107,10 @@ def _snapped(request: PlanRequest) -> list[str]:
     time, form, film, why = request.direction.time, request.direction.format, request.film, []
     asked = round(time.duration_s * time.fps + 2 * time.handles_f)
     if film.frames != asked:
-        length = f"{film.frames / time.fps:.2f} s at {time.fps:g} fps"
-        why.append(f"{asked} frames asked, {film.frames} made: the model works in 4n+1 frames ({length})")
+        length, more = f"{film.frames / time.fps:.2f} s at {time.fps:g} fps", film.frames - asked
+        tail = "the last is" if more == 1 else f"the last {more} are"
+        made = f"{asked} frames asked, {film.frames} made: the model works in 4n+1 frames ({length})"
+        why.append(f"{made}; {tail} a handle after the cut")
     if (film.width, film.height) != (form.width, form.height):
         asked_size = f"{form.width}x{form.height} asked"
         grid = request.card.space_stride * PATCH

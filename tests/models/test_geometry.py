@@ -17,9 +17,13 @@ from models.geometry import Geometry, snap_frames, snap_pixels
         (0.0, 16, 5),
         (0.1, 16, 5),
         (1.0, 24, 25),
-        (0.5, 12, 5),
+        (0.5, 12, 9),
         (10.0, 30, 301),
         (1.06, 16, 17),
+        (3.0, 25, 77),
+        (3.0, 30, 93),
+        (3.0, 30000 / 1001, 93),
+        (1.125, 16, 21),
     ],
 )
 def test_snapped_frames_by_hand(seconds, fps, frames):
@@ -35,10 +39,17 @@ def test_snapped_pixels_by_hand(pixels, snapped):
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.25, 60), st.floats(8, 60))
-def test_snapped_frames_are_the_nearest_that_exist(seconds, fps):
-    frames = snap_frames(seconds, fps)
+def test_snapped_frames_hold_the_whole_length_and_at_most_three_more(seconds, fps):
+    frames, asked = snap_frames(seconds, fps), round(seconds * fps)
     assert frames % 4 == 1 and frames >= 5
-    assert frames == 5 or abs(frames - seconds * fps) <= 2 + 1e-9
+    assert frames == 5 or asked <= frames <= asked + 3
+
+
+@pytest.mark.parametrize("fps", [12, 15, 16, 24000 / 1001, 24, 25, 30000 / 1001, 30])
+@pytest.mark.parametrize("seconds", [1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 15, 20])
+def test_no_common_length_comes_out_short_of_a_frame(seconds, fps):
+    """The count of an edit of that length, rounded to whole frames as editing programs round it."""
+    assert snap_frames(seconds, fps) >= round(seconds * fps)
 
 
 @settings(max_examples=50, deadline=None)

@@ -26,9 +26,9 @@ _X264 = "mbtree=0"
 
 
 def frame_rate(fps: float) -> Fraction:
-    """The exact rate of a rounded one: 16.0 is 16, 23.976 is 24000/1001."""
+    """The exact rate of a rounded one: 16.0 is 16, 23.976 and 23.98 are 24000/1001."""
     for rate in (Fraction(round(fps)), Fraction(round(fps * 1.001) * 1000, 1001)):
-        if abs(float(rate) - fps) < 2e-3:
+        if abs(float(rate) - fps) < 5e-3:  # two decimals, as people write them
             return rate
     return Fraction(fps).limit_denominator(1001)
 

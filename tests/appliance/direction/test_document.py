@@ -254,3 +254,19 @@ def test_examples_are_valid_shots(path):
 
 def test_there_are_examples_beside_the_code():
     assert len(EXAMPLES) >= 4 and {"mara_crosses"} <= {path.stem for path in EXAMPLES}
+
+
+@pytest.mark.parametrize(("text", "rate"), [("24000/1001", 24000 / 1001), ("30000 / 1001", 30000 / 1001), ("25/1", 25)])
+def test_a_frame_rate_may_be_a_fraction(text, rate):
+    assert from_toml(f'[time]\nfps = "{text}"').time.fps == rate
+
+
+@pytest.mark.parametrize("text", ["24000/0", "1/1", "24", "60/1", "24000/1001/2"])
+def test_other_texts_are_no_frame_rate(text):
+    with pytest.raises(BadInput, match=r"time\.fps is"):
+        from_toml(f'[time]\nfps = "{text}"')
+
+
+def test_a_fraction_is_a_number_only_for_a_frame_rate():
+    with pytest.raises(BadInput, match=r"lens\.focal_mm is"):
+        from_toml('[lens]\nfocal_mm = "70/2"')

@@ -35,10 +35,10 @@ def keyed(*at_s, refs=None, **time):
 
 
 def test_a_time_of_the_shot_is_a_frame_of_the_film():
-    """At 16 a second: 33 frames of 2 s, 29 of 1.9 s; handles come before time 0, and after the end."""
+    """At 16 a second: 33 frames of 2 s and of 1.9 s; handles come before time 0, and after the end."""
     for time, expected in (
         ({"duration_s": 2}, {0: 0, 0.03: 0, 0.04: 1, 1: 16, 2: 32}),
-        ({"duration_s": 1.9}, {1: 16, 1.75: 28, 1.9: 28}),
+        ({"duration_s": 1.9}, {1: 16, 1.75: 28, 1.9: 30}),
         ({"duration_s": 2, "handles_f": 8}, {0: 8, 1: 24, 2: 40}),
         ({"duration_s": 1, "fps": 24}, {0: 0, 0.5: 12, 1: 24}),
     ):

@@ -99,6 +99,7 @@ def test_equal_frames_give_equal_bytes_however_they_were_chunked(tmp_path):
         (16.0, Fraction(16)),
         (24, Fraction(24)),
         (23.976, Fraction(24000, 1001)),
+        (23.98, Fraction(24000, 1001)),
         (29.97, Fraction(30000, 1001)),
         (59.94, Fraction(60000, 1001)),
         (12.5, Fraction(25, 2)),
