@@ -7,6 +7,8 @@ import pwd
 import re
 from pathlib import Path
 
+from models.errors import RushesError
+
 ROOT = Path(__file__).resolve().parents[1]  # of kernels, models, appliance and tui
 
 
@@ -16,10 +18,22 @@ def home() -> Path:
         return Path(chosen).expanduser().absolute()
     if data := os.environ.get("XDG_DATA_HOME"):
         return Path(data).expanduser().absolute() / "rushes"
-    account = Path.home()  # an empty HOME gives "/" or "."
-    if account in (Path("/"), Path(".")) or not account.is_absolute():
-        account = Path(pwd.getpwuid(os.getuid()).pw_dir)
-    return account / ".local" / "share" / "rushes"
+    return _account() / ".local" / "share" / "rushes"
+
+
+def _account() -> Path:
+    """The account's own folder: $HOME where it names one, else what the system's list of accounts says. An empty HOME,
+    as services have it, would mean the root folder.
+    """
+    stated = Path(os.environ.get("HOME", ""))
+    if stated.is_absolute() and stated != Path("/"):
+        return stated
+    try:
+        return Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:  # a container that runs as a number
+        raise RushesError(
+            f"account {os.getuid()} has no folder of its own: set RUSHES_HOME to a folder for Rushes"
+        ) from None
 
 
 def library() -> Path:

@@ -113,7 +113,7 @@ SHOTS = {
     "a number of a thousand digits": ("seed = " + "9" * 1000, "seed", "30 digits"),
     "text for a number": ('[lens]\nfocal_mm = "35"', 'lens.focal_mm is "35"', "without quotes"),
     "a subject that nobody is": ('[frame]\nsubject = "jonas"\n[[subjects]]\nid = "mara"', '"jonas"', "mara"),
-    "half a file": ('scene = "1', "not valid TOML", "at end of document"),
+    "half a file": ('scene = "1', "not valid TOML", "line 1", "does not end on this line"),
     "nested without end": (f"x = {'[' * 5000}", "nested too deeply"),
     "nothing": ("", "it is empty", "rushes example"),
     "nothing but space": ("\n \n", "it is empty"),

@@ -69,7 +69,7 @@ class Span:
 
 
 def span(rig: Rig, move: Any) -> Span:
-    """The time of a move. One that ends with the shot ends on its last frame."""
+    """The time of a move; without an end of its own it ends with the shot."""
     to_s = rig.end_s if move.to_s is None else min(move.to_s, rig.end_s)
     from_s = min(move.from_s, to_s - (rig.t[1] - rig.t[0]))
     first = int(np.clip(np.searchsorted(rig.t, from_s - 1e-9), 0, len(rig.t) - 1))
@@ -188,9 +188,9 @@ def _handheld(rig: Rig, move: Any, when: Span, seed: int) -> None:
     degrees = HANDHELD_DEG if move.amount_deg is None else move.amount_deg
     from_s, to_s = rig.t[when.first], rig.t[when.last]
     gain = np.ones_like(rig.t)
-    if when.first > 0:
+    if move.from_s > 0:
         gain = gain * progress(rig.t, from_s, from_s + 0.25, "smooth")
-    if when.last < len(rig.t) - 1:
+    if move.to_s is not None and move.to_s < rig.end_s:  # else it goes on in the frames after the shot's end
         gain = gain * (1 - progress(rig.t, to_s - 0.25, to_s, "smooth"))
     shake(rig, seed, degrees, HAND_M_PER_DEG * degrees, HAND_HZ, gain)
 

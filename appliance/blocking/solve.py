@@ -1,7 +1,8 @@
 """Solve a direction to a blocking: camera, lens, lights and people at every frame, and the set.
 
 A pure function of the direction, in a few milliseconds, so that the desk can call it on every keystroke. Time 0 is the
-start of the shot proper; handles come before it and after its end. Times that end with the shot end on its last frame.
+start of the shot proper; handles come before it and after its end. What ends with the shot ends at its length;
+frames beyond that, which the model's grid of 4n+1 adds, hold what was reached.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def block(direction: ShotDirection) -> Blocking:
     length out of range, a mark that is too far to reach in time.
     """
     t = times(direction)
-    end_s = float(t[-1] - direction.time.handles_f / direction.time.fps)
+    end_s = min(float(t[-1] - direction.time.handles_f / direction.time.fps), direction.time.duration_s)
     people = tracks(direction, t)
     framed = _framed(direction, people, len(t))
     stage = Stage(framed, {person.id: _anchor(person) for person in people})

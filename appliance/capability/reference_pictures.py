@@ -28,12 +28,6 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         return np.array(upright.reduce(times) if times > 1 else upright)
 
 
-def look_at(path: Path) -> None:
-    """Raises BadInput for a file that is not a picture, or too large, by its header: before a take is queued."""
-    with _opened(path):
-        pass
-
-
 def _srgb(picture: Image.Image, path: Path) -> Image.Image:
     """A picture of any mode as 8-bit sRGB, by its colour profile where it has one.
 
@@ -41,13 +35,14 @@ def _srgb(picture: Image.Image, path: Path) -> Image.Image:
     0..1 as films write them, black. Such greys are scaled here: 16-bit by 257, floats by 255.
     """
     if picture.mode.startswith("I;16") or picture.mode == "I":
-        return _grey(np.asarray(picture).astype(np.float64) / 257)
+        return _grey(np.asarray(picture).astype(np.float32) / 257)
     if picture.mode == "F":
-        values = np.asarray(picture).astype(np.float64)
-        if not np.isfinite(values).all() or values.min() < -0.01 or values.max() > 1.01:
+        values = np.asarray(picture)
+        low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+        if not (np.isfinite(values).all() and low >= -0.01 and high <= 1.01):
             raise BadInput(
-                f"{path} holds decimal numbers from {np.nanmin(values):g} to {np.nanmax(values):g}, where 0 to 1 is "
-                "black to white: save it as 8-bit or 16-bit PNG"
+                f"{path} holds decimal numbers from {low:g} to {high:g}, some of them perhaps not finite, where 0 to 1 "
+                "is black to white: save it as 8-bit or 16-bit PNG"
             )
         return _grey(values * 255)
     if profile := picture.info.get("icc_profile"):

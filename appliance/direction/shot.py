@@ -99,7 +99,7 @@ class ShotDirection:
         return snap_frames(self.time.duration_s + 2 * self.time.handles_f / self.time.fps, self.time.fps)
 
     def frame_at(self, t_s: float) -> int:
-        """The frame of the film at a time of the shot, handles included; the end of the shot is its last frame."""
+        """The frame of the film at a time of the shot, handles included; never one of those after its end."""
         handles = self.time.handles_f
         return handles + min(round(t_s * self.time.fps), self.frames - 1 - 2 * handles)
 

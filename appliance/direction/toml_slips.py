@@ -9,11 +9,13 @@ from typing import Any
 
 from appliance.safe_text import one_line
 
+_LONGEST = 1000  # characters of a line that is searched: no person types more, and a search may take their square
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'")
 # A pattern, looked for outside quoted texts and comments, and what to write instead. {0} is what was found, {1} the
 # same in its narrow form, {2} the code point of its first character.
 _SLIPS = (
     (r"[“”„‟«»]", '{0} is a typographic quotation mark: write a straight one, "'),
+    (r"(?<![\"'])([\"'])(?![\"'])", "{0} opens a text that does not end on this line: close it with {0}"),
     (r"[‘’‚‛]", '{0} is a typographic quotation mark: write a straight one, "'),
     (r"[＝，：．［］｛｝；＂＃]", "{0} is a full-width character: write the narrow one, {1}"),
     (r"[０-９]+", "{0} is in full-width digits: write {1}"),
@@ -41,6 +43,8 @@ def load_toml(text: str) -> dict[str, Any]:
 
 def slip(line: str) -> str | None:
     """What is wrong with a line, and what to write instead; None where none of the usual slips is in it."""
+    if len(line) > _LONGEST:
+        return None
     plain = _QUOTED.sub('""', line).partition("#")[0]
     for pattern, advice in _SLIPS:
         if found := re.search(pattern, plain):

@@ -174,10 +174,10 @@ def check_shootable(*quotes: Quoted) -> None:
         quoted.require_plan()
         keys = (path for _, path in pictures["keys"])
         if paths := [path for path in (pictures["first"], pictures["last"], *keys) if path]:
-            from appliance.capability.reference_pictures import look_at  # start-up
+            from appliance.capability.reference_pictures import read_picture  # start-up
 
             for path in paths:
-                look_at(Path(path))
+                read_picture(Path(path))  # whole, as the worker will: a header says nothing of a file that was cut off
 
 
 def examples() -> list[Path]:

@@ -4,10 +4,12 @@ import os
 import pwd
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance import paths
+from models.errors import RushesError
 
 
 def test_home_is_where_the_environment_says(monkeypatch, tmp_path):
@@ -29,6 +31,14 @@ def test_an_empty_home_variable_never_writes_to_the_root_folder(monkeypatch):
     for empty in ("", "."):
         monkeypatch.setenv("HOME", empty)
         assert paths.home() == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "share" / "rushes"
+
+
+def test_an_account_that_is_only_a_number_is_told_what_to_set(monkeypatch):
+    for name in ("RUSHES_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)  # no account of this system
+    with pytest.raises(RushesError, match="set RUSHES_HOME"):
+        paths.home()
 
 
 def test_weights_can_be_replaced(monkeypatch, tmp_path):

@@ -58,6 +58,25 @@ def test_a_pan_of_x_degrees_turns_the_camera_x_degrees(degrees, ease, start, end
     assert np.allclose(b.c2w[t <= start], b.c2w[0]) and np.allclose(b.c2w[t >= end], b.c2w[-1])
 
 
+@pytest.mark.parametrize(("seconds", "fps"), [(3, 25), (3, 30), (2.5, 24), (1.9, 16), (2, 16)])
+def test_a_move_ends_with_the_length_that_was_asked_and_the_frames_after_it_hold(seconds, fps):
+    """3 s at 25 are 75 frames, 77 are made: a cut of 3 s has the whole move. Linear: every frame by hand."""
+    b = shot(
+        {"type": "pan", "amount_deg": 20, "ease": "linear"},
+        time={"duration_s": seconds, "fps": fps}, frame={"size": "MS", "elevation_deg": 0},
+    )  # fmt: skip
+    by_hand = 20 * np.minimum(np.arange(b.frames) / fps / seconds, 1)
+    assert np.allclose(pan(b) - pan(b)[0], by_hand, atol=1e-6)
+
+
+def test_a_handheld_shot_is_handheld_to_its_last_frame():
+    """Also in the frames that the model's grid adds after the length: a fade would begin before the cut."""
+    b = shot({"type": "handheld"}, time={"duration_s": 3, "fps": 25}, frame={"size": "MS"})
+    last = np.linalg.norm(np.diff(b.c2w[-12:, :, 3], axis=0), axis=-1)
+    whole = np.linalg.norm(np.diff(b.c2w[:, :, 3], axis=0), axis=-1)
+    assert last.min() > 0 and last.mean() > 0.3 * whole.mean()
+
+
 def test_signs_on_the_picture():
     """What moves right in the picture when the camera goes left, and so on: the projection is the judge."""
     point = np.array([[0.0, 1.4, 0.0]])

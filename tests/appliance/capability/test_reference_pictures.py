@@ -40,6 +40,9 @@ def test_decimal_numbers_that_are_no_picture_of_0_to_1_are_refused(tmp_path, val
     Image.fromarray(np.array([[0.5, value]], np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(BadInput, match="where 0 to 1 is black to white: save it as"):
         read_picture(tmp_path / "a.tiff")
+    Image.fromarray(np.full((1, 2), np.nan, np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(BadInput, match="from nan to nan"):
+        read_picture(tmp_path / "a.tiff")
 
 
 def test_a_colour_profile_is_followed(tmp_path):

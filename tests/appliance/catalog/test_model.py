@@ -238,8 +238,12 @@ def test_a_keyframe_whose_picture_is_not_there_is_refused_before_it_is_queued(ho
     (home / "a.png").write_bytes(b"no picture")
     with pytest.raises(BadInput, match=r"a\.png is not a picture that can be read .*: use PNG, JPEG"):
         check_shootable(plan_direction(home / "shot.toml", load_with(home, None), "cpu"))
-    for name in ("a.png", "gone.png"):
-        Image.new("RGB", (4, 4)).save(home / name)
+    Image.effect_noise((64, 64), 50).save(home / "a.png")
+    (home / "a.png").write_bytes((home / "a.png").read_bytes()[:2000])  # a copy that was cut off: its header is whole
+    Image.new("RGB", (4, 4)).save(home / "gone.png")
+    with pytest.raises(BadInput, match=r"a\.png is not a picture that can be read"):
+        check_shootable(plan_direction(home / "shot.toml", load_with(home, None), "cpu"))
+    Image.new("RGB", (4, 4)).save(home / "a.png")
     check_shootable(plan_direction(home / "shot.toml", load_with(home, None), "cpu"))
 
 

@@ -168,6 +168,8 @@ def test_the_record_restates_what_a_later_default_could_change():
         ('size: "CU"', "between a name and its value stands =, not a colon"),
         ("size = close-up", 'a text stands between quotation marks: "close-up"'),
         ('size = # "CU"', "a value is missing after ="),
+        ('size = "Mara’s house', '" opens a text that does not end on this line: close it with "'),
+        ('size = "CU”', '” is a typographic quotation mark: write a straight one, "'),
     ],
 )
 def test_a_slip_is_shown_with_its_line_and_what_to_write(line, advice):
@@ -179,8 +181,8 @@ def test_a_slip_is_shown_with_its_line_and_what_to_write(line, advice):
 
 
 def test_without_a_known_slip_the_line_is_shown_with_what_the_parser_says():
-    with pytest.raises(BadInput, match=r'line 2, setup = "B: .*column 11'):
-        from_toml('scene = "1"\r\nsetup = "B\r\n')
+    with pytest.raises(BadInput, match=r"line 2, \[lens: .*at line 2, column 6"):
+        from_toml('scene = "1"\r\n[lens\r\n')
 
 
 @pytest.mark.parametrize(
